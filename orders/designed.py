@@ -1,0 +1,152 @@
+"""Designed: an order built to have the least parallel tax for its step sizes. It is this project's own.
+
+The idea. On a Gaussian field (`orderbench.orders.field`) the tax of a step grows, with every cell that joins it, by
+exactly what the cells already in the step tell about the newcomer. Greedy design takes as each next cell the one that
+they tell least about; ties go to the cell that is still least certain, the largest conditional variance.
+
+Greedy design never looks back, so its result is exchanged into a better one. By the chain rule the sum of all taxes
+is, up to a constant of the field, the sum over cells of half the log variance given the steps before the cell's own.
+Trading a cell of one step for a cell of the next changes that sum in these two steps only, whatever comes later; trades
+are made while they gain. The exchange starts from the greedy design and from two good scattered orders; the best end
+wins.
+
+Nothing is trained and nothing is random: the plan follows from the grid, the step sizes and the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+
+from orderbench.orders.errors import BenchError
+from orderbench.orders.field import Field, step_taxes
+from orderbench.orders.lattice import FloatArray, Grid, IntArray
+from orderbench.orders.ranking import Ranking
+from orderbench.orders.registry import register_order
+from orderbench.orders.scatter import dither, halton
+
+MAX_CELLS = 1024  # the work grows with the cube of the cells
+_EQUAL = 1e-9  # scores (nats) that differ by less are ties: rounding never decides, and every machine plans alike
+_GAIN = 1e-7  # the least gain (nats) worth a trade
+_WORK = 5 * 10**7  # trades weighed per start, in matrix entries: counted, not timed, so that every machine stops alike
+
+
+@register_order(
+    "designed",
+    paper="orderbench, docs/designed.md",
+    idea="built for its step sizes, to lose least to parallel steps on a Gaussian field",
+)
+def designed(
+    grid: Grid,
+    *,
+    sizes: tuple[int, ...],
+    field: Annotated[Literal["exp", "power"], "exp, power"] = "exp",
+    length: Annotated[float, "the field's length in cells, above 0"] = 4.0,
+    power: Annotated[float, "the power of field=power, above 0"] = 1.0,
+) -> Ranking:
+    """Greedy conditional design on the field, then exchange between neighbouring steps.
+
+    Raises BenchError above 1024 cells (32x32 takes seconds; the work grows with the cube of the cells).
+    """
+    if grid.n_cells > MAX_CELLS:
+        raise BenchError(
+            f"designed serves up to {MAX_CELLS} cells, such as 32x32, and a {grid} grid has {grid.n_cells}; "
+            f"halton is the nearest order that serves it, as in halton@cosine:13"
+        )
+    covariance = Field(field, length, power).covariance(grid)
+    starts = [_greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
+    ends = [_exchange(covariance, start, sizes) for start in starts]
+    costs = np.array([step_taxes(covariance, end, sizes).sum() for end in ends])
+    best = ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
+    return Ranking(np.argsort(best))
+
+
+def _greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
+    """(L,) cells, each the one that the cells already in its step tell least about.
+
+    A pivoted Cholesky factor grows by a row a cell, so the variance given all chosen cells is always at hand; what the
+    step itself told is the log ratio to the variance at the step's start.
+    """
+    n = len(covariance)
+    factor = np.zeros((n, n))
+    variance = covariance.diagonal().copy()
+    free_L = np.ones(n, bool)
+    order: list[int] = []
+    for size in sizes:
+        log_start = np.log(variance)
+        for _ in range(size):
+            told = np.where(free_L, 0.5 * (log_start - np.log(variance)), np.inf)
+            log_unsure = np.where(told <= told.min() + _EQUAL, log_start, -np.inf)
+            cell = int(np.argmax(log_unsure >= log_unsure.max() - _EQUAL))
+            done = len(order)
+            column = covariance[cell] - factor[:done, cell] @ factor[:done]
+            factor[done] = column / math.sqrt(variance[cell])
+            variance = np.maximum(variance - factor[done] ** 2, 1e-12)  # chosen cells reach 0 but for rounding
+            free_L[cell] = False
+            order.append(cell)
+    return np.array(order, np.int64)
+
+
+def _exchange(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) -> IntArray:
+    """(L,) cells after trades between neighbouring steps, made while any gains or until the work is spent.
+
+    Trades inside a pair of steps do not change what any other disjoint pair is conditioned on, so one factorisation
+    serves every second pair.
+    """
+    cells_L = cells_L.copy()
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    work, idle, parity = _WORK, 0, 0
+    while work > 0 and idle < 2:
+        factor = np.linalg.cholesky(covariance[np.ix_(cells_L, cells_L)])
+        traded = False
+        for step in range(parity, len(sizes) - 1, 2):
+            start, middle, end = edges[step : step + 3]
+            if end - start <= 2:  # two single cells: no tax to save
+                continue
+            block = factor[start:end, start:end]
+            places, spent = _trade(block @ block.T, int(middle - start))
+            cells_L[start:end] = cells_L[start:end][places]
+            traded |= not np.array_equal(places, np.arange(end - start))
+            work -= spent
+        idle = 0 if traded else idle + 1
+        parity = 1 - parity
+    return cells_L
+
+
+def _trade(joint: FloatArray, first: int) -> tuple[IntArray, int]:
+    """(m,) new places of two steps' cells, the first step's `first` cells in front, and the work it took.
+
+    joint: (m, m) covariance of both steps' cells given all earlier ones. The covariance of the second step given the
+    first is the inverse of its block of the joint precision; a cell that changes sides changes it by rank one.
+    """
+    places = np.arange(len(joint))
+    precision, variance = np.linalg.inv(joint), joint.diagonal()
+    rest = np.linalg.inv(precision[first:, first:])
+    work = 0
+    for i in range(first):
+        ours, theirs = places[i], places[first:]
+        # Take our cell out of the first step: its variance, its covariance with theirs, and theirs, without it.
+        pull = rest @ precision[theirs, ours]
+        own = 1 / (precision[ours, ours] - precision[theirs, ours] @ pull)
+        between = -own * pull
+        without = rest + own * np.outer(pull, pull)
+        # Put each of theirs in its place: the others' variances shrink by 1 - correlation**2.
+        diagonal = without.diagonal()
+        shrunk = 1 - without**2 / np.outer(diagonal, diagonal)
+        np.fill_diagonal(shrunk, 1.0)
+        log_second = np.log(diagonal).sum() - np.log(diagonal) + np.log(own - between**2 / diagonal)
+        log_second += np.log(np.maximum(np.multiply.reduce(shrunk, axis=0), np.finfo(float).tiny))
+        log_before = np.log(rest.diagonal()).sum() + math.log(variance[ours])
+        gain = 0.5 * (log_before - log_second - np.log(variance[theirs]))
+        work += len(theirs) ** 2
+        if gain.max() > _GAIN:
+            j = int(np.argmax(gain >= gain.max() - _EQUAL))
+            told = without[j].copy()  # what their cell, now in the first step, tells about the second
+            told[j], moved_variance = between[j], diagonal[j]
+            without[j], without[:, j], without[j, j] = between, between, own  # our cell stands where theirs stood
+            rest = without - np.outer(told, told) / moved_variance
+            places[i], places[first + j] = places[first + j], places[i]
+    return places, work

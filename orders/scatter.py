@@ -1,0 +1,81 @@
+"""Scattered orders: cells decoded after each other lie far apart.
+
+Halton-MaskGIT (arXiv 2503.17076) spreads them by a low-discrepancy sequence; ordered dithering (Bayer, 1973) by a
+recursive threshold matrix; ARPG (arXiv 2503.10568) and RandAR (arXiv 2412.01827) train on uniform random orders.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orderbench.orders.curves import interleave_bits
+from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.ranking import Ranking
+from orderbench.orders.registry import register_order
+
+
+@register_order(
+    "random",
+    paper="RandAR, arXiv 2412.01827; ARPG, arXiv 2503.10568",
+    idea="a uniform random permutation, one a sample",
+    per_sample=True,
+)
+def random(grid: Grid, *, rng: np.random.Generator) -> Ranking:
+    """ARPG's release draws one permutation a call, shared by the batch: that is `random:shared=true`."""
+    return Ranking(rng.permutation(grid.n_cells))
+
+
+@register_order(
+    "halton", paper="Halton-MaskGIT, arXiv 2503.17076", idea="first visits of the Halton sequence, bases 2 and 3"
+)
+def halton(grid: Grid) -> Ranking:
+    """Point i = 1, 2, ... lies in row floor(R phi_2(i)) and column floor(C phi_3(i)), phi_b the radical inverse; the
+    points go on until every cell was visited (the release stops after 10,000 points, which misses six cells of 64x64).
+
+    >>> from orderbench.orders import Grid, draw
+    >>> print(draw("halton", Grid(4, 4)))
+    10  3 13  7
+     5  9  1 11
+     8  0 15  4
+     2 12  6 14
+    """
+    first_visit = np.full(grid.n_cells, -1, np.int64)
+    start, count = 1, 4 * grid.n_cells
+    while (first_visit < 0).any():
+        i = np.arange(start, start + count, dtype=np.int64)
+        cell = _radical_inverse(i, 2, grid.rows) * grid.cols + _radical_inverse(i, 3, grid.cols)
+        visited, first = np.unique(cell, return_index=True)
+        new = first_visit[visited] < 0
+        first_visit[visited[new]] = i[first[new]]
+        start += count
+    return Ranking(first_visit)
+
+
+def _radical_inverse(i: IntArray, base: int, scale: int) -> IntArray:
+    """floor(scale * phi_base(i)), in whole numbers, so that no cell border is missed by rounding."""
+    mirrored, weight = np.zeros_like(i), 1
+    while i.any():
+        i, digit = np.divmod(i, base)
+        mirrored, weight = mirrored * base + digit, weight * base
+    return scale * mirrored // weight
+
+
+@register_order(
+    "dither", paper="Bayer, ICC 1973", idea="thresholds of ordered dithering: every next cell far from those before"
+)
+def dither(grid: Grid) -> Ranking:
+    """The Bayer matrix of the smallest power of two that covers the grid, clipped to it.
+
+    >>> from orderbench.orders import Grid, draw
+    >>> print(draw("dither", Grid(4, 4)))
+     0  8  2 10
+    12  4 14  6
+     3 11  1  9
+    15  7 13  5
+    """
+    bits = max(grid.rows - 1, grid.cols - 1).bit_length()
+    interleaved = interleave_bits(grid.row_L, grid.row_L ^ grid.col_L, bits)
+    threshold = np.zeros_like(interleaved)
+    for bit in range(2 * bits):  # reversed: the lowest bits of a place decide first
+        threshold = threshold << 1 | (interleaved >> bit & 1)
+    return Ranking(threshold)

@@ -1,0 +1,397 @@
+"""The command line: `bench`.
+
+Knows what people type and how answers are shown. Refuses to compute anything itself: every command asks one of the
+rooms and prints. Heavy imports stay inside the commands, so that `bench --help` is instant.
+
+Exit codes: 0; 2 wrong usage or input; 3 regressed; 4 inconclusive or nothing comparable; 5 some arms failed;
+130 interrupted; 1 only for our own bugs, with their traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orderbench.orders.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orderbench.orders import Field, Grid, Plan
+    from orderbench.orders.registry import Order
+
+app = typer.Typer(
+    name="bench", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the orders that draw.")]
+FieldOption = Annotated[str, typer.Option("--field", metavar="exp|power", help="Correlation law of the field.")]
+LengthOption = Annotated[float, typer.Option("--length", metavar="CELLS", help="Length of the field, in cells.")]
+PowerOption = Annotated[float, typer.Option("--power", metavar="P", help="Power of --field power.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+IncludeOption = Annotated[
+    list[str] | None, typer.Option("--include", metavar="FILE.py", help="Also load the orders of a Python file.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
+
+
+def main() -> None:
+    """Run `bench`; a BenchError becomes one line on stderr and its exit code, anything else keeps its traceback."""
+    try:
+        app()
+    except BenchError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader left, as in `bench orders | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def bench(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """What does a decoding order buy, in steps, time and quality, when everything else stays the same?
+
+    \b
+    Examples:
+      bench orders                      every order, with its paper and its options
+      bench show radial                 the plan of one order, drawn here
+      bench orders --rank --steps 13    all orders, by what they lose to parallel steps
+    """
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"orderbench {installed('orderbench')}")
+
+
+@app.command()
+def orders(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these, with their options.")
+    ] = None,
+    rank: Annotated[bool, typer.Option("--rank", help="Rank all orders by their parallel tax.")] = False,
+    grid: GridOption = "16",
+    steps: Annotated[int, typer.Option("--steps", metavar="T", help="Steps of --rank: cosine:T for all.")] = 13,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Seeds that --rank averages over.")] = 8,
+    field: FieldOption = "exp",
+    length: LengthOption = 4.0,
+    power: PowerOption = 1.0,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="FILE.py", help="Test the orders of a Python file against the contract."),
+    ] = None,
+    include: IncludeOption = None,
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of orders as Markdown.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the orders, rank them before any training, or check one of your own.
+
+    --rank gives every order the same step sizes (cosine:T) and prints the parallel tax: the bits a token that a step
+    loses by treating its cells as independent, on a Gaussian field. Orders that draw are averaged over seeds.
+
+    --check runs the whole property suite on the orders that a file registers. Exit code 2 if one breaks a promise.
+
+    \b
+    Examples:
+      bench orders
+      bench orders radial locality
+      bench orders --rank --grid 16 --steps 13
+      bench orders --rank --field power --length 2 --power 1.5 --json
+      bench orders --check my_order.py
+    """
+    if check is not None:
+        _include(include)
+        _check(check, as_json)
+        return
+    _include(include)
+    if rank:
+        from orderbench.orders import Grid
+
+        _rank(Grid.parse(grid), steps, seeds, _field(field, length, power), as_json)
+        return
+    from orderbench.orders.registry import broken_entry_points, get_order, order_names
+
+    listed = [get_order(name) for name in names or order_names()]
+    for name, why in broken_entry_points().items():
+        print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
+    if as_json:
+        _print_json([_order_json(order) for order in listed])
+    elif markdown:
+        print(orders_markdown(listed))
+    elif names:
+        _print_options(listed)
+    else:
+        _print_orders(listed)
+
+
+@app.command()
+def show(
+    arms: Annotated[str, typer.Argument(metavar="ORDER[@PACE][,...]", help="As in radial:center=3x4@native.")],
+    grid: GridOption = "16",
+    pace: Annotated[str | None, typer.Option("--pace", metavar="PACE", help="As after @, for all orders.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="T", help="Short for --pace cosine:T.")] = None,
+    seed: SeedOption = 0,
+    field: FieldOption = "exp",
+    length: LengthOption = 4.0,
+    power: PowerOption = 1.0,
+    as_json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Save the map: .png, .svg, or .gif, animated.")
+    ] = None,
+    include: IncludeOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the plan of an order: the step of each cell, step sizes, and what its parallel steps cost on a field.
+
+    Paces: native (rings, diagonals, ... as the order ties them), one, even:T, cosine:T, arccos:T, randar:T, halton:T,
+    lpd:T, ear-shells, ear-sides. Steps count from 0.
+
+    \b
+    Examples:
+      bench show radial
+      bench show radial:center=3x4@native --grid 16
+      bench show halton@cosine:13 --json
+      bench show raster,radial,halton,designed --steps 13 --out orders.png
+      bench show spiral@ear-shells --grid 12x16 --out spiral.gif
+    """
+    from orderbench.orders import Grid, make_plan
+    from orderbench.orders.plan import spell_arm
+
+    _include(include)
+    if steps is not None:
+        if pace is not None:
+            raise BenchError(
+                f"--steps {steps} means --pace cosine:{steps}, and --pace {pace} was given; keep one of them"
+            )
+        pace = f"cosine:{steps}"
+    lattice, law = Grid.parse(grid), _field(field, length, power)
+    named = []
+    for arm in arms.split(","):
+        named.append((spell_arm(arm, pace), make_plan(arm, lattice, pace, seed)))
+    if as_json:
+        documents = [_plan_json(name, plan, law, seed) for name, plan in named]
+        _print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        console = _console()
+        for name, plan in named:
+            _print_plan(console, name, plan, law, seed)
+    if out is not None:
+        from orderbench.reports.maps import save_map
+
+        print(f"wrote {save_map(out, named)}", file=sys.stderr if as_json else sys.stdout)
+
+
+def orders_markdown(listed: Sequence[Order]) -> str:
+    """The table of orders as Markdown; the README holds this text, and a test compares the two."""
+    lines = ["| order | decodes | after | options |", "| --- | --- | --- | --- |"]
+    for order in listed:
+        options = ", ".join(f"`{option.name}`" for option in order.options)
+        lines.append(f"| `{order.name}` | {order.idea} | {order.paper} | {options} |")
+    return "\n".join(lines)
+
+
+def _print_orders(listed: Sequence[Order]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold cyan")
+    table.add_column()
+    for order in listed:
+        options = "; options " + ", ".join(option.name for option in order.options) if order.options else ""
+        table.add_row(order.name, Text(order.idea).append(f"\n{order.paper}{options}", "dim"))
+    console = _console()
+    console.print(table)
+    console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
+
+
+def _print_options(listed: Sequence[Order]) -> None:
+    console = _console()
+    for order in listed:
+        console.print(f"{order.name}: {order.idea}", style="bold", highlight=False)
+        console.print(f"  after {order.paper}; {_nature(order)}", highlight=False, markup=False)
+        for option in order.options:
+            default = "" if option.default is None else f"  (default {_spelled(option.default)})"
+            console.print(f"  {option.name:10s} {option.expects}{default}", highlight=False, markup=False)
+        if not order.options:
+            console.print("  no options", highlight=False)
+
+
+def _nature(order: Order) -> str:
+    draws = (
+        "draws one ranking a sample"
+        if order.per_sample
+        else "may draw, once a plan"
+        if order.seeded
+        else "draws nothing"
+    )
+    return f"{draws}; built for its step sizes, so it needs a pace" if order.sized else draws
+
+
+def _spelled(value: object) -> str:
+    from orderbench.orders.spelling import spell
+
+    return spell(value)
+
+
+def _order_json(order: Order) -> dict[str, Any]:
+    return {
+        "name": order.name,
+        "idea": order.idea,
+        "paper": order.paper,
+        "seeded": order.seeded,
+        "per_sample": order.per_sample,
+        "built_for_sizes": order.sized,
+        "origin": order.origin,
+        "options": [
+            {
+                "name": option.name,
+                "expects": option.expects,
+                "default": None if option.default is None else _spelled(option.default),
+            }
+            for option in order.options
+        ],
+    }
+
+
+def _rank(grid: Grid, steps: int, seeds: int, field: Field, as_json: bool) -> None:
+    from orderbench.orders import rank_orders
+
+    if seeds < 1:
+        raise BenchError(f"--seeds {seeds} averages over nothing; give 1 or more, as in --seeds 8")
+    pace = f"cosine:{steps}"
+    lines = rank_orders(grid, pace, field, seeds, each=_progress("ranking orders"))
+    if as_json:
+        _print_json(
+            {
+                "grid": grid.to_json(),
+                "pace": pace,
+                "field": str(field),
+                "unit": "bits per token",
+                "orders": [vars(line) for line in lines],
+            }
+        )
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("order", no_wrap=True, style="bold cyan")
+    table.add_column("tax, bits per token", justify="right")
+    table.add_column("spread", justify="right")
+    table.add_column("")
+    for place, line in enumerate(lines, start=1):
+        if line.tax_bits is None:
+            table.add_row("-", line.order, "-", "", "not served")
+        else:
+            spread = "" if line.spread_bits is None else f"{line.spread_bits:.5f}"
+            note = "" if line.plans == 1 else f"{line.plans} seeds"
+            table.add_row(str(place), line.order, f"{line.tax_bits:.5f}", spread, note)
+    console = _console()
+    console.print(
+        f"Parallel tax on a {grid} grid at {pace}, field {field}: what steps lose by treating their cells as "
+        f"independent. A prediction from geometry, not a measurement.\n",
+        highlight=False,
+    )
+    console.print(table)
+    for line in lines:
+        if line.refusal is not None:
+            console.print(f"\nnot served: {line.refusal}", highlight=False, soft_wrap=True)
+
+
+def _check(file: str, as_json: bool) -> None:
+    from orderbench.orders.contract import GRIDS, check_order
+    from orderbench.orders.registry import include_file
+
+    names = include_file(file)
+    findings = {name: list(check_order(name, [file])) for name in _progress("checking orders")(names)}
+    if as_json:
+        _print_json({name: [vars(finding) for finding in found] for name, found in findings.items()})
+    else:
+        for name, found in findings.items():
+            verdict = "breaks its contract" if found else f"keeps its contract on {len(GRIDS)} grids at every pace"
+            print(f"{name}: {verdict}")
+            for finding in found:
+                print(f"  {finding}")
+    if any(findings.values()):
+        raise typer.Exit(2)
+
+
+def _plan_json(arm: str, plan: Plan, field: Field, seed: int) -> dict[str, Any]:
+    about = {
+        "arm": arm,
+        "seed": seed,
+        "n_steps": plan.n_steps,
+        "field": str(field),
+        "parallel_tax_bits_per_token": _tax(plan, field),
+    }
+    return {**plan.to_json(), "about": about}
+
+
+def _tax(plan: Plan, field: Field) -> float | None:
+    """The parallel tax, or None where the lattice is larger than the field serves."""
+    from orderbench.orders.field import MAX_CELLS, parallel_tax
+
+    return parallel_tax(plan, field, samples=range(8)) if plan.lattice.n_cells <= MAX_CELLS else None
+
+
+def _print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int) -> None:
+    from orderbench.reports.terminal import sizes_line, step_map
+
+    plural = "s" * (plan.n_steps != 1)
+    console.print(f"{arm}  {plan.lattice} grid, {plan.n_steps} step{plural}", style="bold", highlight=False)
+    if plan.per_sample:
+        console.print(f"each sample draws its own; seed {seed}, sample 0 is shown", highlight=False)
+    console.print(step_map(plan, width=console.width), soft_wrap=True)
+    console.print(f"sizes   {sizes_line(plan.sizes)}", highlight=False)
+    tax = _tax(plan, field)
+    words = f"not computed above {64 * 64} cells" if tax is None else f"{tax:.5f} bits per token on the field {field}"
+    console.print(f"tax     {words}{' (mean of 8 samples)' * plan.per_sample}", highlight=False)
+    console.print(f"digest  {plan.digest[:16]}\n", highlight=False)
+
+
+def _field(kind: str, length: float, power: float) -> Field:
+    from orderbench.orders import Field
+
+    return Field(kind, length, power)  # type: ignore[arg-type]  # the field refuses other kinds itself
+
+
+def _include(files: Iterable[str] | None) -> None:
+    from orderbench.orders.registry import include_file
+
+    for file in files or ():
+        include_file(file)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress(label: str) -> Any:
+    """A progress bar with ETA on stderr around what is walked; nothing where stderr is no terminal."""
+
+    def walk(items: Sequence[str]) -> Iterable[str]:
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        return track(items, label, console=console, transient=True, disable=not console.is_terminal)
+
+    return walk
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=1))

@@ -1,0 +1,31 @@
+"""What all tests share: no order depends on what another test registered, and in CI a skip is a failure."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from orderbench.orders import registry
+
+settings.register_profile("suite", deadline=None, derandomize=True, print_blob=False)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is gone after it; Python's global randomness stays where it was."""
+    registry.load_entry_points()
+    monkeypatch.setattr(registry, "_ORDERS", dict(registry._ORDERS))
+    state = random.getstate()
+    yield
+    random.setstate(state)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that could not run has proved nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("CI: a skipped test is a failure", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
