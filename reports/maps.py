@@ -62,7 +62,9 @@ def _figure(plans: Sequence[tuple[str, Plan]]) -> tuple[Figure, list[Any]]:
 
     across = min(len(plans), 4)
     down = math.ceil(len(plans) / across)
-    figure = Figure(figsize=(2.5 * across, 2.75 * down), layout="constrained")
+    lattices = [plan.lattice for _, plan in plans]
+    height = max(2.3 * min(1.0, lattice.rows / max(lattice.rows, lattice.cols)) for lattice in lattices)
+    figure = Figure(figsize=(2.5 * across, (height + 0.6) * down), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: whatever backend the caller uses stays theirs
     axes_grid = figure.subplots(down, across, squeeze=False)
     images = []
@@ -80,6 +82,7 @@ def _draw(axes: Axes, name: str, plan: Plan) -> Any:
     note = ", sample 0" if plan.per_sample else ""
     axes.set_title(f"{name}\n{plan.n_steps} step{'s' * (plan.n_steps != 1)} on {plan.lattice}{note}")
     axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, linewidth=0.5, color="0.6")
     points = 2.3 * 72 / max(rows, cols)  # of one cell
     digits = len(str(plan.n_steps - 1))
     if points >= 6 and points / digits >= 3.6:

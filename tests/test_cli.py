@@ -114,7 +114,7 @@ def test_maps_are_written_whole_and_the_same_each_time(tmp_path: Path, ending: s
         assert b"<svg" in first
     else:
         with PIL.Image.open(tmp_path / f"a.{ending}") as image:
-            assert min(image.size) > 200
+            assert min(image.size) > 150
             assert getattr(image, "n_frames", 1) >= (7 if ending == "gif" else 1)
 
 
