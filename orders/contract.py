@@ -13,8 +13,10 @@ import random
 import subprocess
 import sys
 import typing
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,7 @@ class Finding:
 
     where: str
     problem: str
+    fault: OrderFault | None = None  # with its cause, for the order's author
 
     def __str__(self) -> str:
         return f"on {self.where}: {self.problem}"
@@ -94,36 +97,52 @@ def check_on(text: str, grid: Grid, paces: list[Pace] | None = None) -> None:
             raise BrokenPromise("it draws from `rng`, and six seeds give one plan; let the ranking depend on the draw")
 
 
-def check_order(name: str, include: list[str] | None = None) -> Iterator[Finding]:
-    """Every promise that a registered order breaks; none if it keeps the contract.
+@dataclass(frozen=True)
+class Verdict:
+    """What the suite found of one order (nothing: it keeps its contract), and which grids it serves or refuses."""
+
+    findings: tuple[Finding, ...]
+    served: tuple[Grid, ...]
+    refusals: tuple[str, ...]
+
+
+def check_order(name: str, include: Sequence[str] = ()) -> Verdict:
+    """The whole suite over a registered order; it stops at the first grid on which a promise is broken.
 
     include: files that a fresh process must include to find the order.
     """
-    served = []
-    refusals = []
+    served: list[Grid] = []
+    refusals: list[str] = []
+    findings: list[Finding] = []
     for grid in GRIDS:
         try:
             check_on(name, grid)
         except OrderFault as fault:
-            yield Finding(f"a {grid} grid", str(fault))
-            return
+            findings = [Finding(f"a {grid} grid", str(fault), fault)]
+            break
         except BenchError as refusal:
             refusals.append(str(refusal))
         except BrokenPromise as broken:
-            yield Finding(f"a {grid} grid", str(broken))
-            return
+            findings = [Finding(f"a {grid} grid", str(broken))]
+            break
         else:
             served.append(grid)
-    if not served:
-        yield Finding("every grid tried", f"it refuses them all; it said: {refusals[-1]}")
-        return
-    yield from _check_options(name, served[-1])
-    digest = plan_and_cells_digest(name, served[-1])
-    if digest_elsewhere(name, served[-1], include or []) != digest:
-        yield Finding(
-            f"a {served[-1]} grid",
-            "another process makes another plan; do not rank by hash(), id() or the order of a set",
-        )
+    if not findings:
+        if served:
+            findings = [*_check_options(name, served), *_check_elsewhere(name, served[-1], include)]
+        else:
+            findings = [Finding("every grid tried", f"it refuses them all; it said: {refusals[-1]}")]
+    return Verdict(tuple(findings), tuple(served), tuple(refusals))
+
+
+def _check_elsewhere(name: str, grid: Grid, include: Sequence[str]) -> Iterator[Finding]:
+    try:
+        if digest_elsewhere(name, grid, include) == plan_and_cells_digest(name, grid):
+            return
+        problem = "another process makes another plan; do not rank by hash(), id() or the order of a set"
+    except OrderFault as fault:
+        problem = str(fault)
+    yield Finding(f"a {grid} grid", problem)
 
 
 def plan_and_cells_digest(name: str, grid: Grid) -> str:
@@ -132,7 +151,7 @@ def plan_and_cells_digest(name: str, grid: Grid) -> str:
     return hashlib.sha256(plan.digest.encode() + plan.cells_for([0, 1]).tobytes()).hexdigest()
 
 
-def digest_elsewhere(name: str, grid: Grid, include: list[str]) -> str:
+def digest_elsewhere(name: str, grid: Grid, include: Sequence[str]) -> str:
     """`plan_and_cells_digest`, made in a fresh process with another hash seed."""
     program = (
         "import sys; from orderbench.orders import Grid, include_file; "
@@ -148,21 +167,34 @@ def digest_elsewhere(name: str, grid: Grid, include: list[str]) -> str:
         check=False,
     )
     if done.returncode:
-        raise OrderFault(f"a fresh process could not make the plan of '{name}': {done.stderr.strip().splitlines()[-1]}")
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise OrderFault(f"a fresh process could not make the plan of '{name}': it said {said}")
     return done.stdout.strip().splitlines()[-1]
 
 
-def _check_options(name: str, grid: Grid) -> Iterator[Finding]:
+def _check_options(name: str, served: list[Grid]) -> Iterator[Finding]:
+    """Every choice of a Literal is served; booleans and numbers are served or refused, never half-served."""
     order = get_order(name)
+    grids = served[-2:]
     for option in order.options:
-        for choice in typing.get_args(option.kind) if typing.get_origin(option.kind) is typing.Literal else ():
-            text = f"{name}:{option.name}={spell(choice)}"
+        literal = typing.get_origin(option.kind) is typing.Literal
+        values = typing.get_args(option.kind) if literal else _TRIED.get(option.kind, ())
+        for value in values:
+            text = f"{name}:{option.name}={spell(value)}"
             try:
-                make_plan(text, grid, "even:1")
+                for grid in grids:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("error")
+                        check_on(text, grid, [Pace("even", 1), Pace("one")])
+            except (OrderFault, BrokenPromise) as problem:
+                yield Finding(
+                    f"a {grid} grid", f"{text}: {problem}", problem if isinstance(problem, OrderFault) else None
+                )
             except BenchError as refusal:
-                yield Finding(f"a {grid} grid", f"{text} is in its signature but not served: {refusal}")
-    wrong = ["no-such-option=1", *(f"{o.name}=no.such.value" for o in order.options if o.kind is not str)]
-    for given in wrong:
+                if literal:
+                    yield Finding(f"a {grid} grid", f"{text} is in its signature but not served: {refusal}")
+    for given in ("no-such-option=1", *(f"{o.name}=no.such.value" for o in order.options if o.kind is not str)):
         try:
             parse_order(f"{name}:{given}")
         except BenchError:
@@ -173,6 +205,13 @@ def _check_options(name: str, grid: Grid) -> Iterator[Finding]:
             )
         else:
             yield Finding("any grid", f"{name}:{given} is taken, although it means nothing")
+
+
+_TRIED: dict[Any, tuple[Any, ...]] = {
+    bool: (True, False),
+    int: (0, -1, 2, 10**6),
+    float: (0.0, -1.0, 0.5, 2.0, 1e-300, 1e6),
+}
 
 
 def _drawn_again(plan: Plan) -> np.ndarray:

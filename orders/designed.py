@@ -29,7 +29,7 @@ from orderbench.orders.registry import register_order
 from orderbench.orders.scatter import dither, halton
 
 MAX_CELLS = 1024  # the work grows with the cube of the cells
-_EQUAL = 1e-9  # scores (nats) that differ by less are ties: rounding never decides, and every machine plans alike
+_EQUAL = 1e-9  # scores (nats) that differ by less are ties, so that rounding does not break them
 _GAIN = 1e-7  # the least gain (nats) worth a trade
 _WORK = 5 * 10**7  # trades weighed per start, in matrix entries: counted, not timed, so that every machine stops alike
 
@@ -54,7 +54,7 @@ def designed(
     if grid.n_cells > MAX_CELLS:
         raise BenchError(
             f"designed serves up to {MAX_CELLS} cells, such as 32x32, and a {grid} grid has {grid.n_cells}; "
-            f"halton is the nearest order that serves it, as in halton@cosine:13"
+            f"dither and locality serve it and come next, as in dither@cosine:13"
         )
     covariance = Field(field, length, power).covariance(grid)
     starts = [_greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
@@ -82,7 +82,7 @@ def _greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
             log_unsure = np.where(told <= told.min() + _EQUAL, log_start, -np.inf)
             cell = int(np.argmax(log_unsure >= log_unsure.max() - _EQUAL))
             done = len(order)
-            column = covariance[cell] - factor[:done, cell] @ factor[:done]
+            column = covariance[cell] - np.einsum("k,kc->c", factor[:done, cell], factor[:done])
             factor[done] = column / math.sqrt(variance[cell])
             variance = np.maximum(variance - factor[done] ** 2, 1e-12)  # chosen cells reach 0 but for rounding
             free_L[cell] = False
@@ -120,7 +120,8 @@ def _trade(joint: FloatArray, first: int) -> tuple[IntArray, int]:
     """(m,) new places of two steps' cells, the first step's `first` cells in front, and the work it took.
 
     joint: (m, m) covariance of both steps' cells given all earlier ones. The covariance of the second step given the
-    first is the inverse of its block of the joint precision; a cell that changes sides changes it by rank one.
+    first is the inverse of its block of the joint precision; a cell that changes sides changes it by rank one. The many
+    small products avoid BLAS: its threads wait for each other on a busy machine.
     """
     places = np.arange(len(joint))
     precision, variance = np.linalg.inv(joint), joint.diagonal()
@@ -129,7 +130,7 @@ def _trade(joint: FloatArray, first: int) -> tuple[IntArray, int]:
     for i in range(first):
         ours, theirs = places[i], places[first:]
         # Take our cell out of the first step: its variance, its covariance with theirs, and theirs, without it.
-        pull = rest @ precision[theirs, ours]
+        pull = np.einsum("ij,j->i", rest, precision[theirs, ours])
         own = 1 / (precision[ours, ours] - precision[theirs, ours] @ pull)
         between = -own * pull
         without = rest + own * np.outer(pull, pull)

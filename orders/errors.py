@@ -19,6 +19,9 @@ class BenchError(Exception):
 
     exit_code = 2
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.split()))  # what is quoted in it may hold line breaks
+
 
 def unknown(kind: str, given: str, known: Iterable[str], ask: str) -> BenchError:
     """The sentence for a name that is not there: the nearest one, or where to look.

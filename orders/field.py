@@ -129,13 +129,14 @@ def rank_orders(
     pace: str,
     field: Field = DEFAULT_FIELD,
     seeds: int = 8,
+    names: Sequence[str] | None = None,
     each: Callable[[Sequence[str]], Iterable[str]] = iter,
 ) -> list[Ranked]:
-    """Every registered order at one pace, least tax first; one that cannot serve the grid comes last, with its reason.
+    """Orders at one pace, least tax first; one that cannot serve the grid comes last, with its reason.
 
-    each: walks the names; a progress bar, for instance.
+    names: which; default every registered one. each: walks the names; a progress bar, for instance.
     """
     Pace.parse(pace).sizes(grid)  # a pace that no order can be cut by is one mistake, not one a line
     field.covariance(grid)
-    ranked = [rank_order(name, grid, pace, field, seeds) for name in each(order_names())]
+    ranked = [rank_order(name, grid, pace, field, seeds) for name in each(names or order_names())]
     return sorted(ranked, key=lambda line: (line.tax_bits is None, line.tax_bits or 0.0))

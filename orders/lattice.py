@@ -48,7 +48,7 @@ class Grid:
     @classmethod
     def parse(cls, text: str) -> Grid:
         """'16' (square) or '16x12' (rows x columns)."""
-        match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text.strip())
+        match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip())
         if match is None:
             raise BenchError(f"'{text}' is not a grid; give a side or ROWSxCOLS, as in --grid 16 or --grid 16x12")
         return cls(int(match[1]), int(match[2] or match[1]))

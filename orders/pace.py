@@ -166,18 +166,22 @@ class Pace:
     name: str
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        known = (*_BY_RANKING, *_BY_GRID, *_BY_STEPS)
+        if self.name not in known:
+            raise unknown("pace", self.name, known, "paces are written after @, as in raster@even:13")
+        if self.name in _BY_STEPS and (self.steps is None or self.steps < 1):
+            raise BenchError(f"the pace '{self.name}' needs a number of steps of 1 or more, as in {self.name}:13")
+
     @classmethod
     def parse(cls, text: str) -> Pace:
         """'native', 'one', 'ear-shells', 'ear-sides', or LAW:T; BenchError for anything else."""
         name, colon, steps = text.partition(":")
-        known = (*_BY_RANKING, *_BY_GRID, *_BY_STEPS)
-        if name not in known:
-            raise unknown("pace", name, known, "paces are written after @, as in raster@even:13")
         if name not in _BY_STEPS:
-            if colon:
+            if colon and name in (*_BY_RANKING, *_BY_GRID):
                 raise BenchError(f"the pace '{text}' takes no number of steps; write {name}")
             return cls(name)
-        if not re.fullmatch(r"\d{1,9}", steps) or int(steps) < 1:
+        if not re.fullmatch(r"[0-9]{1,9}", steps) or int(steps) < 1:
             raise BenchError(f"the pace '{text}' needs a number of steps of 1 or more, as in {name}:13")
         return cls(name, int(steps))
 

@@ -39,7 +39,13 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        object.__setattr__(self, "order", str(parse_order(self.order)))
+        bound = parse_order(self.order)
+        if not bound.per_sample or bound.order.sized != (self.built_for is not None):
+            raise BenchError(
+                f"'{self.order}' with step sizes {_short(self.built_for)} is no recipe: one names an order of which "
+                f"each sample draws its own, and the step sizes where it is built for them"
+            )
+        object.__setattr__(self, "order", str(bound))
 
     def rank(self, grid: Grid, sample: int) -> Ranking:
         """The ranking of one sample."""
@@ -70,7 +76,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         n = self.lattice.n_cells
-        sizes = np.asarray(self.sizes)
+        sizes = _plain("step sizes", self.sizes)
         if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or not len(sizes) or sizes.min() < 1 or sizes.sum() != n:
             raise BenchError(
                 f"step sizes {_short(self.sizes)} do not cut {n} cells; they must be whole numbers of 1 or more "
@@ -80,7 +86,7 @@ class Plan:
         if (self.cells is None) == (self.recipe is None):
             raise BenchError("a plan takes either cells, shared by all samples, or the recipe of each sample's cells")
         if self.cells is not None:
-            given = np.asarray(self.cells)
+            given = _plain("cells", self.cells)
             if given.dtype.kind not in "iu" or given.shape != (n,) or not np.array_equal(np.sort(given), np.arange(n)):
                 raise BenchError(
                     f"cells {_short(given.tolist())} are not every cell of a {self.lattice} grid once; "
@@ -102,10 +108,15 @@ class Plan:
 
     def cells_for(self, sample_indices: Sequence[int]) -> IntArray:
         """(n, L) int64: each sample's cells, first to last."""
+        if any(sample < 0 for sample in sample_indices):
+            raise BenchError(f"samples count from 0, and {min(sample_indices)} was asked for")
         if self.recipe is None:
             assert self.cells is not None  # noqa: S101 (checked in __post_init__)
             return np.broadcast_to(self.cells, (len(sample_indices), self.lattice.n_cells))
-        return np.stack([_drawn(self.recipe, self.lattice, int(sample)) for sample in sample_indices])
+        cells_NL = np.empty((len(sample_indices), self.lattice.n_cells), np.int64)
+        for place, sample in enumerate(sample_indices):
+            cells_NL[place] = _drawn(self.recipe, self.lattice, int(sample))
+        return cells_NL
 
     def step_of_cell(self, sample: int = 0) -> IntArray:
         """(L,) int64, by cell index: the step, from 0, that decodes each cell of one sample."""
@@ -140,10 +151,10 @@ class Plan:
         if recipe is not None:
             if not isinstance(recipe, Mapping) or set(recipe) != {"order", "seed", "built_for"}:
                 raise BenchError(f"{recipe!r} is not a recipe; it holds order, seed and built_for")
-            built_for = recipe["built_for"]
-            recipe = Recipe(
-                order=recipe["order"], seed=recipe["seed"], built_for=None if built_for is None else tuple(built_for)
-            )
+            built_for, order = recipe["built_for"], recipe["order"]
+            if not isinstance(order, str) or not (built_for is None or _is_whole_numbers(built_for)):
+                raise BenchError(f"{recipe!r} is not a recipe; its order is a text, built_for a list of whole numbers")
+            recipe = Recipe(order=order, seed=recipe["seed"], built_for=None if built_for is None else tuple(built_for))
         plan = cls(
             lattice=Grid.from_json(value["lattice"]), sizes=value["sizes"], cells=value.get("cells"), recipe=recipe
         )
@@ -216,7 +227,7 @@ def _parse(order: str, pace: str | None) -> tuple[BoundOrder, Pace]:
         raise BenchError(f"'{order}' names a correction, which does not change a plan; leave '+{correction}' away")
     if own_pace is not None and pace is not None and own_pace != pace:
         raise BenchError(f"'{order}' is paced {own_pace} and the pace {pace} was asked for too; give one of them")
-    return parse_order(spelled), Pace.parse(own_pace or pace or "native")
+    return parse_order(spelled), Pace.parse(next((given for given in (own_pace, pace) if given is not None), "native"))
 
 
 def _cut(bound: BoundOrder, pace: Pace, grid: Grid, seed: int) -> Plan:
@@ -255,6 +266,17 @@ def draw(order: str, grid: Grid, pace: str | None = None, seed: int = 0) -> str:
     width = len(str(plan.n_steps - 1))
     rows = plan.step_of_cell().reshape(grid.rows, grid.cols)
     return "\n".join(" ".join(f"{step:{width}d}" for step in row) for row in rows)
+
+
+def _plain(what: str, values: object) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as problem:
+        raise BenchError(f"{what} {_short(values)} are not a list of whole numbers") from problem
+
+
+def _is_whole_numbers(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
 
 
 def _short(values: object) -> str:

@@ -20,6 +20,7 @@ from orderbench.orders.ranking import Ranking
 from orderbench.orders.registry import register_order
 from orderbench.orders.spelling import spell
 
+MIN_WIDTH = 0.001  # a narrower ring holds one distance only, as this one does
 _EPSILON = 1e-9  # distances that are equal on paper stay on one side of a ring's edge
 
 
@@ -36,7 +37,7 @@ class Center:
         """'cell', 'middle', 'corner', 'random', or 'RxC' (zero-based, fractions allowed); None for anything else."""
         if text in ("cell", "middle", "corner", "random"):
             return cls(text)
-        match = re.fullmatch(r"(\d{1,7}(?:\.\d{1,9})?)x(\d{1,7}(?:\.\d{1,9})?)", text)
+        match = re.fullmatch(r"([0-9]{1,7}(?:\.[0-9]{1,9})?)x([0-9]{1,7}(?:\.[0-9]{1,9})?)", text)
         return cls("point", float(match[1]), float(match[2])) if match else None
 
     def __str__(self) -> str:
@@ -76,7 +77,7 @@ def radial(
     center: Annotated[Center, "cell, middle, corner, random, or RxC"] = Center("cell"),
     metric: Literal["euclid", "chebyshev", "manhattan"] = "euclid",
     rounding: Literal["ceil", "floor", "round"] = "ceil",
-    width: Annotated[float, "a ring's width in cells, above 0"] = 1.0,
+    width: Annotated[float, "a ring's width in cells, 0.001 or more"] = 1.0,
     rings: Annotated[int | None, "how many rings of equal width, in place of width and rounding"] = None,
 ) -> Ranking:
     """Ring = rounded distance / width. Within a ring the walk goes clockwise from the top, nearer cells first.
@@ -104,8 +105,10 @@ def radial(
         if width != 1.0 or rounding != "ceil":
             raise BenchError("radial takes rings, or width and rounding, not both; leave one of them away")
         ring = _in_rings(distance, rings, grid)
-    elif width <= 0:
-        raise BenchError(f"radial:width={spell(width)} is not served; a ring's width is above 0, as in radial:width=2")
+    elif width < MIN_WIDTH:
+        raise BenchError(
+            f"radial:width={spell(width)} is not served; a ring's width is {MIN_WIDTH} or more, as in radial:width=2"
+        )
     else:
         scaled = distance / width
         ring = {
@@ -126,10 +129,14 @@ def _in_rings(distance: FloatArray, rings: int, grid: Grid) -> IntArray:
         cut: IntArray = np.minimum((distance - distance.min()) / span * n + _EPSILON, n - 1).astype(np.int64)
         return cut
 
-    if rings < 1 or len(np.unique(at(rings))) < rings:
-        served = [n for n in range(1, min(rings, grid.n_cells) + 1) if len(np.unique(at(n))) == n] or [1]
+    def served(n: int) -> bool:
+        return n >= 1 and len(np.unique(at(n))) == n
+
+    if not served(rings):
+        distances = len(np.unique(np.round(distance, 9)))
+        nearest = min((n for n in range(1, distances + 1) if served(n)), key=lambda n: abs(n - rings))
         raise BenchError(
             f"radial:rings={rings} is not served on a {grid} grid around this centre: a ring must hold a cell; "
-            f"up to {served[-1]} would do, as in radial:rings={served[-1]}"
+            f"the nearest number that would do is {nearest}, as in radial:rings={nearest}"
         )
     return at(rings)

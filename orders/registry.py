@@ -9,6 +9,7 @@ An order comes from this package, from another distribution's entry point (group
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -79,10 +80,13 @@ class BoundOrder:
         if self.order.sized:
             keywords["sizes"] = sizes
         try:
-            ranking = self.order.function(grid, **keywords)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+                ranking = self.order.function(grid, **keywords)
+        except OrderFault as fault:
+            raise OrderFault(f"the order '{self}' of {self.order.origin} on a {grid} grid: {fault}") from fault
         except BenchError:
             raise
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise OrderFault(
                 f"the order '{self}' of {self.order.origin} raised {type(problem).__name__}: {problem} on a {grid} "
                 f"grid; --debug shows its traceback"
@@ -125,6 +129,8 @@ def register_order(
     def decorate(function: OrderFunction) -> OrderFunction:
         if not NAME.fullmatch(name):
             raise BenchError(f"'{name}' cannot name an order; use lower-case words joined by -, as in z-curve")
+        if not (isinstance(paper, str) and isinstance(idea, str)):
+            raise BenchError(f"the order '{name}' must say its paper and its idea in words, as in paper='none'")
         origin = getattr(function, "__module__", "?")
         if name in _ORDERS:
             raise BenchError(
@@ -183,8 +189,9 @@ def load_entry_points() -> None:
     _loaded_entry_points = True
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            point.load()
-        except Exception as problem:  # a stranger's module may raise anything; the suite's own orders still work
+            with contextlib.redirect_stdout(sys.stderr):
+                point.load()
+        except (Exception, SystemExit) as problem:  # a stranger's module may do anything; the suite still works
             _BROKEN[point.name] = f"{point.value}: {type(problem).__name__}: {problem}"
 
 
@@ -206,10 +213,11 @@ def include_file(path: str | Path) -> tuple[str, ...]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except BenchError as problem:
         raise BenchError(f"'{path}' could not be included: {problem}") from problem
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise BenchError(
             f"'{path}' could not be included: it raised {type(problem).__name__}: {problem}; "
             f"--debug shows its traceback"

@@ -94,16 +94,16 @@ class Option:
         if self.kind is bool:
             return {"true": True, "false": False}.get(text)
         if self.kind is int:
-            return int(text) if re.fullmatch(r"-?\d{1,18}", text) else None
+            return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
         if self.kind is float:
-            try:
-                number = float(text)
-            except ValueError:
-                return None
+            number = float(text) if re.fullmatch(r"-?[0-9]*\.?[0-9]+(e-?[0-9]+)?|-?[0-9]+\.", text) else math.nan
             return number if math.isfinite(number) else None
         if self.kind is str:
             return text if WORD.fullmatch(text) else None
-        return self.kind.parse(text)
+        try:
+            return self.kind.parse(text)
+        except (ValueError, TypeError, ArithmeticError, LookupError):  # how a class of one's own may refuse
+            return None
 
 
 def spell(value: Any) -> str:
@@ -174,7 +174,10 @@ def _read_option(parameter: inspect.Parameter, hints: Mapping[str, Any], where: 
     default = parameter.default
     if kind is float and type(default) is int:
         default = float(default)
-    return Option(parameter.name, kind, optional, default, words)
+    option = Option(parameter.name, kind, optional, default, words)
+    if not (default is None and optional) and option._read(spell(default)) != default:
+        raise BenchError(f"{where} gives '{parameter.name}' the default {default!r}, which is none of its values")
+    return option
 
 
 def bind_options(owner: str, options: tuple[Option, ...], given: Mapping[str, str], ask: str) -> dict[str, Any]:

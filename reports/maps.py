@@ -6,6 +6,8 @@ Knows matplotlib and plans. Refuses to know models and records.
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -25,20 +27,35 @@ FRAME_S = 0.2
 HOLD_S = 1.6  # the finished map, before the animation starts over
 
 
-def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
-    """Write the maps of named plans, side by side, to a .png, .svg or .gif (animated) file.
-
-    Raises BenchError for another ending and where the file cannot be written.
-    """
+def check_target(path: Path) -> str:
+    """The kind of picture that a path names; BenchError for another ending, no such folder, or no plain file there."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise BenchError(f"'{path}' does not end in .png, .svg or .gif; name a file such as map.png")
     if not path.parent.is_dir():
         raise BenchError(f"there is no folder '{path.parent}' to write '{path.name}' in; make it, or name another")
+    try:
+        plain = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        plain = True
+    except OSError as problem:
+        raise BenchError(f"'{path}' could not be written: {problem.strerror}; name another place") from problem
+    if not plain:
+        raise BenchError(f"'{path}' could not be written: it is no plain file; name another place")
+    return kind
+
+
+def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
+    """Write the maps of named plans, side by side, to a .png, .svg or .gif (animated) file.
+
+    Raises BenchError for another ending and where the file cannot be written.
+    """
+    kind = check_target(path)
     import matplotlib as mpl
 
     style = resources.files("orderbench.reports") / "house.mplstyle"
-    temporary = path.with_name(f".part-{path.name}")
+    target = path.resolve()  # a link stays a link
+    temporary = target.with_name(f".part-{os.getpid()}{path.suffix}")
     with resources.as_file(style) as file, mpl.rc_context(fname=file):
         figure, images = _figure(plans)
         try:
@@ -47,7 +64,7 @@ def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
             else:
                 metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}  # the same plan, the same bytes
                 figure.savefig(temporary, format=kind, metadata=metadata)
-            temporary.replace(path)
+            temporary.replace(target)
         except OSError as problem:
             why = problem.strerror or problem
             raise BenchError(f"'{path}' could not be written: {why}; name another place") from problem

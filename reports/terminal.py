@@ -20,6 +20,9 @@ _VIRIDIS = np.array(
 )  # fmt: skip
 
 
+_DARKNESS = "@%#*+=-:."  # first to last step
+
+
 def step_color(step: int, n_steps: int) -> tuple[int, int, int]:
     """Red, green and blue (0 to 255) of a step: dark first, bright last."""
     place = step / max(1, n_steps - 1) * (len(_VIRIDIS) - 1)
@@ -29,11 +32,11 @@ def step_color(step: int, n_steps: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def step_map(plan: Plan, *, width: int, sample: int = 0) -> Text:
+def step_map(plan: Plan, *, width: int, plain: bool = False, sample: int = 0) -> Text:
     """The grid, a line a row; each cell its step, counted from 0, on the step's colour.
 
-    Where a row of numbers is wider than `width` characters, cells are blank blocks of colour, two or one wide, and the
-    numbers stay in `--json`.
+    Where a row of numbers is wider than `width` characters, cells are blocks of colour, two wide or one; without
+    colour (`plain`), of darkness.
     """
     step_RC = plan.step_of_cell(sample).reshape(plan.lattice.rows, plan.lattice.cols)
     digits = len(str(plan.n_steps - 1))
@@ -44,7 +47,8 @@ def step_map(plan: Plan, *, width: int, sample: int = 0) -> Text:
         for step in row:
             red, green, blue = step_color(step, plan.n_steps)
             ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
-            label = f"{step:>{digits}d} " if numbered else " " * cell_width
+            darkness = _DARKNESS[step * len(_DARKNESS) // plan.n_steps] if plain else " "
+            label = f"{step:>{digits}d} " if numbered else darkness * cell_width
             text.append(label, Style(color=ink, bgcolor=f"#{red:02x}{green:02x}{blue:02x}"))
         text.append("\n")
     return text

@@ -9,12 +9,15 @@ Exit codes: 0; 2 wrong usage or input; 3 regressed; 4 inconclusive or nothing co
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -30,30 +33,86 @@ app = typer.Typer(
     name="bench", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 
+
+def _whole(text: str | int) -> int:
+    text = str(text)  # typer parses defaults too
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise typer.BadParameter(f"'{text}' is not a whole number")
+    return int(text)
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a number") from None
+
+
 GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
-SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the orders that draw.")]
+SeedOption = Annotated[int, typer.Option("--seed", parser=_whole, metavar="N", help="Seed of the orders that draw.")]
 FieldOption = Annotated[str, typer.Option("--field", metavar="exp|power", help="Correlation law of the field.")]
-LengthOption = Annotated[float, typer.Option("--length", metavar="CELLS", help="Length of the field, in cells.")]
-PowerOption = Annotated[float, typer.Option("--power", metavar="P", help="Power of --field power.")]
+LengthOption = Annotated[
+    float, typer.Option("--length", parser=_number, metavar="CELLS", help="Length of the field, in cells.")
+]
+PowerOption = Annotated[float, typer.Option("--power", parser=_number, metavar="P", help="Power of --field power.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 IncludeOption = Annotated[
     list[str] | None, typer.Option("--include", metavar="FILE.py", help="Also load the orders of a Python file.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
+UsageMistake = cast(type[Exception], typer.BadParameter.__mro__[1])  # click's UsageError, whichever click typer brings
+
 
 def main() -> None:
-    """Run `bench`; a BenchError becomes one line on stderr and its exit code, anything else keeps its traceback."""
+    """Run `bench`: what a person can mend becomes a line on stderr and an exit code; our bugs keep their traceback."""
     try:
-        app()
+        code = app(standalone_mode=False, prog_name="bench")
+        sys.stdout.flush()
+        if code == 130:  # typer has seen Ctrl-C
+            _say("interrupted", code)
     except BenchError as error:
         if "--debug" in sys.argv:
+            traceback.print_exc()
+        code = _say(str(error), error.exit_code)
+    except UsageMistake as error:
+        code = _say_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _say("interrupted", 130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
             raise
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader left, as in `bench orders | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _drop_stdout()
+        code = _say("the output could not be written: the disk is full", 2)
+    sys.exit(code)
+
+
+def _drop_stdout() -> None:
+    """Nothing more can be written there, not even what is buffered."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(text: str) -> None:
+    """Results go to stdout; a reader that leaves, as in `bench orders | head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop_stdout()
+        raise SystemExit(0) from None
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"bench: {sentence}", file=sys.stderr)
+    return code
+
+
+def _say_usage(error: Any) -> int:
+    command = error.ctx.command_path if error.ctx else "bench"
+    sentence = " ".join(error.format_message().split())
+    if sentence.startswith("Usage:"):  # a command without its arguments: its help, as asked
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    return _say(f"{sentence.rstrip('.')}; `{command} --help` shows what would do", 2)
 
 
 @app.callback(invoke_without_command=True)
@@ -76,13 +135,16 @@ def bench(
 
 @app.command()
 def orders(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these, with their options.")
-    ] = None,
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.")] = None,
     rank: Annotated[bool, typer.Option("--rank", help="Rank all orders by their parallel tax.")] = False,
     grid: GridOption = "16",
-    steps: Annotated[int, typer.Option("--steps", metavar="T", help="Steps of --rank: cosine:T for all.")] = 13,
-    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Seeds that --rank averages over.")] = 8,
+    steps: Annotated[
+        int, typer.Option("--steps", parser=_whole, metavar="T", help="Steps of --rank: cosine:T for all.")
+    ] = 13,
+    seeds: Annotated[
+        int, typer.Option("--seeds", parser=_whole, metavar="N", help="Seeds that --rank averages over.")
+    ] = 8,
     field: FieldOption = "exp",
     length: LengthOption = 4.0,
     power: PowerOption = 1.0,
@@ -110,37 +172,39 @@ def orders(
       bench orders --rank --field power --length 2 --power 1.5 --json
       bench orders --check my_order.py
     """
-    if check is not None:
-        _include(include)
-        _check(check, as_json)
-        return
+    _refuse_without(context, "--rank", rank, ("grid", "steps", "seeds", "field", "length", "power"))
+    if sum([rank, check is not None, markdown]) > 1 or (markdown and as_json):
+        raise BenchError("--rank, --check, --markdown and a list are different answers; ask for one of them")
     _include(include)
-    if rank:
-        from orderbench.orders import Grid
-
-        _rank(Grid.parse(grid), steps, seeds, _field(field, length, power), as_json)
+    if check is not None:
+        _check(check, include or [], as_json, debug)
         return
+    from orderbench.orders import Grid
     from orderbench.orders.registry import broken_entry_points, get_order, order_names
 
-    listed = [get_order(name) for name in names or order_names()]
+    chosen = [get_order(name) for name in names or order_names()]
     for name, why in broken_entry_points().items():
         print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
-    if as_json:
-        _print_json([_order_json(order) for order in listed])
+    if rank:
+        _rank(Grid.parse(grid), [order.name for order in chosen], steps, seeds, _field(field, length, power), as_json)
+    elif as_json:
+        _print_json([_order_json(order) for order in chosen])
     elif markdown:
-        print(orders_markdown(listed))
+        _write(orders_markdown(chosen))
     elif names:
-        _print_options(listed)
+        _print_options(chosen)
     else:
-        _print_orders(listed)
+        _print_orders(chosen)
 
 
 @app.command()
 def show(
-    arms: Annotated[str, typer.Argument(metavar="ORDER[@PACE][,...]", help="As in radial:center=3x4@native.")],
+    arms: Annotated[list[str], typer.Argument(metavar="ORDER[@PACE]", help="One or more, by comma or space.")],
     grid: GridOption = "16",
     pace: Annotated[str | None, typer.Option("--pace", metavar="PACE", help="As after @, for all orders.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="T", help="Short for --pace cosine:T.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", parser=_whole, metavar="T", help="Short for --pace cosine:T.")
+    ] = None,
     seed: SeedOption = 0,
     field: FieldOption = "exp",
     length: LengthOption = 4.0,
@@ -168,6 +232,10 @@ def show(
     from orderbench.orders import Grid, make_plan
     from orderbench.orders.plan import spell_arm
 
+    if out is not None:
+        from orderbench.reports.maps import check_target
+
+        check_target(out)
     _include(include)
     if steps is not None:
         if pace is not None:
@@ -177,7 +245,7 @@ def show(
         pace = f"cosine:{steps}"
     lattice, law = Grid.parse(grid), _field(field, length, power)
     named = []
-    for arm in arms.split(","):
+    for arm in ",".join(arms).split(","):
         named.append((spell_arm(arm, pace), make_plan(arm, lattice, pace, seed)))
     if as_json:
         documents = [_plan_json(name, plan, law, seed) for name, plan in named]
@@ -219,7 +287,7 @@ def _print_orders(listed: Sequence[Order]) -> None:
 def _print_options(listed: Sequence[Order]) -> None:
     console = _console()
     for order in listed:
-        console.print(f"{order.name}: {order.idea}", style="bold", highlight=False)
+        console.print(f"{order.name}: {order.idea}", style="bold", highlight=False, markup=False)
         console.print(f"  after {order.paper}; {_nature(order)}", highlight=False, markup=False)
         for option in order.options:
             default = "" if option.default is None else f"  (default {_spelled(option.default)})"
@@ -265,13 +333,13 @@ def _order_json(order: Order) -> dict[str, Any]:
     }
 
 
-def _rank(grid: Grid, steps: int, seeds: int, field: Field, as_json: bool) -> None:
+def _rank(grid: Grid, names: Sequence[str], steps: int, seeds: int, field: Field, as_json: bool) -> None:
     from orderbench.orders import rank_orders
 
     if seeds < 1:
         raise BenchError(f"--seeds {seeds} averages over nothing; give 1 or more, as in --seeds 8")
     pace = f"cosine:{steps}"
-    lines = rank_orders(grid, pace, field, seeds, each=_progress("ranking orders"))
+    lines = rank_orders(grid, pace, field, seeds, names, each=_progress("ranking orders"))
     if as_json:
         _print_json(
             {
@@ -307,58 +375,88 @@ def _rank(grid: Grid, steps: int, seeds: int, field: Field, as_json: bool) -> No
     console.print(table)
     for line in lines:
         if line.refusal is not None:
-            console.print(f"\nnot served: {line.refusal}", highlight=False, soft_wrap=True)
+            console.print(f"\nnot served: {line.refusal}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _check(file: str, as_json: bool) -> None:
+def _check(file: str, include: Sequence[str], as_json: bool, debug: bool) -> None:
     from orderbench.orders.contract import GRIDS, check_order
     from orderbench.orders.registry import include_file
 
     names = include_file(file)
-    findings = {name: list(check_order(name, [file])) for name in _progress("checking orders")(names)}
+    verdicts = {name: check_order(name, [*include, file]) for name in _progress("checking orders")(names)}
+    document = {}
+    for name, verdict in verdicts.items():
+        found = [{"where": finding.where, "problem": finding.problem} for finding in verdict.findings]
+        grids = [str(grid) for grid in verdict.served]
+        document[name] = {"findings": found, "grids_served": grids, "refusals": list(verdict.refusals)}
+        if debug:
+            for finding in verdict.findings:
+                if finding.fault is not None:
+                    traceback.print_exception(finding.fault)
+        if not as_json:
+            kept = f"keeps its contract on {len(grids)} of {len(GRIDS)} grids, at every pace"
+            _write(f"{name}: {'breaks its contract' if found else kept}")
+            for finding in verdict.findings:
+                _write(f"  {finding}")
+            for refusal in verdict.refusals[-1:] if grids else []:
+                _write(f"  it refuses the others, as in: {refusal}")
     if as_json:
-        _print_json({name: [vars(finding) for finding in found] for name, found in findings.items()})
-    else:
-        for name, found in findings.items():
-            verdict = "breaks its contract" if found else f"keeps its contract on {len(GRIDS)} grids at every pace"
-            print(f"{name}: {verdict}")
-            for finding in found:
-                print(f"  {finding}")
-    if any(findings.values()):
+        _print_json(document)
+    if any(verdict.findings for verdict in verdicts.values()):
         raise typer.Exit(2)
 
 
 def _plan_json(arm: str, plan: Plan, field: Field, seed: int) -> dict[str, Any]:
+    tax = _tax(plan, field)
     about = {
         "arm": arm,
         "seed": seed,
         "n_steps": plan.n_steps,
         "field": str(field),
-        "parallel_tax_bits_per_token": _tax(plan, field),
+        "parallel_tax_bits_per_token": None if tax is None else tax[0],
     }
     return {**plan.to_json(), "about": about}
 
 
-def _tax(plan: Plan, field: Field) -> float | None:
-    """The parallel tax, or None where the lattice is larger than the field serves."""
+def _tax(plan: Plan, field: Field) -> tuple[float, int] | None:
+    """The parallel tax, the mean of how many samples; None where the lattice is larger than the field serves."""
     from orderbench.orders.field import MAX_CELLS, parallel_tax
 
-    return parallel_tax(plan, field, samples=range(8)) if plan.lattice.n_cells <= MAX_CELLS else None
+    if plan.lattice.n_cells > MAX_CELLS:
+        return None
+    samples = 8 if plan.per_sample and plan.lattice.n_cells <= 1024 else 1
+    return parallel_tax(plan, field, samples=range(samples)), samples
 
 
 def _print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int) -> None:
     from orderbench.reports.terminal import sizes_line, step_map
 
     plural = "s" * (plan.n_steps != 1)
-    console.print(f"{arm}  {plan.lattice} grid, {plan.n_steps} step{plural}", style="bold", highlight=False)
+    console.print(
+        f"{arm}  {plan.lattice} grid, {plan.n_steps} step{plural}", style="bold", highlight=False, markup=False
+    )
     if plan.per_sample:
         console.print(f"each sample draws its own; seed {seed}, sample 0 is shown", highlight=False)
-    console.print(step_map(plan, width=console.width), soft_wrap=True)
+    if plan.lattice.cols > console.width:
+        console.print(f"(no map: {plan.lattice.cols} columns do not fit here; --out map.png draws it)", highlight=False)
+    else:
+        plain = console.color_system is None
+        console.print(step_map(plan, width=console.width, plain=plain), soft_wrap=True, end="")
     console.print(f"sizes   {sizes_line(plan.sizes)}", highlight=False)
     tax = _tax(plan, field)
-    words = f"not computed above {64 * 64} cells" if tax is None else f"{tax:.5f} bits per token on the field {field}"
-    console.print(f"tax     {words}{' (mean of 8 samples)' * plan.per_sample}", highlight=False)
+    if tax is None:
+        console.print(f"tax     not computed above {64 * 64} cells", highlight=False)
+    else:
+        mean = "" if tax[1] == 1 else f" (mean of {tax[1]} samples)"
+        console.print(f"tax     {tax[0]:.5f} bits per token on the field {field}{mean}", highlight=False)
     console.print(f"digest  {plan.digest[:16]}\n", highlight=False)
+
+
+def _refuse_without(context: typer.Context, flag: str, given: bool, names: Sequence[str]) -> None:
+    """Options that would be ignored are a mistake worth a sentence."""
+    idle = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if idle and not given:
+        raise BenchError(f"--{idle[0]} says something about {flag} alone; add {flag}, or leave --{idle[0]} away")
 
 
 def _field(kind: str, length: float, power: float) -> Field:
@@ -377,7 +475,14 @@ def _include(files: Iterable[str] | None) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console()
+    class Piped(Console):
+        """A console whose reader may leave."""
+
+        def on_broken_pipe(self) -> None:
+            _drop_stdout()
+            raise SystemExit(0)
+
+    return Piped()
 
 
 def _progress(label: str) -> Any:
@@ -394,4 +499,4 @@ def _progress(label: str) -> Any:
 
 
 def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=1))
+    _write(json.dumps(document))

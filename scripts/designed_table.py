@@ -2,7 +2,7 @@
 
     python scripts/designed_table.py
 
-Prints Markdown. Everything is computed; the numbers are the same on every machine.
+Prints Markdown. Everything is computed, and nothing but the times of the last table depends on the machine.
 """
 
 from __future__ import annotations

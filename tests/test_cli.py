@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,10 @@ def test_colour_only_where_it_is_wanted() -> None:
 
 def test_wide_grids_fit_the_terminal() -> None:
     lines = good("show", "raster", "--grid", "4x40").splitlines()
-    assert max(len(line) for line in lines[1:5]) <= 100
+    assert [len(line) for line in lines[1:5]] == [80] * 4
+    assert lines[1].startswith("@@@@")  # without colour, steps are shades
+    assert lines[4].endswith("....")
+    assert "(no map: 101 columns do not fit here; --out map.png draws it)" in good("show", "raster", "--grid", "1x101")
 
 
 MY_ORDER = """
@@ -143,7 +147,7 @@ def rim_first(grid: Grid, *, step: int = 1) -> Ranking:
 def test_an_order_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my_order.py").write_text(MY_ORDER)
     assert good("orders", "--check", "my_order.py", cwd=tmp_path) == (
-        "rim-first: keeps its contract on 11 grids at every pace\n"
+        "rim-first: keeps its contract on 11 of 11 grids, at every pace\n"
     )
     assert "rim-first:step=2  8x8 grid, 2 steps" in good(
         "show", "rim-first:step=2", "--include", "my_order.py", "--grid", "8", cwd=tmp_path
@@ -159,9 +163,37 @@ def test_a_broken_order_of_ones_own(tmp_path: Path) -> None:
     assert "raised AttributeError" in done.stdout
     assert "Traceback" not in done.stderr
     findings = json.loads(bench("orders", "--check", "bad.py", "--json", cwd=tmp_path).stdout)
-    assert findings["rim-first"][0]["where"] == "a 1x1 grid"
-    shown = bench("show", "rim-first", "--include", "bad.py", "--debug", cwd=tmp_path)
-    assert "in rim_first" in shown.stderr  # the author's own line, for the author
+    assert findings["rim-first"]["findings"][0]["where"] == "a 1x1 grid"
+    for command in (["show", "rim-first", "--include"], ["orders", "--check"]):
+        shown = bench(*command, "bad.py", "--debug", cwd=tmp_path)
+        assert shown.returncode == 2
+        assert "in rim_first" in shown.stderr  # the author's own line, for the author
+
+
+def test_a_partial_order_says_which_grids_it_serves(tmp_path: Path) -> None:
+    body = MY_ORDER.replace(
+        "    row, col", "    if grid.rows != grid.cols:\n        raise BenchError('squares only')\n    row, col"
+    )
+    (tmp_path / "mine.py").write_text(body.replace("import Grid", "import BenchError, Grid"))
+    assert good("orders", "--check", "mine.py", cwd=tmp_path) == (
+        "rim-first: keeps its contract on 5 of 11 grids, at every pace\n  it refuses the others, as in: squares only\n"
+    )
+
+
+def test_what_an_order_prints_stays_off_stdout(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(
+        "print('loaded')\n" + MY_ORDER.replace("    row, col", "    print('ranked')\n    row, col")
+    )
+    done = bench("show", "rim-first", "--include", "loud.py", "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["sizes"]
+    assert "loaded\nranked\n" in done.stderr
+
+
+def test_brackets_in_an_idea_are_only_brackets(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(MY_ORDER.replace("from the rim inwards", "[red]inwards[/bold]"))
+    assert "[red]inwards[/bold]" in good("orders", "--include", "odd.py", cwd=tmp_path)
+    assert "[red]inwards[/bold]" in good("orders", "rim-first", "--include", "odd.py", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +220,17 @@ def test_a_broken_order_of_ones_own(tmp_path: Path) -> None:
         (["orders", "--rank", "--seeds", "0"], "--seeds 0 averages over nothing"),
         (["orders", "--rank", "--grid", "100"], "the field serves up to 4096"),
         (["orders", "--rank", "--length", "-4"], "the field's length is -4"),
+        (["orders", "--steps", "4"], "--steps says something about --rank alone; add --rank"),
+        (["orders", "--rank", "--markdown"], "are different answers; ask for one of them"),
+        (["show", "raster", "--steps", "abc"], "'abc' is not a whole number; `bench show --help` shows what would do"),
+        (["show", "raster", "--length", "abc"], "'abc' is not a number"),
+        (["show", "raster", "--no-such-option"], "No such option: --no-such-option"),
+        (["show", "raster", "--pace", ""], "no pace named ''"),
+        (["show", "raster", "--json", "--out", "x.jpg"], "'x.jpg' does not end in"),
+        (["show", "raster", "--out", "/dev/null.png/x.png"], "there is no folder"),
+        (["show", "raster", "--out", "x" * 300 + ".png"], "could not be written"),
+        (["no-such-command"], "No such command 'no-such-command'"),
+        (["show"], "Missing argument"),
     ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:
@@ -196,6 +239,7 @@ def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
+    assert done.stdout == ""
     assert os.listdir(tmp_path) == []
 
 
@@ -204,20 +248,43 @@ def test_mistakes_keep_json_off_stdout() -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["show"], ["show", "raster", "--no-such-option"]])
-def test_usage_mistakes_exit_with_2(arguments: list[str]) -> None:
-    done = bench(*arguments)
-    assert done.returncode == 2
-    assert "Usage: " in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+def test_bare_bench_shows_its_help() -> None:
+    done = bench()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: " in done.stderr
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
-    with subprocess.Popen([*BENCH, "orders", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_ranking_named_orders() -> None:
+    document = json.loads(good("orders", "raster", "radial", "--rank", "--grid", "8", "--steps", "4", "--json"))
+    assert [line["order"] for line in document["orders"]] == ["radial", "raster"]
+
+
+@pytest.mark.parametrize("arguments", [["orders"], ["orders", "--json"], ["show", "raster", "--grid", "200", "--json"]])
+def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
+    with subprocess.Popen([*BENCH, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*BENCH, "orders"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "bench: the output could not be written: the disk is full\n")
+
+
+def test_ctrl_c_exits_with_130() -> None:
+    with subprocess.Popen(
+        [*BENCH, "orders", "--rank", "--grid", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=4)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", "bench: interrupted\n")
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -35,14 +35,28 @@ def test_the_rooms_are_not_imported_a_second_time_under_bare_names() -> None:
 
 
 def modules_after(statement: str) -> set[str]:
-    program = f"{statement}; import sys; print(*sys.modules)"
+    program = f"{statement}\nimport sys; print(*sys.modules)"
     return set(
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     )
 
 
+COMMAND = """
+import contextlib, sys
+from orderbench.runs.cli import main
+sys.argv = ["bench", *{!r}]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
+    main()
+"""
+
+
 @pytest.mark.parametrize(
-    "statement", ["import orderbench.runs.cli", "import orderbench.orders", "import orderbench.reports.maps"]
+    "statement",
+    [
+        "import orderbench.orders",
+        "import orderbench.reports.maps",
+        *(COMMAND.format(words) for words in (["--help"], ["orders"], ["orders", "--json"], ["show", "radial"])),
+    ],
 )
 def test_light_imports_stay_light(statement: str) -> None:
     heavy = {"torch", "pandas", "seaborn", "matplotlib", "torch_fidelity", "torchvision"}

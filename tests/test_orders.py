@@ -24,7 +24,9 @@ def steps(text: str, rows: int, cols: int | None = None) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", order_names())
 def test_every_registered_order_keeps_the_contract(name: str) -> None:
-    assert list(check_order(name)) == []
+    verdict = check_order(name)
+    assert verdict.findings == ()
+    assert len(verdict.served) >= (4 if name == "regions" else 11)
 
 
 @settings(max_examples=12)
@@ -74,6 +76,10 @@ def test_rings_are_as_many_as_asked_or_refused_with_a_number_that_works(
     except BenchError as refusal:
         offered = int(str(refusal).rsplit("rings=", 1)[1])
         assert make_plan(f"{text}:rings={offered}", grid).n_steps == offered
+        nearer = range(max(1, rings - abs(offered - rings) + 1), rings + abs(offered - rings))
+        for between in nearer:
+            with pytest.raises(BenchError, match="not served"):
+                make_plan(f"{text}:rings={between}", grid)
 
 
 # Reference orders of the sheets
@@ -249,13 +255,17 @@ def test_random_is_one_draw_a_sample_or_one_a_plan() -> None:
         ("raster:width=2", "16", "raster takes no option, but width=2 was given"),
         ("radial:width", "16", "'width' in 'radial:width' is not an option; options are written KEY=VALUE"),
         ("radial:width=2:width=3", "16", "gives width twice"),
-        ("radial:width=two", "16", "radial:width=two is not served; width takes a ring's width in cells, above 0"),
+        ("radial:width=two", "16", "radial:width=two is not served; width takes a ring's width in cells"),
         ("radial:width=nan", "16", "radial:width=nan is not served"),
-        ("radial:width=0", "16", "radial:width=0 is not served; a ring's width is above 0"),
+        ("radial:width=1e-300", "16", "radial:width=1e-300 is not served; a ring's width is 0.001 or more"),
+        ("radial:rings=0", "8", "the nearest number that would do is 1, as in radial:rings=1"),
+        ("raster@even:\uff11\uff13", "16", "needs a number of steps of 1 or more"),
+        ("radial:width=1_0", "16", "radial:width=1_0 is not served"),
+        ("radial:width=0", "16", "radial:width=0 is not served; a ring's width is 0.001 or more"),
         ("radial:metric=cosine", "16", "metric takes euclid, chebyshev, manhattan, as in radial:metric=euclid"),
         ("radial:center=left", "16", "center takes cell, middle, corner, random, or RxC, as in radial:center=cell"),
         ("radial:center=3x16", "16", "the centre 3x16 lies outside a 16x16 grid; rows 0 to 15 and columns 0 to 15"),
-        ("radial:rings=99", "8", "up to 11 would do, as in radial:rings=11"),
+        ("radial:rings=99", "8", "the nearest number that would do is 11, as in radial:rings=11"),
         ("radial:rings=3:width=2", "8", "radial takes rings, or width and rounding, not both"),
         ("regions", "5x4", "regions:m=2 does not divide a 5x4 grid; m=1 would do, as in regions:m=1"),
         ("regions:m=5", "12x8", "m=1, 2, 4 would do, as in regions:m=4"),

@@ -101,3 +101,10 @@ def test_refusals_say_what_would_do(text: str, sentence: str) -> None:
     with pytest.raises(BenchError) as refusal:
         sizes(text)
     assert sentence in str(refusal.value)
+
+
+def test_paces_check_themselves() -> None:
+    with pytest.raises(BenchError, match="no pace named 'nonsense'"):
+        Pace("nonsense", 4)
+    with pytest.raises(BenchError, match="the pace 'even' needs a number of steps"):
+        Pace("even")

@@ -164,6 +164,13 @@ def document() -> dict[str, object]:
         ({"sizes": [16]}, "was changed after it was written"),
         ({"cells": None, "digest": None, "recipe": {"order": "random"}}, "is not a recipe"),
         ({"cells": None, "recipe": {"order": "radnom", "seed": 0, "built_for": None}}, "did you mean 'random'?"),
+        ({"cells": None, "recipe": {"order": 5, "seed": 0, "built_for": None}}, "its order is a text"),
+        ({"cells": None, "recipe": {"order": "random", "seed": 0, "built_for": 5}}, "built_for a list of whole"),
+        ({"cells": None, "recipe": {"order": "random", "seed": "0", "built_for": None}}, "the seed '0' is not served"),
+        ({"cells": None, "recipe": {"order": "raster", "seed": 0, "built_for": None}}, "is no recipe"),
+        ({"cells": None, "recipe": {"order": "locality", "seed": 0, "built_for": None}}, "is no recipe"),
+        ({"sizes": [[1], [2, 3]]}, "are not a list of whole numbers"),
+        ({"sizes": "sixteen"}, "do not cut 16 cells"),
         ({"lattice": {"kind": "grid", "rows": 5, "cols": 4}}, "do not cut 20 cells"),
     ],
 )  # fmt: skip
@@ -179,8 +186,23 @@ def test_not_a_plan_at_all() -> None:
             Plan.from_json(value)
 
 
+def test_samples_count_from_0() -> None:
+    for text in ("raster", "random"):
+        assert make_plan(text, SQUARE).cells_for([]).shape == (0, 16)
+        with pytest.raises(BenchError, match="samples count from 0, and -1 was asked for"):
+            make_plan(text, SQUARE).cells_for([-1])
+
+
+def test_rankings_are_frozen() -> None:
+    ranking = Ranking([1, 0])
+    with pytest.raises(AttributeError):
+        ranking.cells_L = np.zeros(2, np.int64)  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        ranking.cells_L[0] = 1
+
+
 def test_recipes_are_canonical() -> None:
-    assert Recipe(order="locality:rho=3:theta=1.0", seed=0) == Recipe(order="locality:rho=3", seed=0)
+    assert Recipe(order="random:shared=false", seed=0) == Recipe(order="random", seed=0)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_the_order_in_ten_lines_keeps_its_contract(document: str, tmp_path: Path
     assert code is not None
     (tmp_path / "my_order.py").write_text(code[1])
     assert good("orders", "--check", "my_order.py", cwd=tmp_path).startswith("rim-first: keeps its contract")
-    assert good("show", "rim-first:width=2", "--include", "my_order.py", cwd=tmp_path)
+    assert good("show", "rim-first", "--include", "my_order.py", cwd=tmp_path)
 
 
 def test_the_commands_run(tmp_path: Path) -> None:

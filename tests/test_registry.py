@@ -62,6 +62,9 @@ def undefaulted(grid: Grid, *, width: int) -> Ranking: ...
 def untyped(grid: Grid, *, width=1) -> Ranking: ...  # type: ignore[no-untyped-def]
 def strange(grid: Grid, *, width: list[int] | None = None) -> Ranking: ...
 def swallow(grid: Grid, **options: int) -> Ranking: ...
+def misfit(grid: Grid, *, width: int = 1.5) -> Ranking: ...  # type: ignore[assignment]
+def unspeakable(grid: Grid, *, word: str = "a b:c") -> Ranking: ...
+def nan(grid: Grid, *, c: float = float("nan")) -> Ranking: ...
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,9 @@ def swallow(grid: Grid, **options: int) -> Ranking: ...
         (untyped, "must give 'width' a type and a default"),
         (strange, "bool, int, float, str, Literal or a class with `parse` would do"),
         (swallow, "must take 'options' by keyword"),
+        (misfit, "gives 'width' the default 1.5, which is none of its values"),
+        (unspeakable, "gives 'word' the default 'a b:c', which is none of its values"),
+        (nan, "gives 'c' the default nan, which is none of its values"),
     ],
 )
 def test_signatures_that_cannot_be_options_are_refused(function: object, sentence: str) -> None:
@@ -123,7 +129,7 @@ GOOD = """
 
 def test_a_file_adds_its_orders(tmp_path: Path) -> None:
     assert include_file(write(tmp_path, GOOD)) == ("inward",)
-    assert list(check_order("inward", [str(tmp_path / "my_order.py")])) == []
+    assert check_order("inward", [str(tmp_path / "my_order.py")]).findings == ()
     assert get_order("inward").origin == "orderbench_included_my_order"
 
 
@@ -132,6 +138,9 @@ def test_a_file_adds_its_orders(tmp_path: Path) -> None:
     [
         ("x = 1", "registers no order; decorate a function with @register_order"),
         ("1 / 0", "could not be included: it raised ZeroDivisionError"),
+        ("raise ValueError('two\\nlines')", "it raised ValueError: two lines; --debug"),
+        ("raise SystemExit(0)", "could not be included: it raised SystemExit: 0"),
+        ("register_order('x', paper='p', idea=3)(lambda grid: grid)", "must say its paper and its idea in words"),
         ("def broken(:", "could not be included: it raised SyntaxError"),
         ("register_order('raster', paper='', idea='')(lambda grid: grid)", "two orders want the name 'raster'"),
     ],
@@ -181,6 +190,42 @@ BROKEN = {
         def bad(grid: Grid) -> Ranking:
             return Ranking(np.arange(grid.n_cells) / 2)
     """,
+    "raised SystemExit: 3": """
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid) -> Ranking:
+            raise SystemExit(3)
+    """,
+    "bad:flip=true: the order 'bad:flip=true' of": """
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid, *, flip: bool = False) -> Ranking:
+            return None if flip else Ranking(np.arange(grid.n_cells))
+    """,
+    "bad:width=0: the order 'bad:width=0' of": """
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid, *, width: int = 1) -> Ranking:
+            return Ranking(np.arange(grid.n_cells) // width)
+    """,
+    "on a 1x2 grid: the order 'bad' of orderbench_included_my_order on a 1x2 grid: rank_L must hold whole": """
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid) -> Ranking:
+            rank = np.arange(grid.n_cells)
+            return Ranking(rank if grid.rows == grid.cols else rank / 2)
+    """,
+    "it refuses them all; it said: only 3x3x3": """
+        from orderbench.orders import BenchError
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid) -> Ranking:
+            raise BenchError("only 3x3x3")
+    """,
+    "bad:c=no.such.value raises RuntimeError": """
+        class Strange:
+            @classmethod
+            def parse(cls, text):
+                raise RuntimeError("no") if text != "fine" else None
+        @register_order("bad", paper="p", idea="i")
+        def bad(grid: Grid, *, c: Strange | None = None) -> Ranking:
+            return Ranking(np.arange(grid.n_cells))
+    """,
     "another process makes another plan": """
         @register_order("bad", paper="p", idea="i")
         def bad(grid: Grid) -> Ranking:
@@ -202,7 +247,7 @@ BROKEN = {
 def test_the_contract_finds_what_is_wrong(tmp_path: Path, sentence: str) -> None:
     file = write(tmp_path, BROKEN[sentence])
     include_file(file)
-    findings = [str(finding) for finding in check_order("bad", [file])]
+    findings = [str(finding) for finding in check_order("bad", [file]).findings]
     assert any(sentence in finding for finding in findings), findings
 
 
