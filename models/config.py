@@ -1,0 +1,99 @@
+"""Configurations: what a network is, as frozen values that travel with its weights.
+
+Knows sizes and names. Refuses to know tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from orderbench.orders import BenchError, Grid
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shared transformer: a two-pass decoder of the ARPG family (arXiv 2503.10568, section 3).
+
+    position: 'rope' (ARPG exactly: the network is translation-invariant) or 'rope+table' (also a learned vector per
+    cell, added to content and query, so that the network can tell where a cell lies).
+    """
+
+    codes: int
+    classes: int
+    rows: int
+    cols: int
+    width: int
+    heads: int
+    self_blocks: int
+    cross_blocks: int
+    position: Literal["rope", "rope+table"] = "rope+table"
+
+    def __post_init__(self) -> None:
+        for name in ("codes", "classes", "rows", "cols", "width", "heads", "self_blocks", "cross_blocks"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise BenchError(f"the model's {name} is {value!r}; give a whole number of 1 or more")
+        if self.position not in ("rope", "rope+table"):
+            raise BenchError(f"the model's position is {self.position!r}; rope or rope+table would do")
+        if self.width % (4 * self.heads):
+            raise BenchError(
+                f"a width of {self.width} does not give {self.heads} heads a multiple of 4 channels, as two axes of "
+                f"rotary positions need; {4 * self.heads * max(1, self.width // (4 * self.heads))} would do"
+            )
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice of the tokens."""
+        return Grid(self.rows, self.cols)
+
+    @property
+    def head_size(self) -> int:
+        """K, channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def ffn_width(self) -> int:
+        """F = int(8 D / 3), rounded up to a multiple of 256, or of 32 below a width of 256."""
+        step = 256 if self.width >= 256 else 32
+        return -(-int(8 * self.width / 3) // step) * step
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """The small VQ tokenizer: images of `channels` x 2 rows x 2 cols pixels to rows x cols codes."""
+
+    codes: int = 128
+    code_size: int = 8
+    channels: int = 1
+    width: int = 48
+    encoder_blocks: int = 2
+    decoder_blocks: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """The feature network: a classifier whose 64 features define the default Frechet distance."""
+
+    channels: int = 1
+    classes: int = 10
+    width: int = 32
+    features: int = 64
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A configuration as a plain value."""
+    return asdict(config)
+
+
+def from_plain(kind: type[Config], value: dict[str, Any], where: str) -> Config:
+    """A configuration read back; BenchError if keys are missing or unknown."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(value, dict) or set(value) - known:
+        raise BenchError(f"{where} does not hold a {kind.__name__}: unknown {sorted(set(value) - known)}")
+    try:
+        return kind(**value)
+    except TypeError as problem:
+        raise BenchError(f"{where} does not hold a {kind.__name__}: {problem}") from problem

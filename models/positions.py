@@ -1,0 +1,34 @@
+"""Positions: two-dimensional rotary embedding (RoPE), as LlamaGen and ARPG use it.
+
+Knows coordinates and angles. Refuses to know whose vector it turns.
+
+Channels turn in adjacent pairs (2j, 2j + 1). The first half of the pairs turns with the row, the second with the
+column, at 10000^(-4j / K) a cell for pair j of its half (K channels a head). Whole-number coordinates, from 0; fp32
+inside.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from orderbench.orders import Grid
+
+BASE = 10000.0
+
+
+def rotary_table(grid: Grid, head_size: int) -> Tensor:
+    """(L, K/2, 2) float32: cosine and sine of every pair at every cell."""
+    quarter = head_size // 4
+    turn_j = BASE ** (-4 * torch.arange(quarter, dtype=torch.float32) / head_size)
+    coords = torch.from_numpy(grid.coords.copy()).float()
+    angle = torch.cat([coords[:, 1:2] * turn_j, coords[:, 2:3] * turn_j], dim=1)
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def rotate(x_BHSK: Tensor, turn_BSJ2: Tensor) -> Tensor:
+    """Turn every pair by its angle. turn_BSJ2: rows of `rotary_table`, J = K/2; a row of zeros gives the zero
+    vector."""
+    cos, sin = turn_BSJ2[:, None, :, :, 0], turn_BSJ2[:, None, :, :, 1]
+    a, b = x_BHSK.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x_BHSK.dtype)

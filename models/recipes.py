@@ -1,0 +1,116 @@
+"""What the suite trains: the jobs behind its shipped weights.
+
+Knows losses, mixtures and corruption. Refuses to know schedules and files, which are the training loop's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orderbench.models.config import FeatureConfig, TokenizerConfig, to_plain
+from orderbench.models.data import Images
+from orderbench.models.features import FeatureNet
+from orderbench.models.tokenizer import Tokenizer
+from orderbench.orders.streams import generator
+
+
+class TokenizerJob:
+    """Reconstruction: mean squared error plus mean absolute error, in [-1, 1], plus the codebook's own loss."""
+
+    name = "tokenizer"
+    revive_every = 50
+    revive_until = 0.7  # of the steps: later codes settle
+
+    def __init__(
+        self, config: TokenizerConfig, train: Images, test: Images, *, seed: int, steps: int, device: str
+    ) -> None:
+        self.config, self.train, self.test, self.seed, self.device = config, train, test, seed, device
+        self.last_revival = int(self.revive_until * steps)
+        self._used_V = torch.zeros(config.codes, dtype=torch.int64)
+        self._latent: Tensor | None = None
+
+    def build(self) -> Tokenizer:
+        return Tokenizer(self.config)
+
+    def describe(self) -> dict[str, Any]:
+        return {"tokenizer": to_plain(self.config), "data": self.train.name}
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(network, Tokenizer)  # noqa: S101 (what build() made)
+        images = self.train.floats(indices_B[share]).to(self.device)
+        latent = network.latents(images)
+        quantized = network.quantize(latent)
+        rebuilt = network.decoder(quantized.latent_Bzhw).float()
+        self._used_V += torch.bincount(quantized.tokens_BL.flatten().cpu(), minlength=self.config.codes)
+        self._latent = latent.detach()
+        error = F.mse_loss(rebuilt, images)
+        return error + 0.2 * F.l1_loss(rebuilt, images) + quantized.loss, {"mse": float(error.detach())}
+
+    def after(self, network: nn.Module, step: int) -> None:
+        assert isinstance(network, Tokenizer)  # noqa: S101
+        if (step + 1) % self.revive_every == 0:
+            if step < self.last_revival and self._latent is not None:
+                picks = generator(self.seed, "train", step).integers(0, 2**31, self.config.codes)
+                network.revive(self._used_V.to(self.device), self._latent, torch.from_numpy(picks).to(self.device))
+            self._used_V.zero_()
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, Tokenizer)  # noqa: S101
+        errors, used_V = [], torch.zeros(self.config.codes, dtype=torch.int64)
+        for start in range(0, min(2000, len(self.test)), 250):
+            images = self.test.floats(slice(start, start + 250)).to(self.device)
+            tokens_BL = network.encode(images)
+            rows, cols = images.shape[2] // 2, images.shape[3] // 2
+            errors.append(F.mse_loss(network.decode(tokens_BL, rows, cols), images))
+            used_V += torch.bincount(tokens_BL.flatten().cpu(), minlength=self.config.codes)
+        share = used_V.double() / used_V.sum()
+        entropy_bits = float(-(share[share > 0] * share[share > 0].log2()).sum())
+        return {"held_out_mse": float(torch.stack(errors).mean()), "codes_used": float((used_V > 0).sum()),
+                "code_entropy_bits": entropy_bits}  # fmt: skip
+
+
+class FeatureJob:
+    """Classification with cross-entropy; images are shifted by up to two pixels."""
+
+    name = "features"
+
+    def __init__(self, config: FeatureConfig, train: Images, test: Images, *, seed: int, device: str) -> None:
+        self.config, self.train, self.test, self.seed, self.device = config, train, test, seed, device
+
+    def build(self) -> FeatureNet:
+        return FeatureNet(self.config)
+
+    def describe(self) -> dict[str, Any]:
+        return {"features": to_plain(self.config), "data": self.train.name}
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
+        images = self.train.floats(indices_B[share]).to(self.device)
+        down, right = generator(self.seed, "train", step).integers(0, 5, 2).tolist()
+        side_h, side_w = images.shape[-2:]
+        images = F.pad(images, (2, 2, 2, 2), value=-1.0)[..., down : down + side_h, right : right + side_w]
+        _, logits_BC = network(images)
+        return F.cross_entropy(
+            logits_BC.float(), self.train.labels_N[indices_B[share]].to(self.device), label_smoothing=0.05
+        ), {}
+
+    def after(self, network: nn.Module, step: int) -> None:
+        return None
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        right = 0
+        for start in range(0, len(self.test), 500):
+            images = self.test.floats(slice(start, start + 500)).to(self.device)
+            right += int((network(images)[1].argmax(-1).cpu() == self.test.labels_N[start : start + 500]).sum())
+        return {"held_out_accuracy": right / len(self.test)}

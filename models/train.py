@@ -1,0 +1,268 @@
+"""Training: one loop for every network of the suite.
+
+Knows steps, schedules, checkpoints and processes. Refuses to know what is trained: a Job says what a batch is and what
+it costs.
+
+Whatever a step draws is addressed by (seed, step), so a resumed run goes on bit for bit (on the same machine and
+thread count), and two processes under `torchrun` see the batch that one would.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from orderbench.models.checkpoint import read_pickle, write_atomically
+from orderbench.orders import BenchError
+from orderbench.orders.streams import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How one network is trained. `steps` fixes the schedule; stopping early does not change it."""
+
+    steps: int
+    batch: int = 64
+    learning_rate: float = 3e-3
+    warmup: int = 100
+    final_share: float = 0.01  # of the learning rate, at the last step
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1:
+            raise BenchError(
+                f"cannot train with {asdict(self)}; steps and batch are 1 or more, the learning rate is above 0, "
+                f"and ema lies in [0, 1)"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step 0, 1, ...: linear warm-up, then a cosine to its final share."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Job(Protocol):
+    """What is trained."""
+
+    name: str
+
+    def build(self) -> nn.Module:
+        """A fresh network; called under a seeded generator."""
+
+    def describe(self) -> dict[str, Any]:
+        """What belongs with the weights: configurations, data, mixture. A plain value, compared on resume."""
+
+    def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The mean loss of this process's share of a batch, and figures to show. What is drawn is drawn for the whole
+        batch."""
+
+    def after(self, network: nn.Module, step: int) -> None:
+        """Whatever follows an optimizer step."""
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Held-out figures of the averaged weights."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report: step of steps, seconds spent in this call, figures."""
+
+    step: int
+    steps: int
+    elapsed_s: float
+    images_seen: int
+    figures: dict[str, float]
+
+
+def batch_indices(n_images: int, batch: int, step: int, seed: int) -> Tensor:
+    """(batch,) int64: the images of one step. Every epoch is a permutation of its own, addressed by its number."""
+    places = np.arange(step * batch, (step + 1) * batch)
+    epochs, offsets = np.divmod(places, n_images)
+    orders = {int(e): generator(seed, "train", (1 << 40) + int(e)).permutation(n_images) for e in np.unique(epochs)}
+    return torch.tensor([orders[int(e)][o] for e, o in zip(epochs, offsets, strict=True)], dtype=torch.int64)
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices alone, as ARPG and LlamaGen train."""
+    decayed = [p for p in network.parameters() if p.ndim >= 2]
+    plain = [p for p in network.parameters() if p.ndim < 2]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def fit(
+    job: Job,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    minutes: float | None = None,
+    every: int = 100,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train, keeping `folder`/checkpoint.pt whole at all times; the final checkpoint.
+
+    every: steps between checkpoints and reports; a kill loses at most so many. minutes: stop and checkpoint after
+    them; the schedule stays that of `config.steps`.
+
+    Raises BenchError if there is something to resume and `resume` is not set, nothing to resume and it is, or the
+    checkpoint is of another job or configuration.
+    """
+    file = folder / "checkpoint.pt"
+    identity = {"job": job.name, "train": asdict(config), "about": job.describe()}
+    torch.manual_seed(config.seed)
+    network = job.build().to(device)
+    averaged = job.build().to(device)
+    averaged.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
+    )
+    start, history = 0, []
+    if resume:
+        state = read_pickle(file)
+        if state.get("identity") != identity:
+            raise BenchError(f"'{file}' was trained otherwise than now asked; start anew in another folder")
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, history = state["step"], state["history"]
+    elif file.exists():
+        raise BenchError(f"'{folder}' holds a training run already; go on with --resume, or name another folder")
+
+    def checkpoint(step: int) -> dict[str, Any]:
+        state = {
+            "identity": identity,
+            "step": step,
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+        }
+        if _rank() == 0:
+            write_atomically(file, lambda temporary: torch.save(state, temporary))
+        return state
+
+    began = time.monotonic()
+    state = checkpoint(start)
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step)
+        indices_B = batch_indices(len(job), config.batch, step, config.seed)
+        network.train()
+        with _autocast(device, config.bf16):
+            loss, figures = job.loss(network, indices_B, _share(config.batch), step)
+        if not torch.isfinite(loss):
+            raise BenchError(
+                f"the loss of {job.name} is {loss.item()} at step {step}; the last checkpoint is whole, "
+                f"and a smaller learning rate than {config.learning_rate:g} may do"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        _average_gradients(network)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimizer.step()
+        job.after(network, step)
+        _update_average(averaged, network, min(config.ema, (step + 1) / (step + 10)))
+        last = step + 1 == config.steps
+        spent_s = time.monotonic() - began
+        stop = _agree(minutes is not None and spent_s > 60 * minutes)
+        if (step + 1) % every == 0 or last or stop:
+            averaged.eval()
+            shown = {"loss": float(loss.detach()), **figures, **job.evaluate(averaged)}
+            history.append({"step": step + 1, **shown})
+            state = checkpoint(step + 1)
+            report(Progress(step + 1, config.steps, time.monotonic() - began, (step + 1) * config.batch, shown))
+        if stop:
+            break
+    return state
+
+
+@torch.no_grad()
+def _update_average(averaged: nn.Module, network: nn.Module, keep: float) -> None:
+    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new.to(old.dtype), 1 - keep)
+        else:
+            old.copy_(new)
+
+
+@contextmanager
+def _autocast(device: str, bf16: bool) -> Iterator[None]:
+    if not bf16:
+        yield
+        return
+    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16):
+        yield
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Whether bf16 is native there: any GPU of the last years, or a processor with AVX512-BF16 or AMX."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].splitlines()[0].split()
+    except (OSError, IndexError):
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+# Several processes under torchrun: each takes its share of every batch, gradients are averaged.
+
+
+def join_processes(device: str) -> None:
+    """Join the other processes if `torchrun` started this one."""
+    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _share(batch: int) -> slice:
+    """This process's part of a batch."""
+    if not dist.is_initialized():
+        return slice(0, batch)
+    world = dist.get_world_size()
+    if batch % world:
+        raise BenchError(f"a batch of {batch} does not part among {world} processes; give a multiple of {world}")
+    return slice(dist.get_rank() * batch // world, (dist.get_rank() + 1) * batch // world)
+
+
+def _average_gradients(network: nn.Module) -> None:
+    if not dist.is_initialized():
+        return
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
+
+
+def _agree(stop: bool) -> bool:
+    """All processes stop together, when the first one must."""
+    if not dist.is_initialized():
+        return stop
+    vote = torch.tensor(float(stop))
+    dist.all_reduce(vote, dist.ReduceOp.MAX)
+    return bool(vote)

@@ -1,0 +1,282 @@
+"""The one shared transformer: a two-pass decoder that follows any order and any grouping with the same weights.
+
+Knows content, queries and what may see what. Refuses to know plans' names, sampling and files.
+
+After ARPG (arXiv 2503.10568, section 3). Pass 1 runs the class and the decoded codes, each at its own cell, through
+self-attention and ends in one key and one value a slot, shared by all of pass 2. Pass 2 runs target queries, all the
+same learned vector, through cross-attention; a query's cell enters by the rotation of its query vectors (and, with
+'rope+table', by a learned vector), and queries do not see each other. So which cells are asked, in what groups, is
+free.
+
+As in LlamaGen, the query and the key of the class slot are the zero vector: not unrotated, zero. Every slot sees the
+class with logit 0, and the class reaches them through its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from orderbench.models.config import ModelConfig
+from orderbench.models.positions import rotary_table, rotate
+from orderbench.orders import Grid
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x), in fp32, cast back, times a weight; eps 1e-5 as in LlamaGen."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), x.shape[-1:], eps=1e-5).to(x.dtype) * self.weight
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x), no biases."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(width, hidden, bias=False)
+        self.w3 = nn.Linear(width, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.w2(F.silu(self.w1(x)) * self.w3(x))
+        return y
+
+
+def attend(q_BHQK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None) -> Tensor:
+    """Softmax attention; bias_BQS is added to the logits (0 where seen, -inf where not; B may be 1), None sees all.
+
+    In bf16 on a processor plain matrix products are about twice as fast as the fused kernel (docs/log.md).
+    """
+    bias = None if bias_BQS is None else bias_BQS[:, None].to(q_BHQK.dtype)
+    if q_BHQK.device.type == "cpu" and q_BHQK.dtype == torch.bfloat16:
+        B, H, Q, K = q_BHQK.shape
+        q, k, v = (x.reshape(B * H, -1, K) for x in (q_BHQK * K**-0.5, k_BHSK, v_BHSK))
+        if bias is None:
+            logits = q @ k.transpose(1, 2)
+        else:
+            spread = bias[:, 0] if len(bias) == 1 else bias.expand(-1, H, -1, -1).flatten(0, 1)
+            logits = torch.baddbmm(spread, q, k.transpose(1, 2))
+        return (logits.softmax(-1) @ v).view(B, H, Q, K)
+    return F.scaled_dot_product_attention(q_BHQK, k_BHSK, v_BHSK, attn_mask=bias)
+
+
+class SelfBlock(nn.Module):
+    """Pass 1: content sees content."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D = config.width
+        self.heads = config.heads
+        self.attn_norm, self.ffn_norm = RMSNorm(D), RMSNorm(D)
+        self.to_q, self.to_k, self.to_v, self.proj = (nn.Linear(D, D, bias=False) for _ in range(4))
+        self.ffn = FeedForward(D, config.ffn_width)
+
+    def qkv(self, x_BSD: Tensor, turn_BSJ2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values: (B, H, S, K) each."""
+        y = self.attn_norm(x_BSD)
+        q, k, v = (split_heads(layer(y), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
+        return rotate(q, turn_BSJ2), rotate(k, turn_BSJ2), v
+
+    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor) -> Tensor:
+        """The residual stream after attention and feed-forward."""
+        x_BSD = x_BSD + self.proj(join_heads(seen_BHSK))
+        return x_BSD + self.ffn(self.ffn_norm(x_BSD))
+
+
+class CrossBlock(nn.Module):
+    """Pass 2: a query sees the shared keys and values, and no other query."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D = config.width
+        self.heads = config.heads
+        self.attn_norm, self.ffn_norm = RMSNorm(D), RMSNorm(D)
+        self.to_q, self.proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
+        self.ffn = FeedForward(D, config.ffn_width)
+
+    def forward(self, x_BQD: Tensor, turn_BQJ2: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None) -> Tensor:
+        q = rotate(split_heads(self.to_q(self.attn_norm(x_BQD)), self.heads), turn_BQJ2)
+        x_BQD = x_BQD + self.proj(join_heads(attend(q, k_BHSK, v_BHSK, bias)))
+        return x_BQD + self.ffn(self.ffn_norm(x_BQD))
+
+
+def split_heads(x_BSD: Tensor, heads: int) -> Tensor:
+    """(B, S, D) -> (B, H, S, K)."""
+    return x_BSD.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x_BHSK: Tensor) -> Tensor:
+    """(B, H, S, K) -> (B, S, D)."""
+    return x_BHSK.transpose(1, 2).flatten(2)
+
+
+@dataclass
+class Cache:
+    """Keys and values of the slots fed so far, written by position: slot 0 is the class.
+
+    Preallocated: keys and values (layers, B, H, slots, K), the last layer being the pair that pass 2 shares. `length`
+    slots are filled; setting it back forgets the later ones.
+    """
+
+    keys: Tensor
+    values: Tensor
+    length: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes allocated."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+
+class Transformer(nn.Module):
+    """codes at cells -> logits at any other cells.
+
+    Embedding rows: 0..V-1 codes, V the query vector, V+1+label the classes, V+C+1 the null class, V+C+2 a spare that
+    ARPG's files hold. Labels are int64 in [0, C]; C is the null class.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        D = config.width
+        self.embeddings = nn.Embedding(config.codes + config.classes + 3, D)
+        self.self_blocks = nn.ModuleList(SelfBlock(config) for _ in range(config.self_blocks))
+        self.shared_norm = RMSNorm(D)
+        self.to_k, self.to_v = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
+        self.cross_blocks = nn.ModuleList(CrossBlock(config) for _ in range(config.cross_blocks))
+        self.norm = RMSNorm(D)
+        self.head = nn.Linear(D, config.codes, bias=False)
+        self.table_LD = nn.Parameter(torch.zeros(config.grid.n_cells, D)) if config.position == "rope+table" else None
+        self.turn_LJ2: Tensor
+        self.register_buffer("turn_LJ2", rotary_table(config.grid, config.head_size), persistent=False)
+
+    def initialize(self) -> None:
+        """LlamaGen's: matrices, embeddings and the table N(0, 0.02**2), norms 1, head 0, so that a fresh model is
+        uniform."""
+        for parameter in self.parameters():
+            if parameter.ndim >= 2:
+                nn.init.normal_(parameter, std=0.02)
+        nn.init.zeros_(self.head.weight)
+
+    @property
+    def lattice(self) -> Grid:
+        """Where the cells are."""
+        return self.config.grid
+
+    @property
+    def n_codes(self) -> int:
+        """V."""
+        return self.config.codes
+
+    @property
+    def n_classes(self) -> int:
+        """C; the label C is the null class."""
+        return self.config.classes
+
+    # Both passes over given slots, under explicit masks: training, likelihood, the reference of the cache
+
+    def content(self, tokens_BM: Tensor, cells_BM: Tensor) -> Tensor:
+        """(B, M, D): codes at their cells."""
+        x = self.embeddings(tokens_BM)
+        return x if self.table_LD is None else x + self.table_LD[cells_BM]
+
+    def label(self, labels_B: Tensor) -> Tensor:
+        """(B, 1, D): the class slot."""
+        x: Tensor = self.embeddings(labels_B[:, None] + (self.config.codes + 1))
+        return x
+
+    def queries(self, cells_BQ: Tensor) -> Tensor:
+        """(B, Q, D): the query vector at every target cell."""
+        x = self.embeddings.weight[self.config.codes].expand(*cells_BQ.shape, -1)
+        return x if self.table_LD is None else x + self.table_LD[cells_BQ]
+
+    def shared_kv(self, x_BSD: Tensor, turn_BSJ2: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, S, K) each: the one pair that all of pass 2 sees."""
+        y = self.shared_norm(x_BSD)
+        return rotate(split_heads(self.to_k(y), self.config.heads), turn_BSJ2), split_heads(
+            self.to_v(y), self.config.heads
+        )
+
+    def full_logits(
+        self,
+        labels_B: Tensor,
+        tokens_BM: Tensor,
+        cells_BM: Tensor,
+        targets_BQ: Tensor,
+        content_bias_BSS: Tensor | None,
+        query_bias_BQS: Tensor | None,
+    ) -> Tensor:
+        """(B, Q, V) fp32 logits of the targets, S = 1 + M slots, the class first; biases as in `attend`."""
+        x = torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1)
+        turn = torch.cat([self.turn_LJ2.new_zeros(len(x), 1, *self.turn_LJ2.shape[1:]), self.turn_LJ2[cells_BM]], dim=1)
+        for block in cast("Iterable[SelfBlock]", self.self_blocks):
+            q, k, v = block.qkv(x, turn)
+            x = block.finish(x, attend(q, k, v, content_bias_BSS))
+        k, v = self.shared_kv(x, turn)
+        return self._answer(targets_BQ, k, v, query_bias_BQS)
+
+    def _answer(self, targets_BQ: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None) -> Tensor:
+        x, turn = self.queries(targets_BQ), self.turn_LJ2[targets_BQ]
+        for block in self.cross_blocks:
+            x = block(x, turn, k_BHSK, v_BHSK, bias_BQS)
+        logits_BQV: Tensor = self.head(self.norm(x))
+        return logits_BQV.float()
+
+    # Step by step, with a cache: decoding
+
+    def start(self, labels_B: Tensor, slots: int) -> Cache:
+        """A cache with room for `slots` slots, the class fed."""
+        c = self.config
+        shape = (c.self_blocks + 1, len(labels_B), c.heads, slots, c.head_size)
+        keys = torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device)
+        cache = Cache(keys, torch.empty_like(keys))
+        turn = self.turn_LJ2.new_zeros(len(labels_B), 1, *self.turn_LJ2.shape[1:])
+        self._feed(cache, self.label(labels_B), turn, None)
+        return cache
+
+    def step(self, cache: Cache, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
+        """Feed decoded codes: they see every slot fed before and, unless a bias says otherwise, each other."""
+        self._feed(cache, self.content(tokens_BG, cells_BG), self.turn_LJ2[cells_BG], bias_GS)
+
+    def refill(self, cache: Cache, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
+        """Forget everything, then feed the class and these codes as one group, each seeing all."""
+        cache.length = 0
+        turn = torch.cat(
+            [self.turn_LJ2.new_zeros(len(labels_B), 1, *self.turn_LJ2.shape[1:]), self.turn_LJ2[cells_BM]], 1
+        )
+        self._feed(cache, torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1), turn, None)
+
+    def rewind(self, cache: Cache, slots: int) -> None:
+        """Forget all but the first `slots` slots."""
+        cache.length = slots
+
+    def _feed(self, cache: Cache, x_BGD: Tensor, turn_BGJ2: Tensor, bias_GS: Tensor | None) -> None:
+        start, stop = cache.length, cache.length + x_BGD.shape[1]
+        bias = None if bias_GS is None else bias_GS[None]
+        for layer, block in enumerate(cast("Iterable[SelfBlock]", self.self_blocks)):
+            q, k, v = block.qkv(x_BGD, turn_BGJ2)
+            keys, values = cache.keys[layer], cache.values[layer]
+            keys[:, :, start:stop], values[:, :, start:stop] = k, v
+            x_BGD = block.finish(x_BGD, attend(q, keys[:, :, :stop], values[:, :, :stop], bias))
+        cache.keys[-1][:, :, start:stop], cache.values[-1][:, :, start:stop] = self.shared_kv(x_BGD, turn_BGJ2)
+        cache.length = stop
+
+    def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:
+        """(B, Q, V) fp32 logits of these cells, given every slot fed so far."""
+        stop = cache.length
+        return self._answer(cells_BQ, cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop], None)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,219 @@
+"""Decoding: cached equals uncached for every plan, nothing looks ahead, and codes belong to (seed, sample, cell)."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import by_group, naive_logits, step_of_place, toy_model, toy_tokens
+
+from orderbench.models.decode import decode, decode_steps
+from orderbench.models.likelihood import plan_logits, walk
+from orderbench.models.sampling import Guidance, Sampling, uniforms
+from orderbench.orders import BenchError, Grid, Plan, get_order, make_plan, order_names
+
+MODEL = toy_model()
+GRID = MODEL.lattice
+
+
+def paces(name: str) -> list[str]:
+    sized = get_order(name).sized
+    return ["one", "cosine:5", "even:3", "ear-sides", *([] if sized else ["native"])]
+
+
+PLANS = [f"{name}@{pace}" for name in order_names() for pace in paces(name)]
+
+
+def make(text: str, grid: Grid = GRID) -> Plan:
+    if text.startswith("regions"):
+        text = text.replace("regions", "regions:m=1")
+    return make_plan(text, grid)
+
+
+@pytest.mark.parametrize("in_group", ["block", "causal"])
+@pytest.mark.parametrize("text", PLANS)
+def test_cached_steps_equal_plan_logits(text: str, in_group: str) -> None:
+    plan = make(text)
+    samples, labels = [0, 1, 2], [0, 3, 1]
+    steps = list(decode_steps(MODEL, plan, samples, labels=labels, in_group=in_group))  # type: ignore[arg-type]
+    cells_BL = walk(plan, samples)
+    tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, torch.cat([step.tokens_BQ for step in steps], dim=1))
+    with torch.no_grad():
+        whole = plan_logits(MODEL, tokens_BL, torch.tensor(labels), plan, samples=samples, in_group=in_group)  # type: ignore[arg-type]
+    cached = torch.cat([step.logits_BQV for step in steps], dim=1)
+    torch.testing.assert_close(cached, whole, atol=1e-5, rtol=0)
+    assert torch.equal(torch.cat([step.cells_BQ for step in steps], dim=1), cells_BL)
+    assert whole.std() > 0.3  # not all alike
+
+
+@pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:4", "diagonal", "raster@even:1"])
+def test_plan_logits_equal_the_description(text: str) -> None:
+    plan = make(text)
+    tokens_BL, labels_B = toy_tokens(MODEL, 2)
+    with torch.no_grad():
+        whole = plan_logits(MODEL, tokens_BL, labels_B, plan)
+        step_L = step_of_place(plan).tolist()
+        for b in range(2):
+            cells = plan.cells_for([0, 1])[b].tolist()
+            for j in (0, 1, len(cells) // 2, len(cells) - 1):
+                known = [(cell, int(tokens_BL[b, cell])) for i, cell in enumerate(cells) if step_L[i] < step_L[j]]
+                sees = by_group(step_L[: len(known)])
+                shown = list(range(1 + len(known)))
+                naive = naive_logits(MODEL, int(labels_B[b]), known, sees, shown, cells[j])
+                torch.testing.assert_close(whole[b, j], naive, atol=1e-4, rtol=0)
+
+
+@settings(max_examples=40)
+@given(text=st.sampled_from(PLANS), place=st.integers(0, 19), seed=st.integers(0, 5))
+def test_a_code_changes_no_logit_of_its_own_step_or_an_earlier_one(text: str, place: int, seed: int) -> None:
+    plan = make(text)
+    tokens_BL, labels_B = toy_tokens(MODEL, 1, seed)
+    cell = int(plan.cells_for([0])[0, place])
+    changed_BL = tokens_BL.clone()
+    changed_BL[0, cell] = (tokens_BL[0, cell] + 1) % MODEL.n_codes
+    with torch.no_grad():
+        before = plan_logits(MODEL, tokens_BL, labels_B, plan)
+        after = plan_logits(MODEL, changed_BL, labels_B, plan)
+    step_L = step_of_place(plan)
+    moved = (before != after).any(-1)[0]
+    assert not moved[step_L <= step_L[place]].any()
+    assert moved[step_L > step_L[place]].all()
+
+
+def test_raster_one_by_one_is_an_uncached_causal_loop() -> None:
+    seed, samples = 4, [0, 1, 2, 3]
+    numbers = uniforms(seed, samples, GRID.n_cells)
+    expected = []
+    for sample in samples:
+        codes: list[int] = []
+        for cell in range(GRID.n_cells):
+            known = list(enumerate(codes))
+            with torch.no_grad():
+                sees = by_group(list(range(cell)))
+                logits = naive_logits(MODEL, sample % 3, known, sees, list(range(1 + cell)), cell)
+            cdf = logits.double().softmax(0).cumsum(0)
+            codes.append(int((cdf <= numbers[sample, cell] * cdf[-1]).sum()))
+        expected.append(codes)
+    got = decode(MODEL, make_plan("raster", GRID), samples, seed=seed)
+    assert got.tokens_NL.tolist() == expected
+
+
+@pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:5", "locality@cosine:5"])
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+def test_codes_are_bit_equal_however_samples_are_split(text: str, guidance: Guidance) -> None:
+    plan, sampling = make(text), Sampling(guidance=guidance)
+    whole = decode(MODEL, plan, range(150), sampling=sampling).tokens_NL
+    parts = [
+        decode(MODEL, plan, part, sampling=sampling).tokens_NL for part in (range(70), range(70, 71), range(71, 150))
+    ]
+    assert torch.equal(torch.cat(parts), whole)
+    backwards = decode(MODEL, plan, list(range(149, -1, -1)), sampling=sampling).tokens_NL
+    assert torch.equal(backwards.flip(0), whole)
+
+
+def test_at_other_batch_sizes_a_code_flips_only_at_an_edge_of_the_cdf() -> None:
+    plan = make_plan("radial", GRID)
+    big, small = (decode(MODEL, plan, range(64), tile=tile).tokens_NL for tile in (64, 3))
+    for sample in (big != small).any(1).nonzero().flatten().tolist():
+        with torch.no_grad():
+            labels_B = torch.tensor([sample % 3])
+            cdf = (
+                plan_logits(MODEL, big[sample][None], labels_B, plan, samples=[sample]).double().softmax(-1).cumsum(-1)
+            )
+        cells = walk(plan, [sample])
+        flipped = (big[sample] != small[sample])[cells[0]]
+        first = int(flipped.nonzero()[0])
+        number = uniforms(0, [sample], GRID.n_cells)[0, cells[0, first]]
+        assert (cdf[0, first] - number).abs().min() < 1e-5
+
+
+def test_seeds_samples_and_labels() -> None:
+    plan = make_plan("radial", GRID)
+    a = decode(MODEL, plan, range(8), seed=1).tokens_NL
+    assert torch.equal(a, decode(MODEL, plan, range(8), seed=1).tokens_NL)
+    assert not torch.equal(a, decode(MODEL, plan, range(8), seed=2).tokens_NL)
+    assert len({tuple(row) for row in a.tolist()}) == 8
+    relabelled = decode(MODEL, plan, range(8), labels=[3] * 8, seed=1).tokens_NL
+    assert not torch.equal(a, relabelled)
+    assert torch.equal(a, decode(MODEL, plan, range(8), labels=[i % 3 for i in range(8)], seed=1).tokens_NL)
+
+
+def test_both_halves_of_guidance_see_the_same_codes() -> None:
+    plan, sampling = make_plan("radial", GRID), Sampling(guidance=Guidance(kind="linear", scale=3.0))
+    samples = [0, 1]
+    steps = list(decode_steps(MODEL, plan, samples, sampling=sampling))
+    cells_BL = walk(plan, samples)
+    tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, torch.cat([step.tokens_BQ for step in steps], dim=1))
+    with torch.no_grad():
+        c = plan_logits(MODEL, tokens_BL, torch.tensor([0, 1]), plan)
+        u = plan_logits(MODEL, tokens_BL, torch.tensor([3, 3]), plan)
+    done = torch.tensor(np.repeat(np.cumsum(plan.sizes), plan.sizes)) / GRID.n_cells
+    expected = u + (1 + 2 * done)[:, None].float() * (c - u)
+    torch.testing.assert_close(torch.cat([step.logits_BQV for step in steps], dim=1), expected, atol=2e-5, rtol=0)
+
+
+def test_counters_follow_from_the_plan() -> None:
+    for text in ("raster", "radial", "halton@cosine:5"):
+        plan = make(text)
+        counters = decode(MODEL, plan, range(2)).counters
+        assert counters.passes == plan.n_steps
+        assert counters.content_tokens == 1 + GRID.n_cells - plan.sizes[-1]
+        assert counters.query_tokens == GRID.n_cells
+        assert counters.cache_bytes == (2 + 1) * 2 * (1 + GRID.n_cells) * 16 * 4
+
+
+@pytest.mark.parametrize("position", ["rope", "rope+table"])
+def test_with_rope_alone_the_network_cannot_tell_where_it_is(position: str) -> None:
+    """Shift everything by one row and one column: the same logits with rope, others with a table."""
+    model = toy_model(6, 6, position)
+    rng = np.random.default_rng(0)
+    cells = rng.choice([r * 6 + c for r in range(5) for c in range(5)], 8, replace=False)
+    codes = torch.from_numpy(rng.integers(0, model.n_codes, (1, 8)))
+
+    def predict(shift: int) -> torch.Tensor:
+        cache = model.start(torch.tensor([1]), 9)
+        moved = torch.from_numpy(cells + shift)[None]
+        model.step(cache, codes[:, :5], moved[:, :5])
+        return model.logits(cache, moved[:, 5:])
+
+    with torch.no_grad():
+        here, there = predict(0), predict(7)
+    if position == "rope":
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+        first = model.logits(model.start(torch.tensor([1]), 1), torch.arange(36)[None])
+        assert (first - first[:, :1]).abs().max() < 1e-5  # at the first step every cell is alike
+    else:
+        assert (here - there).abs().max() > 0.05
+
+
+# Refusals
+
+
+def test_mistakes_get_one_sentence() -> None:
+    plan = make_plan("raster", GRID)
+    tokens_BL, labels_B = toy_tokens(MODEL, 2)
+    cases = [
+        (lambda: decode(MODEL, make_plan("raster", Grid(5, 5)), [0]), "the plan is for a 5x5 grid and the model's"),
+        (lambda: plan_logits(MODEL, tokens_BL, labels_B, make_plan("raster", Grid(5, 4))), "plan with --grid 4x5"),
+        (lambda: decode(MODEL, plan, [0], labels=[4]), "0 to 2, or 3 for no class, would do"),
+        (lambda: decode(MODEL, plan, [0], labels=[-1]), "or 3 for no class"),
+        (lambda: plan_logits(MODEL, tokens_BL, labels_B + 3, plan), "0 to 2 are classes and"),
+        (lambda: plan_logits(MODEL, tokens_BL + 5, labels_B, plan), "0 to 10 would do"),
+        (lambda: plan_logits(MODEL, tokens_BL[:, :5], labels_B, plan), "(B, 20) and (B,) would do"),
+        (lambda: Sampling(temperature=0.0), "a temperature of 0 is not served; it is above 0"),
+        (lambda: Sampling(top_p=0.0), "p above 0 up to 1"),
+        (lambda: Guidance(kind="quadratic"), "no guidance named 'quadratic'"),  # type: ignore[arg-type]
+        (lambda: Guidance(kind="linear", scale=float("nan")), "a guidance scale of nan"),
+    ]  # fmt: skip
+    for call, sentence in cases:
+        with pytest.raises(BenchError) as refusal:
+            call()
+        assert sentence in str(refusal.value)
+
+
+def test_weights_that_are_not_numbers_are_named() -> None:
+    broken = toy_model()
+    with torch.no_grad():
+        broken.head.weight[0, 0] = float("nan")
+    with pytest.raises(BenchError, match="the model's logits are not finite; its weights hold NaN or infinity"):
+        decode(broken, make_plan("radial", GRID), [0])
