@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from orderbench.orders import BenchError
 
@@ -39,12 +42,61 @@ def read_pickle(file: Path) -> dict[str, Any]:
         raise BenchError(f"there is no file '{file}'; name one, or leave --resume away to start anew")
     try:
         value = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:
+    except Exception as problem:  # a foreign file may break the reader in any way
+        if isinstance(problem, pickle.UnpicklingError) and "global" in str(problem).lower():
+            raise BenchError(
+                f"'{file}' holds more than tensors and plain values, and is not opened: it could run code"
+            ) from problem
         raise BenchError(
-            f"'{file}' holds more than tensors and plain values, and is not opened: it could run code"
+            f"'{file}' is not a whole torch file: {(str(problem) or 'it is empty').splitlines()[0]}"
         ) from problem
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as problem:
-        raise BenchError(f"'{file}' is not a whole torch file: {str(problem).splitlines()[0]}") from problem
     if not isinstance(value, dict):
         raise BenchError(f"'{file}' holds a {type(value).__name__}, not a dictionary of tensors")
     return value
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a torch file, where they may lie under 'model', 'module' or
+    'state_dict'.
+
+    Raises BenchError for anything else; nothing in the file is ever run.
+    """
+    if file.suffix == ".safetensors":
+        if not file.is_file():
+            raise BenchError(f"there is no file '{file}'; name a file of weights")
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as problem:
+            raise BenchError(f"'{file}' is not a whole safetensors file: {problem}") from problem
+    state = read_pickle(file)
+    for wrapper in ("model", "module", "state_dict"):
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+            break
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others or not state:
+        raise BenchError(
+            f"'{file}' does not hold weights alone: {', '.join(map(str, others[:4])) or 'nothing'} is no tensor"
+        )
+    return state
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Put tensors into a module made on the meta device; BenchError names what is missing, unexpected or misshapen."""
+    own = dict(module.state_dict())
+    missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    if missing or unexpected:
+        raise BenchError(
+            f"'{where}' does not fit {type(module).__name__}: missing {_some(missing)}; unexpected {_some(unexpected)}"
+        )
+    for name, tensor in own.items():
+        if state[name].shape != tensor.shape or not state[name].is_floating_point():
+            raise BenchError(
+                f"'{where}' holds {name} as {state[name].dtype} of shape {tuple(state[name].shape)}; floats of shape "
+                f"{tuple(tensor.shape)} would do"
+            )
+    module.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"

@@ -30,6 +30,7 @@ class ModelConfig:
     self_blocks: int
     cross_blocks: int
     position: Literal["rope", "rope+table"] = "rope+table"
+    ffn: int | None = None  # hidden width of the feed-forward; default int(8 width / 3), rounded up
 
     def __post_init__(self) -> None:
         for name in ("codes", "classes", "rows", "cols", "width", "heads", "self_blocks", "cross_blocks"):
@@ -56,7 +57,9 @@ class ModelConfig:
 
     @property
     def ffn_width(self) -> int:
-        """F = int(8 D / 3), rounded up to a multiple of 256, or of 32 below a width of 256."""
+        """F: as given, or int(8 D / 3), rounded up to a multiple of 256 (of 32 below a width of 256)."""
+        if self.ffn is not None:
+            return self.ffn
         step = 256 if self.width >= 256 else 32
         return -(-int(8 * self.width / 3) // step) * step
 

@@ -20,7 +20,7 @@ BASE = 10000.0
 def rotary_table(grid: Grid, head_size: int) -> Tensor:
     """(L, K/2, 2) float32: cosine and sine of every pair at every cell."""
     quarter = head_size // 4
-    turn_j = BASE ** (-4 * torch.arange(quarter, dtype=torch.float32) / head_size)
+    turn_j = BASE ** (-4 * torch.arange(quarter, dtype=torch.float32, device="cpu") / head_size)
     coords = torch.from_numpy(grid.coords.copy()).float()
     angle = torch.cat([coords[:, 1:2] * turn_j, coords[:, 2:3] * turn_j], dim=1)
     return torch.stack([angle.cos(), angle.sin()], dim=-1)

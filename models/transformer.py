@@ -160,6 +160,12 @@ class Transformer(nn.Module):
         self.turn_LJ2: Tensor
         self.register_buffer("turn_LJ2", rotary_table(config.grid, config.head_size), persistent=False)
 
+    @classmethod
+    def skeleton(cls, config: ModelConfig) -> Transformer:
+        """A network without memory for its weights (the meta device), for weights to be put in."""
+        with torch.device("meta"):
+            return cls(config)
+
     def initialize(self) -> None:
         """LlamaGen's: matrices, embeddings and the table N(0, 0.02**2), norms 1, head 0, so that a fresh model is
         uniform."""

@@ -1,0 +1,91 @@
+"""ARPG's released weights (arXiv 2503.10568) in the shared transformer, strictly.
+
+Knows the names and shapes of the released files. Refuses to know where they come from: they are read from local paths
+only. Written from a description of the layout; no published file was read by this project.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from orderbench.models.checkpoint import load_strictly, read_tensors
+from orderbench.models.config import ModelConfig
+from orderbench.models.transformer import Transformer
+from orderbench.orders import BenchError
+
+_NAMES = [
+    (r"embeddings\.weight", "embeddings.weight"),
+    (r"layers\.self_dec\.(\d+)\.attn\.(to_q|to_k|to_v|proj)\.weight", r"self_blocks.\1.\2.weight"),
+    (r"layers\.self_dec\.(\d+)\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"self_blocks.\1.\2.weight"),
+    (r"layers\.cross_dec\.(\d+)\.attn\.(to_q|proj)\.weight", r"cross_blocks.\1.\2.weight"),
+    (r"layers\.cross_dec\.(\d+)\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"cross_blocks.\1.\2.weight"),
+    (r"layers\.norm\.weight", "shared_norm.weight"),
+    (r"layers\.(to_k|to_v)\.weight", r"\1.weight"),
+    (r"norm\.weight", "norm.weight"),
+    (r"head\.weight", "head.weight"),
+]
+
+
+def our_name(theirs: str) -> str | None:
+    """What a released tensor is called here; None if it is none of ARPG's."""
+    for pattern, ours in _NAMES:
+        if match := re.fullmatch(pattern, theirs):
+            return match.expand(ours)
+    return None
+
+
+def load_arpg(path: str | Path, heads: int | None = None, side: int | None = None) -> Transformer:
+    """A released file as a Transformer with 'rope' positions, in eval mode.
+
+    Sizes follow from the tensors; heads are given, or width / 64. side: of the token grid, which the file does not hold
+    (default 16; a 512 px model has 32).
+
+    Raises BenchError for a file that is not whole, could run code, or holds other names or shapes.
+    """
+    state = read_tensors(Path(path))
+    renamed: dict[str, Tensor] = {}
+    foreign = []
+    for name, tensor in state.items():
+        ours = our_name(name)
+        if ours is None:
+            foreign.append(name)
+        else:
+            renamed[ours] = tensor
+    if foreign or "embeddings.weight" not in renamed or "head.weight" not in renamed:
+        named = f"unexpected {', '.join(sorted(foreign)[:4])}" if foreign else "no token table and head"
+        raise BenchError(f"'{path}' is not in ARPG's layout: {named}; name an ARPG file, as in arpg_300m.pt")
+    model = Transformer.skeleton(_config(renamed, heads, side or 16, str(path)))
+    load_strictly(model, renamed, str(path))
+    return model.eval()
+
+
+def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: str) -> ModelConfig:
+    if state["head.weight"].ndim != 2 or state["embeddings.weight"].ndim != 2:
+        raise BenchError(f"'{where}' holds a token table or head that is no matrix; it is not in ARPG's layout")
+    codes, width = state["head.weight"].shape
+    blocks = {kind: 1 + max(_layers(state, kind), default=-1) for kind in ("self_blocks", "cross_blocks")}
+    return ModelConfig(
+        codes=codes,
+        classes=len(state["embeddings.weight"]) - codes - 3,
+        rows=side,
+        cols=side,
+        width=width,
+        heads=heads or max(1, width // 64),
+        ffn=_hidden(state),
+        position="rope",
+        **blocks,
+    )
+
+
+def _layers(state: Mapping[str, Any], kind: str) -> list[int]:
+    return [int(name.split(".")[1]) for name in state if name.startswith(kind)]
+
+
+def _hidden(state: Mapping[str, Tensor]) -> int | None:
+    first = state.get("self_blocks.0.ffn.w1.weight")
+    return None if first is None else len(first)
