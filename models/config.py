@@ -75,6 +75,12 @@ class TokenizerConfig:
     encoder_blocks: int = 2
     decoder_blocks: int = 3
 
+    def __post_init__(self) -> None:
+        if self.codes < 2 or self.width % 8:
+            raise BenchError(
+                f"a tokenizer of {self.codes} codes and width {self.width} is not served; 2 or more, and 8 n"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig:

@@ -110,7 +110,9 @@ class ModelJob:
         self.tokens_NL, self.labels_N = tokens_NL, labels_N
         self.held_tokens_BL = held_out[0][:held_out_images].long().to(device)
         self.held_labels_B = held_out[1][:held_out_images].to(device)
-        self.last_bits: dict[str, Tensor] = {}
+        for part in objective.mixture:  # a plan that this lattice cannot serve is refused now, not at some step
+            for pace in part.paces:
+                make_plan(part.order, model.grid, pace)
 
     def build(self) -> Transformer:
         network = Transformer(self.model)

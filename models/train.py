@@ -85,11 +85,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: step of steps, seconds spent in this call, figures."""
+    """One report: step of steps, seconds and steps spent in this call, images seen in all, figures."""
 
     step: int
     steps: int
     elapsed_s: float
+    steps_here: int
     images_seen: int
     figures: dict[str, float]
 
@@ -118,12 +119,16 @@ def fit(
     resume: bool = False,
     minutes: float | None = None,
     every: int = 100,
+    start: dict[str, Tensor] | None = None,
     report: Callable[[Progress], None] = lambda _: None,
+    tick: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> dict[str, Any]:
     """Train, keeping `folder`/checkpoint.pt whole at all times; the final checkpoint.
 
     every: steps between checkpoints and reports; a kill loses at most so many. minutes: stop and checkpoint after
     them; the schedule stays that of `config.steps`.
+
+    start: weights to begin with, in place of fresh ones. tick: called after every step.
 
     Raises BenchError if there is something to resume and `resume` is not set, nothing to resume and it is, or the
     checkpoint is of another job or configuration.
@@ -137,7 +142,10 @@ def fit(
     optimizer = torch.optim.AdamW(
         parameter_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
     )
-    start, history = 0, []
+    if start is not None:
+        network.load_state_dict(start)
+        averaged.load_state_dict(start)
+    first, history = 0, []
     if resume:
         state = read_pickle(file)
         if state.get("identity") != identity:
@@ -145,7 +153,7 @@ def fit(
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
-        start, history = state["step"], state["history"]
+        first, history = state["step"], state["history"]
     elif file.exists():
         raise BenchError(f"'{folder}' holds a training run already; go on with --resume, or name another folder")
 
@@ -163,8 +171,8 @@ def fit(
         return state
 
     began = time.monotonic()
-    state = checkpoint(start)
-    for step in range(start, config.steps):
+    state = checkpoint(first)
+    for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.rate(step)
         indices_B = batch_indices(len(job), config.batch, step, config.seed)
@@ -191,7 +199,12 @@ def fit(
             shown = {"loss": float(loss.detach()), **figures, **job.evaluate(averaged)}
             history.append({"step": step + 1, **shown})
             state = checkpoint(step + 1)
-            report(Progress(step + 1, config.steps, time.monotonic() - began, (step + 1) * config.batch, shown))
+            report(
+                Progress(
+                    step + 1, config.steps, time.monotonic() - began, step + 1 - first, (step + 1) * config.batch, shown
+                )
+            )
+        tick(step + 1, config.steps)
         if stop:
             break
     return state
@@ -233,6 +246,11 @@ def join_processes(device: str) -> None:
     """Join the other processes if `torchrun` started this one."""
     if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes."""
+    return _rank() == 0
 
 
 def _rank() -> int:

@@ -9,13 +9,14 @@ Exit codes: 0; 2 wrong usage or input; 3 regressed; 4 inconclusive or nothing co
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -46,6 +47,14 @@ def _number(text: str | float) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"'{text}' is not a number") from None
+
+
+def _optional_whole(text: str | int | None) -> int | None:
+    return None if text is None else _whole(text)
+
+
+def _optional_number(text: str | float | None) -> float | None:
+    return None if text is None else _number(text)
 
 
 GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
@@ -258,6 +267,107 @@ def show(
         from orderbench.reports.maps import save_map
 
         print(f"wrote {save_map(out, named)}", file=sys.stderr if as_json else sys.stdout)
+
+
+@app.command()
+def train(
+    what: Annotated[str, typer.Argument(metavar="tokenizer|features|model", help="What to train.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Checkpoints and weights.")],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="PATH", help="A folder or .npz; default Fashion-MNIST, if installed."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer whose codes a model learns.")
+    ] = None,
+    codes: Annotated[int, typer.Option("--codes", parser=_whole, metavar="V", help="Codes of a tokenizer.")] = 128,
+    mixture: Annotated[
+        str, typer.Option("--mixture", metavar="shipped|random|FILE", help="Which orders a model sees, how often.")
+    ] = "shipped",
+    steps: Annotated[
+        int | None, typer.Option("--steps", parser=_optional_whole, metavar="N", help="Length of the schedule.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", parser=_optional_number, metavar="M", help="Stop and checkpoint after so long."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's checkpoint stopped.")] = False,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights, not fresh ones.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", parser=_optional_whole, metavar="B", help="Images a step.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", parser=_optional_number, metavar="R", help="Its peak.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option("--every", parser=_whole, metavar="N", help="Steps between checkpoints and reports.")
+    ] = 100,
+    seed: SeedOption = 0,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", parser=_optional_whole, metavar="N", help="Processor threads.")
+    ] = None,
+    side: Annotated[int, typer.Option("--side", parser=_whole, metavar="PIXELS", help="Side of the images.")] = 32,
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 autocast; default where it is fast.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the tokenizer, the feature network or the shared transformer.
+
+    Everything a step draws is addressed by (seed, step): --resume goes on bit for bit on the same machine and thread
+    count, and `torchrun` splits every batch among its processes. A kill loses at most --every steps. --steps fixes the
+    schedule; --minutes only stops and checkpoints.
+
+    \b
+    Examples:
+      bench train tokenizer --out run/tokenizer
+      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
+      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
+      bench train features --out run/features --data images.npz --device cuda
+    """
+    from orderbench.runs.training import TrainSpec
+    from orderbench.runs.training import train as run_training
+
+    spec = TrainSpec(
+        what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
+        minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
+        mixture=mixture, codes=codes, side=side,
+    )  # fmt: skip
+    with _training_progress(what) as (report, tick):
+        card = run_training(spec, report, tick)
+    if not card:  # another process of torchrun writes and speaks
+        return
+    if as_json:
+        _print_json(card)
+    else:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
+        _write(f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images: {shown}")
+        _write(f"wrote {card['weights']}")
+
+
+@contextlib.contextmanager
+def _training_progress(what: str) -> Iterator[tuple[Any, Any]]:
+    """Figures at every report and, in a terminal, a bar with ETA in between; all on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("steps, ETA"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(progress: Any) -> None:
+            left_s = progress.elapsed_s / max(1, progress.steps_here) * (progress.steps - progress.step)
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
+            done = f"step {progress.step}/{progress.steps}  {progress.images_seen} images"
+            text = f"{done}  ETA {left_s / 60:.0f} min  {figures}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+        yield report, lambda step, steps: bar.update(task, completed=step, total=steps)
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:

@@ -1,0 +1,207 @@
+"""Training from the command line: what was asked, turned into a job, a schedule and files of weights.
+
+Knows recipes by name, folders and progress. Refuses to know losses and networks, which are the models' room.
+
+A training folder holds `checkpoint.pt` (everything that going on needs), and, when training stops, the averaged
+weights as `NAME.safetensors` with `NAME.card.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from orderbench.models.checkpoint import load_strictly, read_tensors, write_atomically
+from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
+from orderbench.models.data import Images, load_images
+from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.recipes import FeatureJob, TokenizerJob
+from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16, is_first_process, join_processes
+from orderbench.orders import BenchError
+
+RECIPES: dict[str, TrainConfig] = {
+    "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
+    "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
+    "model": TrainConfig(steps=8000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.05, ema=0.998),
+}
+MODEL: dict[str, Any] = {"width": 192, "heads": 3, "self_blocks": 4, "cross_blocks": 4}
+MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec:
+    """What was asked; None takes the recipe's."""
+
+    what: str
+    out: Path
+    data: str | None = None
+    device: str = "auto"
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+    minutes: float | None = None
+    every: int = 100
+    threads: int | None = None
+    bf16: bool | None = None
+    resume: bool = False
+    init: Path | None = None
+    tokenizer: Path | None = None
+    mixture: str = "shipped"
+    codes: int = 128
+    side: int = 32
+
+
+def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[int, int], None]) -> dict[str, Any]:
+    """Train what was asked; the card of the weights that were written.
+
+    Raises BenchError for data, weights or a folder that cannot be used, before anything is trained.
+    """
+    if spec.what not in RECIPES:
+        raise BenchError(f"no recipe named '{spec.what}'; {', '.join(RECIPES)} would do, as in bench train tokenizer")
+    if spec.every < 1 or (spec.minutes is not None and spec.minutes <= 0):
+        raise BenchError("--every is 1 or more and --minutes above 0, as in --every 100 --minutes 60")
+    device = choose_device(spec.device)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
+    torch.set_flush_denormal(True)  # a vanishing gradient must not slow the processor down (docs/log.md)
+    join_processes(device)
+    given: dict[str, Any] = {
+        "steps": spec.steps,
+        "batch": spec.batch,
+        "learning_rate": spec.learning_rate,
+        "seed": spec.seed,
+    }
+    config = replace(RECIPES[spec.what], **{name: value for name, value in given.items() if value is not None})
+    config = replace(
+        config,
+        warmup=min(config.warmup, max(1, config.steps // 10)),
+        bf16=has_fast_bf16(device) if spec.bf16 is None else spec.bf16,
+    )
+    job = _job(spec, config, device)
+    start = None if spec.init is None else _weights(spec.init, job)
+    state = fit(
+        job, config, spec.out, device=device, resume=spec.resume, minutes=spec.minutes, every=spec.every, start=start,
+        report=report, tick=tick,
+    )  # fmt: skip
+    if not is_first_process():
+        return {}
+    return _write(spec, job, config, state)
+
+
+def choose_device(name: str) -> str:
+    """'auto' is a GPU if there is one; BenchError for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+        raise BenchError(f"the device '{name}' is not there: {problem}; cpu would do, as in --device cpu") from problem
+    return name
+
+
+def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
+    train_images = load_images(spec.data, "train", spec.side)
+    test_images = load_images(spec.data, "test", spec.side)
+    channels = train_images.images_Nchw.shape[1]
+    if spec.what == "tokenizer":
+        asked = TokenizerConfig(channels=channels, codes=spec.codes)
+        return TokenizerJob(asked, train_images, test_images, seed=config.seed, steps=config.steps, device=device)
+    if spec.what == "features":
+        features = FeatureConfig(channels=channels, classes=train_images.classes)
+        return FeatureJob(features, train_images, test_images, seed=config.seed, device=device)
+    if spec.tokenizer is None:
+        raise BenchError("a model is trained on a tokenizer's codes; name one, as in --tokenizer tokenizer.safetensors")
+    tokenizer, digest = load_tokenizer(spec.tokenizer)
+    tokenizer.to(device)
+    model = ModelConfig(
+        codes=tokenizer.config.codes, classes=train_images.classes, rows=spec.side // 2, cols=spec.side // 2, **MODEL
+    )
+    return ModelJob(
+        model,
+        objective_named(spec.mixture),
+        encode(tokenizer, train_images, device),
+        train_images.labels_N,
+        (encode(tokenizer, test_images, device), test_images.labels_N),
+        data=f"{train_images.name} tokenizer {digest}",
+        seed=config.seed,
+        device=device,
+    )
+
+
+def objective_named(name: str) -> ObjectiveConfig:
+    """A mixture by name, or from a JSON file that holds an ObjectiveConfig."""
+    if name in MIXTURES:
+        return MIXTURES[name]
+    if not Path(name).is_file():
+        raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file")
+    try:
+        value = json.loads(Path(name).read_text())
+        shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
+        others: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key != "mixture"
+        }
+        return ObjectiveConfig(mixture=shares, **others)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise BenchError(f"'{name}' is not a mixture: {problem}; a card of trained weights holds one") from problem
+
+
+@torch.no_grad()
+def encode(tokenizer: Tokenizer, images: Images, device: str) -> Tensor:
+    """(N, L) the codes of all images, in the smallest type that holds them."""
+    parts = [tokenizer.encode(images.floats(slice(i, i + 500)).to(device)).cpu() for i in range(0, len(images), 500)]
+    return torch.cat(parts).to(torch.uint8 if tokenizer.config.codes <= 256 else torch.int32)
+
+
+def load_tokenizer(file: Path) -> tuple[Tokenizer, str]:
+    """A trained tokenizer in eval mode, and the digest of its file."""
+    tensors = read_tensors(file)
+    with safe_open(file, "pt") as opened:
+        about = json.loads((opened.metadata() or {}).get("about", "{}"))
+    config = from_plain(TokenizerConfig, about.get("tokenizer", {}), f"'{file}'")
+    with torch.device("meta"):
+        tokenizer = Tokenizer(config)
+    load_strictly(tokenizer, tensors, str(file))
+    return tokenizer.eval(), hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
+def _weights(file: Path, job: Job) -> dict[str, Tensor]:
+    tensors = read_tensors(file)
+    with torch.device("meta"):
+        load_strictly(job.build(), tensors, str(file))
+    return tensors
+
+
+def _write(spec: TrainSpec, job: Job, config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
+    about = job.describe()
+    weights = spec.out / f"{spec.what}.safetensors"
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state["averaged"].items()}
+    metadata = {"about": json.dumps(about, sort_keys=True)}
+    write_atomically(weights, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    card = {
+        "kind": spec.what,
+        "about": about,
+        "train": state["identity"]["train"],
+        "steps_done": state["step"],
+        "images_seen": state["step"] * config.batch,
+        "figures": state["history"][-1] if state["history"] else {},
+        "learning_curve": state["history"],
+        "command": shlex.join(["bench", *sys.argv[1:]]),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    write_atomically(
+        spec.out / f"{spec.what}.card.json", lambda temporary: temporary.write_text(json.dumps(card, indent=1) + "\n")
+    )
+    return {**card, "weights": str(weights)}

@@ -1,0 +1,261 @@
+"""Training: what is drawn is addressed, so killed runs go on bit for bit and processes split a batch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_cli import BENCH, bench
+
+from orderbench.models.checkpoint import read_pickle
+from orderbench.models.config import ModelConfig, TokenizerConfig
+from orderbench.models.data import load_images, resize, to_uint8
+from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.train import TrainConfig, batch_indices
+from orderbench.orders import BenchError, Grid, make_plan, order_names
+
+QUICK = ["--side", "8", "--threads", "1", "--no-bf16", "--batch", "8"]
+
+MIXTURE = {
+    "mixture": [
+        {"order": "raster", "paces": ["one", "even:5"], "share": 0.4},
+        {"order": "radial", "paces": ["native"], "share": 0.3},
+        {"order": "random", "paces": ["cosine:5"], "share": 0.3},
+    ],
+    "nested": 0.5,
+}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """200 pictures of 8x8 in three classes: blobs whose place tells the class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 3
+    row, col = np.mgrid[:8, :8]
+    images = [np.exp(-((row - 2 - 2 * c) ** 2 + (col - rng.uniform(2, 6)) ** 2) / 4) * 255 for c in labels]
+    file = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(file, images=np.array(images).astype(np.uint8), labels=labels)
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(pictures: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    done = bench("train", "tokenizer", "--out", str(folder), "--data", pictures, "--steps", "40", *QUICK)
+    assert done.returncode == 0, done.stderr
+    return str(folder / "tokenizer.safetensors")
+
+
+def asked(what: str, out: Path, pictures: str, tokenizer: str, *more: str) -> list[str]:
+    if what == "model":
+        mixture = Path(pictures).with_name("mixture.json")
+        mixture.write_text(json.dumps(MIXTURE))
+        more = ("--tokenizer", tokenizer, "--mixture", str(mixture), *more)
+    return ["train", what, "--out", str(out), "--data", pictures, "--steps", "8", "--every", "2", *QUICK, *more]
+
+
+def weights(folder: Path, what: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{what}.safetensors")
+
+
+def test_a_trained_tokenizer_rebuilds_its_pictures(pictures: str, tokenizer: str) -> None:
+    card = json.loads(Path(tokenizer).with_suffix("").with_suffix(".card.json").read_text())
+    curve = card["learning_curve"]
+    assert curve[-1]["held_out_mse"] < 0.2
+    assert card["figures"]["codes_used"] > 8
+    assert card["about"]["data"] == "blobs.npz/train"
+    assert card["steps_done"] == 40
+    assert len(card["sha256"]) == 64
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "features", "model"])
+def test_a_killed_run_goes_on_bit_for_bit(what: str, tmp_path: Path, pictures: str, tokenizer: str) -> None:
+    whole = bench(*asked(what, tmp_path / "whole", pictures, tokenizer))
+    assert whole.returncode == 0, whole.stderr
+    cut = tmp_path / "cut"
+    checkpoint = cut / "checkpoint.pt"
+    with subprocess.Popen(
+        [*BENCH, *asked(what, cut, pictures, tokenizer)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None and not (checkpoint.exists() and read_pickle(checkpoint)["step"] >= 2):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    step = read_pickle(checkpoint)["step"]
+    assert step >= 2
+    again = bench(*asked(what, cut, pictures, tokenizer, "--resume", "--json"))
+    assert again.returncode == 0, again.stderr
+    card = json.loads(again.stdout)
+    assert card["steps_done"] == 8
+    assert [entry["step"] for entry in card["learning_curve"]] == [2, 4, 6, 8]
+    one, two = weights(tmp_path / "whole", what), weights(cut, what)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not [file for file in os.listdir(cut) if file.startswith(".part")] or step < 8  # a kill may leave its part
+
+
+def test_minutes_stop_and_steps_keep_the_schedule(tmp_path: Path, pictures: str, tokenizer: str) -> None:
+    done = bench(*asked("model", tmp_path / "a", pictures, tokenizer, "--minutes", "0.0001", "--json"))
+    assert done.returncode == 0, done.stderr
+    card = json.loads(done.stdout)
+    assert (card["steps_done"], card["train"]["steps"]) == (1, 8)
+
+
+def test_two_processes_split_a_batch(tmp_path: Path, pictures: str, tokenizer: str) -> None:
+    one = bench(*asked("model", tmp_path / "one", pictures, tokenizer))
+    assert one.returncode == 0, one.stderr
+    launcher = tmp_path / "launch.py"
+    launcher.write_text("from orderbench.runs.cli import main\nmain()\n")
+    two = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(launcher),
+         *asked("model", tmp_path / "two", pictures, tokenizer)],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    a, b = weights(tmp_path / "one", "model"), weights(tmp_path / "two", "model")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=2e-4, rtol=0)
+    assert two.stdout.count("wrote ") == 1
+
+
+def test_training_goes_on_from_given_weights(tmp_path: Path, pictures: str, tokenizer: str) -> None:
+    first = bench(*asked("model", tmp_path / "a", pictures, tokenizer))
+    assert first.returncode == 0, first.stderr
+    more = ["--init", str(tmp_path / "a" / "model.safetensors"), "--learning-rate", "1e-12"]
+    second = bench(*asked("model", tmp_path / "b", pictures, tokenizer, *more))
+    assert second.returncode == 0, second.stderr
+    a, b = weights(tmp_path / "a", "model"), weights(tmp_path / "b", "model")
+    assert all((a[name] - b[name]).abs().max() < 1e-6 for name in a)
+
+
+def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
+    out = tmp_path / "run"
+    assert bench(*asked("model", out, pictures, tokenizer)).returncode == 0
+    bad = tmp_path / "bad.npz"
+    np.savez(bad, images=np.zeros((3, 8, 8)), labels=np.zeros(3, int))
+    cases = [
+        (asked("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
+        (
+            asked("model", tmp_path / "new", pictures, tokenizer, "--resume"),
+            "checkpoint.pt'; name one, or leave --resume",
+        ),
+        (asked("model", out, pictures, tokenizer, "--resume", "--seed", "1"), "was trained otherwise than now asked"),
+        (
+            ["train", "model", "--out", str(out), "--data", pictures],
+            "name one, as in --tokenizer tokenizer.safetensors",
+        ),
+        (asked("modell", out, pictures, tokenizer), "no recipe named 'modell'; tokenizer, features, model would do"),
+        (asked("tokenizer", tmp_path / "n", "nowhere", tokenizer), "there are no images at 'nowhere'"),
+        (asked("tokenizer", tmp_path / "n", str(bad), tokenizer), "holds images of float64"),
+        (asked("model", tmp_path / "n", pictures, pictures), "is not a whole torch file"),
+        (asked("tokenizer", tmp_path / "n", pictures, "", "--device", "tpu9"), "the device 'tpu9' is not there"),
+        (asked("tokenizer", tmp_path / "n", pictures, "", "--steps", "0"), "steps and batch are 1 or more"),
+        (asked("model", tmp_path / "n", pictures, tokenizer, "--mixture", "best"), "no mixture named 'best'"),
+        (asked("model", tmp_path / "n", pictures, tokenizer, "--mixture", "shipped"), "on a 4x4 grid of 16 cells"),
+        (asked("model", tmp_path / "n", pictures, tokenizer, "--init", tokenizer), "does not fit Transformer: missing"),
+    ]
+    for arguments, sentence in cases:
+        done = bench(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), (arguments, done.stderr)
+        assert sentence in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert not (tmp_path / "n").exists()
+
+
+# The parts
+
+
+def test_every_epoch_sees_every_image_once() -> None:
+    seen = torch.cat([batch_indices(50, 8, step, seed=1) for step in range(25)])
+    for epoch in range(4):
+        assert sorted(seen[50 * epoch : 50 * (epoch + 1)].tolist()) == list(range(50))
+    assert seen[:50].tolist() != seen[50:100].tolist()
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    config = TrainConfig(steps=100, warmup=10, learning_rate=1.0)
+    rates = [config.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.02
+
+
+def test_dead_codes_are_revived() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig(codes=8))
+    latent = tokenizer.latents(torch.rand(2, 1, 8, 8) * 2 - 1)
+    before = tokenizer.codebook_Vz.detach().clone()
+    used_V = torch.tensor([1, 0, 5, 0, 1, 1, 1, 1])
+    assert tokenizer.revive(used_V, latent, torch.arange(8)) == 2
+    moved = (tokenizer.codebook_Vz != before).any(-1)
+    assert moved.tolist() == (used_V == 0).tolist()
+    assert torch.allclose(tokenizer.codebook_Vz[1], latent[:, :, 0, 1][0], atol=1e-6)
+
+
+def test_the_shipped_mixture_leaves_orders_out_on_purpose() -> None:
+    seen = {part.order.partition(":")[0] for part in SHIPPED.mixture}
+    assert set(order_names()) - seen >= {"hilbert", "z-curve", "dither", "checkerboard", "locality"}
+    for mixture in (SHIPPED, RANDOM_ONLY):
+        for part in mixture.mixture:
+            for pace in part.paces:
+                assert make_plan(part.order, Grid(16, 16), pace).n_steps >= 1
+    with pytest.raises(BenchError, match=r"the mixture's shares sum to 0\.5; they must sum to 1"):
+        ObjectiveConfig(mixture=(Share(order="raster", paces=("one",), share=0.5),))
+
+
+def test_mixture_shares_are_drawn_as_stated() -> None:
+    tokens = torch.zeros(4, 16, dtype=torch.uint8)
+    model = ModelConfig(codes=4, classes=2, rows=4, cols=4, width=16, heads=2, self_blocks=1, cross_blocks=1)
+    half = ObjectiveConfig(
+        mixture=(Share(order="raster", paces=("one",), share=0.7), Share(order="column", paces=("one",), share=0.3))
+    )
+    job = ModelJob(model, half, tokens, torch.zeros(4, dtype=torch.int64), (tokens, torch.zeros(4, dtype=torch.int64)),
+                   data="none", seed=0, device="cpu")  # fmt: skip
+    raster = make_plan("raster", Grid(4, 4))
+    rng = np.random.default_rng(0)
+    share = np.mean([job._draw_plan(rng) == raster for _ in range(600)])
+    assert abs(share - 0.7) < 0.08
+
+
+def test_resizing_keeps_constants_and_means() -> None:
+    flat = torch.full((2, 1, 28, 28), 77, dtype=torch.uint8)
+    assert torch.equal(resize(flat, 32), torch.full((2, 1, 32, 32), 77, dtype=torch.uint8))
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.integers(0, 256, (4, 1, 28, 28), dtype=np.uint8))
+    assert abs(resize(noise, 32).float().mean() - noise.float().mean()) < 2
+    assert to_uint8(torch.tensor([-1.0, 0.0, 1.0, 5.0])).tolist() == [0, 128, 255, 255]
+
+
+def test_a_folder_of_pictures_by_class(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label, name in enumerate(["cat", "dog"]):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (20, 10), (label * 200, i, 0)).save(tmp_path / "train" / name / f"{i}.png")
+    images = load_images(str(tmp_path), "train", side=8)
+    assert images.images_Nchw.shape == (6, 3, 8, 8)
+    assert images.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
+    assert images.images_Nchw[3:, 0].float().mean() == 200
+    with pytest.raises(BenchError, match="holds no images; a folder of"):
+        load_images(str(tmp_path / "train" / "cat"), "train", side=8)
+
+
+def test_fashion_mnist_files_are_checked(tmp_path: Path) -> None:
+    import gzip
+
+    for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\0"))
+    with pytest.raises(BenchError, match="is not the original file of Fashion-MNIST"):
+        load_images(str(tmp_path), "train")
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")
+    with pytest.raises(BenchError, match="could not be read"):
+        load_images(str(tmp_path), "train")
