@@ -106,6 +106,8 @@ class Tile:
 
     model: AnyOrderModel
     plan: Plan
+    samples: tuple[int, ...]
+    seed: int
     sampling: Sampling
     in_group: InGroup
     labels_B: Tensor
@@ -197,6 +199,8 @@ def make_tile(
     return Tile(
         model=model,
         plan=plan,
+        samples=tuple(samples),
+        seed=seed,
         sampling=sampling,
         in_group=in_group,
         labels_B=labels_B,
