@@ -17,6 +17,7 @@ from orderbench.models.checkpoint import load_strictly, read_tensors
 from orderbench.models.config import ModelConfig
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
+from orderbench.orders.errors import unknown
 
 _NAMES = [
     (r"embeddings\.weight", "embeddings.weight"),
@@ -37,6 +38,15 @@ def our_name(theirs: str) -> str | None:
         if match := re.fullmatch(pattern, theirs):
             return match.expand(ours)
     return None
+
+
+def load_checkpoint(
+    path: str | Path, family: str = "arpg", heads: int | None = None, side: int | None = None
+) -> Transformer:
+    """Published weights of a family ('arpg' so far) in the shared transformer; see `load_arpg`."""
+    if family not in _FAMILIES:
+        raise unknown("family of published weights", family, _FAMILIES, "as in family='arpg'")
+    return _FAMILIES[family](path, heads, side)
 
 
 def load_arpg(path: str | Path, heads: int | None = None, side: int | None = None) -> Transformer:
@@ -89,3 +99,6 @@ def _layers(state: Mapping[str, Any], kind: str) -> list[int]:
 def _hidden(state: Mapping[str, Tensor]) -> int | None:
     first = state.get("self_blocks.0.ffn.w1.weight")
     return None if first is None else len(first)
+
+
+_FAMILIES = {"arpg": load_arpg}

@@ -90,12 +90,13 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
             f"'{where}' does not fit {type(module).__name__}: missing {_some(missing)}; unexpected {_some(unexpected)}"
         )
     for name, tensor in own.items():
-        if state[name].shape != tensor.shape or not state[name].is_floating_point():
+        given = state[name]
+        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
             raise BenchError(
-                f"'{where}' holds {name} as {state[name].dtype} of shape {tuple(state[name].shape)}; floats of shape "
+                f"'{where}' holds {name} as {given.dtype} of shape {tuple(given.shape)}; {tensor.dtype} of shape "
                 f"{tuple(tensor.shape)} would do"
             )
-    module.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    module.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in own.items()}, assign=True)
 
 
 def _some(names: list[str]) -> str:

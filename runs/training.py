@@ -15,18 +15,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from orderbench.models.checkpoint import load_strictly, read_tensors, write_atomically
-from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
+from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Images, load_images
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
 from orderbench.models.recipes import FeatureJob, TokenizerJob
+from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16, is_first_process, join_processes
 from orderbench.orders import BenchError
@@ -124,8 +124,8 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
         return FeatureJob(features, train_images, test_images, seed=config.seed, device=device)
     if spec.tokenizer is None:
         raise BenchError("a model is trained on a tokenizer's codes; name one, as in --tokenizer tokenizer.safetensors")
-    tokenizer, digest = load_tokenizer(spec.tokenizer)
-    tokenizer.to(device)
+    loaded = load_weights(spec.tokenizer, "tokenizer")
+    tokenizer = cast(Tokenizer, loaded.network.to(device))
     model = ModelConfig(
         codes=tokenizer.config.codes, classes=train_images.classes, rows=spec.side // 2, cols=spec.side // 2, **MODEL
     )
@@ -135,7 +135,7 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
         encode(tokenizer, train_images, device),
         train_images.labels_N,
         (encode(tokenizer, test_images, device), test_images.labels_N),
-        data=f"{train_images.name} tokenizer {digest}",
+        data=f"{train_images.name}, tokenizer {loaded.sha256[:16]}",
         seed=config.seed,
         device=device,
     )
@@ -163,18 +163,6 @@ def encode(tokenizer: Tokenizer, images: Images, device: str) -> Tensor:
     """(N, L) the codes of all images, in the smallest type that holds them."""
     parts = [tokenizer.encode(images.floats(slice(i, i + 500)).to(device)).cpu() for i in range(0, len(images), 500)]
     return torch.cat(parts).to(torch.uint8 if tokenizer.config.codes <= 256 else torch.int32)
-
-
-def load_tokenizer(file: Path) -> tuple[Tokenizer, str]:
-    """A trained tokenizer in eval mode, and the digest of its file."""
-    tensors = read_tensors(file)
-    with safe_open(file, "pt") as opened:
-        about = json.loads((opened.metadata() or {}).get("about", "{}"))
-    config = from_plain(TokenizerConfig, about.get("tokenizer", {}), f"'{file}'")
-    with torch.device("meta"):
-        tokenizer = Tokenizer(config)
-    load_strictly(tokenizer, tensors, str(file))
-    return tokenizer.eval(), hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _weights(file: Path, job: Job) -> dict[str, Tensor]:

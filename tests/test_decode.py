@@ -14,6 +14,7 @@ from orderbench.orders import BenchError, Grid, Plan, get_order, make_plan, orde
 
 MODEL = toy_model()
 GRID = MODEL.lattice
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def paces(name: str) -> list[str]:
@@ -44,6 +45,24 @@ def test_cached_steps_equal_plan_logits(text: str, in_group: str) -> None:
     torch.testing.assert_close(cached, whole, atol=1e-5, rtol=0)
     assert torch.equal(torch.cat([step.cells_BQ for step in steps], dim=1), cells_BL)
     assert whole.std() > 0.3  # not all alike
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices_agree(device: str) -> None:
+    """Cached decoding on every device there is equals teacher forcing on the processor."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    model = toy_model().to(device)
+    for text in ("raster", "radial", "random@cosine:5"):
+        plan = make(text)
+        steps = list(decode_steps(model, plan, [0, 1, 2], device=device))
+        cells_BL = walk(plan, [0, 1, 2])
+        codes_BL = torch.cat([step.tokens_BQ for step in steps], dim=1).cpu()
+        tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, codes_BL)
+        with torch.no_grad():
+            whole = plan_logits(MODEL, tokens_BL, torch.tensor([0, 1, 2]), plan)
+        cached = torch.cat([step.logits_BQV for step in steps], dim=1).cpu()
+        torch.testing.assert_close(cached, whole, atol=2e-5, rtol=0)
+        assert torch.equal(decode(model, plan, range(3), device=device, tile=3).tokens_NL, tokens_BL)
 
 
 @pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:4", "diagonal", "raster@even:1"])

@@ -9,6 +9,7 @@ import torch
 from reference_arpg import ReferenceARPG, random_state, step_sizes
 from safetensors.torch import save_file
 
+from orderbench.models import load_checkpoint
 from orderbench.models.arpg import load_arpg, our_name
 from orderbench.models.config import ModelConfig
 from orderbench.models.decode import decode_steps
@@ -188,6 +189,13 @@ def test_other_files_are_named(state: object, sentence: str, tmp_path: Path) -> 
     with pytest.raises(BenchError) as refusal:
         load_arpg(path, heads=2, side=4)
     assert sentence in str(refusal.value)
+
+
+def test_families_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path, {"model": STATE})
+    assert load_checkpoint(path, family="arpg", heads=2, side=4).config.heads == 2
+    with pytest.raises(BenchError, match="no family of published weights named 'arp'; did you mean 'arpg'"):
+        load_checkpoint(path, family="arp")
 
 
 def test_no_such_file() -> None:

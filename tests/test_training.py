@@ -18,6 +18,7 @@ from orderbench.models.checkpoint import read_pickle
 from orderbench.models.config import ModelConfig, TokenizerConfig
 from orderbench.models.data import load_images, resize, to_uint8
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import TrainConfig, batch_indices
 from orderbench.orders import BenchError, Grid, make_plan, order_names
@@ -155,6 +156,7 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         (asked("tokenizer", tmp_path / "n", "nowhere", tokenizer), "there are no images at 'nowhere'"),
         (asked("tokenizer", tmp_path / "n", str(bad), tokenizer), "holds images of float64"),
         (asked("model", tmp_path / "n", pictures, pictures), "is not a whole torch file"),
+        (asked("model", tmp_path / "n", pictures, str(out / "model.safetensors")), "holds model, not tokenizer"),
         (asked("tokenizer", tmp_path / "n", pictures, "", "--device", "tpu9"), "the device 'tpu9' is not there"),
         (asked("tokenizer", tmp_path / "n", pictures, "", "--steps", "0"), "steps and batch are 1 or more"),
         (asked("model", tmp_path / "n", pictures, tokenizer, "--mixture", "best"), "no mixture named 'best'"),
@@ -167,6 +169,32 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         assert sentence in done.stderr, done.stderr
         assert len(done.stderr.splitlines()) == 1, done.stderr
     assert not (tmp_path / "n").exists()
+
+
+def test_weights_are_checked_against_their_card(tokenizer: str, tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".card.json"):
+        source = Path(tokenizer).with_suffix("").with_suffix(suffix)
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    copy = tmp_path / "tokenizer.safetensors"
+    assert load_weights(copy).kind == "tokenizer"
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(bytes(content))
+    with pytest.raises(BenchError, match="is not the file that its card describes"):
+        load_weights(copy)
+    with pytest.raises(BenchError, match="no shipped weights named 'nothing'"):
+        load_shipped("nothing")
+
+
+def test_every_shipped_file_is_whole_and_the_set_is_small() -> None:
+    sizes = []
+    for name in shipped_names():
+        loaded = load_shipped(name)
+        assert loaded.card["sha256"] == loaded.sha256
+        assert {"about", "train", "command", "figures", "images_seen"} <= set(loaded.card)
+        assert all(p.isfinite().all() for p in loaded.network.parameters())
+        sizes.append(sum(p.numel() for p in loaded.network.parameters()) * 4)
+    assert sum(sizes) <= 20e6
 
 
 # The parts

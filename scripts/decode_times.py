@@ -1,0 +1,110 @@
+"""How long decoding takes: latency and images per second of several arms, interleaved in one run.
+
+    python scripts/decode_times.py [--model FILE] [--repeats 5] [--batches 1,16,64] [--device cpu] [--bf16]
+
+Without --model the network has random weights of the shipped size: times do not depend on what weights say. Prints
+Markdown: medians, and ratios to raster one at a time with a cache, paired within each round. Arms are interleaved, so
+that a busy moment of the machine does not fall on one of them. The uncached arm (batch 1) recomputes all keys and
+values at every step; it is what many published speed-ups are measured against.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+
+from orderbench.models.config import ModelConfig
+from orderbench.models.correction import parse_correction
+from orderbench.models.decode import Decoder, Step, Tile, decode
+from orderbench.models.shipped import load_weights
+from orderbench.models.transformer import Transformer, count_parameters
+from orderbench.orders import make_plan
+
+ARMS = [
+    ("raster", "off"),
+    ("raster", "off"),  # again: the noise floor
+    ("radial", "off"),
+    ("radial", "nested"),
+    ("radial", "nested:every=3:window=3"),
+    ("radial", "nested:every=4"),
+    ("random@cosine:32", "off"),
+    ("halton@cosine:13", "off"),
+]
+SHAPE = {"codes": 128, "classes": 10, "rows": 16, "cols": 16, "width": 192, "heads": 3}
+
+
+def uncached(tile: Tile) -> Iterator[Step]:
+    """Plain decoding that feeds everything anew at every step."""
+    codes_BL = torch.zeros_like(tile.cells_BL)
+    for index in range(tile.plan.n_steps):
+        cache = tile.open()
+        for before in range(index):
+            cells = tile.cells_BL[:, tile.starts[before] : tile.starts[before + 1]]
+            tile.feed(cache, codes_BL.gather(1, cells), cells)
+        cells_BG = tile.cells_BL[:, tile.starts[index] : tile.starts[index + 1]]
+        logits = tile.ask(cache, cells_BG, tile.scales(tile.starts[index], index))
+        tokens_BG = tile.new_codes(logits, cells_BG)
+        codes_BL.scatter_(1, cells_BG, tokens_BG)
+        yield Step(index, cells_BG, tokens_BG, cells_BG.shape[1], logits)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batches", default="1,16,64")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true")
+    options = parser.parse_args()
+    if options.model:
+        model = cast(Transformer, load_weights(options.model, "model").network)
+    else:
+        model = Transformer(ModelConfig(**SHAPE, self_blocks=4, cross_blocks=4))
+        model.initialize()
+    model = model.to(options.device, torch.bfloat16 if options.bf16 else torch.float32).eval()
+    print(f"{count_parameters(model):,} parameters, {options.device}, {torch.get_num_threads()} threads\n")
+    for batch in map(int, options.batches.split(",")):
+        _table(model, batch, options.repeats, options.device)
+
+
+def _table(model: Transformer, batch: int, repeats: int, device: str) -> None:
+    arms: list[tuple[str, str, Decoder]] = [(o, c, parse_correction(c).decoder) for o, c in ARMS]
+    if batch == 1:
+        arms.append(("raster", "off, uncached", cast(Decoder, uncached)))
+    runs = [_generation(model, order, decoder, batch, device) for order, _, decoder in arms]
+    for run in runs:
+        run()  # warm-up, every shape
+    rounds = [[_timed(run, device) for run in runs] for _ in range(repeats)]
+    print(
+        f"| batch {batch} | correction | latency s | images/s | x raster (paired) |\n| --- | --- | ---: | ---: | ---: |"
+    )
+    for place, (order, correction, _) in enumerate(arms):
+        times = [one[place] for one in rounds]
+        ratio = statistics.median(one[0] / one[place] for one in rounds)
+        median_s = statistics.median(times)
+        print(f"| `{order}` | {correction} | {median_s:.3f} | {batch / median_s:.2f} | {ratio:.2f} |")
+    print(flush=True)
+
+
+def _generation(model: Transformer, order: str, decoder: Decoder, batch: int, device: str) -> Callable[[], object]:
+    plan = make_plan(order, model.lattice)
+    return lambda: decode(model, plan, range(batch), decoder=decoder, tile=batch, device=device)
+
+
+def _timed(run: Callable[[], object], device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
