@@ -239,8 +239,12 @@ def decode_steps(
     tile = make_tile(
         model, plan, samples, labels=labels, sampling=sampling, seed=seed, in_group=in_group, device=device
     )
-    with torch.inference_mode():
-        yield from decoder(tile)
+    return _without_gradients(tile, decoder)
+
+
+@torch.inference_mode()  # as a decorator: between steps, whoever walks them is not in inference mode
+def _without_gradients(tile: Tile, decoder: Decoder) -> Iterator[Step]:
+    yield from decoder(tile)
 
 
 def decode(
@@ -303,7 +307,11 @@ def run_tile(tile: Tile, decoder: Decoder) -> tuple[Tensor, Tensor]:
                 changes_BL.scatter_add_(1, step.cells_BQ[:, :again], (old != step.tokens_BQ[:, :again]).long())
             codes_BL.scatter_(1, step.cells_BQ, step.tokens_BQ)
             finite &= step.logits_BQV.isfinite().all()
-    except (torch.OutOfMemoryError, MemoryError) as problem:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+        if isinstance(problem, RuntimeError) and "memory" not in str(
+            problem
+        ):  # torch's on a processor is a RuntimeError
+            raise
         raise BenchError(
             f"there is no memory for {len(codes_BL)} samples at once; a smaller batch may do, as in --batch 16"
         ) from problem

@@ -157,8 +157,7 @@ class Transformer(nn.Module):
         self.norm = RMSNorm(D)
         self.head = nn.Linear(D, config.codes, bias=False)
         self.table_LD = nn.Parameter(torch.zeros(config.grid.n_cells, D)) if config.position == "rope+table" else None
-        self.turn_LJ2: Tensor
-        self.register_buffer("turn_LJ2", rotary_table(config.grid, config.head_size), persistent=False)
+        self._turns: dict[torch.device, Tensor] = {}
 
     @classmethod
     def skeleton(cls, config: ModelConfig) -> Transformer:
@@ -173,6 +172,14 @@ class Transformer(nn.Module):
             if parameter.ndim >= 2:
                 nn.init.normal_(parameter, std=0.02)
         nn.init.zeros_(self.head.weight)
+
+    @property
+    def turn_LJ2(self) -> Tensor:
+        """(L, K/2, 2) fp32, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""
+        device = self.head.weight.device
+        if device not in self._turns:
+            self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
+        return self._turns[device]
 
     @property
     def lattice(self) -> Grid:

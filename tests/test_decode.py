@@ -205,6 +205,26 @@ def test_with_rope_alone_the_network_cannot_tell_where_it_is(position: str) -> N
         assert (here - there).abs().max() > 0.05
 
 
+def test_whoever_walks_the_steps_keeps_their_gradients() -> None:
+    steps = decode_steps(MODEL, make_plan("radial", GRID), [0])
+    first = next(steps)
+    assert not torch.is_inference_mode_enabled()
+    assert first.logits_BQV.is_inference()
+    assert torch.ones(1, requires_grad=True).exp().requires_grad
+
+
+def test_bf16_weights_keep_their_positions_in_fp32() -> None:
+    model = toy_model().to(torch.bfloat16)
+    assert model.turn_LJ2.dtype == torch.float32
+    plan = make_plan("radial", GRID)
+    tokens_BL, labels_B = toy_tokens(model, 2)
+    with torch.no_grad():
+        half = plan_logits(model, tokens_BL, labels_B, plan)
+        whole = plan_logits(MODEL, tokens_BL, labels_B, plan)
+    assert half.dtype == torch.float32
+    assert (half - whole).abs().mean() < 0.05 * whole.abs().mean()
+
+
 # Refusals
 
 
@@ -236,3 +256,14 @@ def test_weights_that_are_not_numbers_are_named() -> None:
         broken.head.weight[0, 0] = float("nan")
     with pytest.raises(BenchError, match="the model's logits are not finite; its weights hold NaN or infinity"):
         decode(broken, make_plan("radial", GRID), [0])
+
+
+def test_too_large_a_batch_is_one_sentence() -> None:
+    class Greedy:
+        lattice, n_codes, n_classes = GRID, 11, 3
+
+        def start(self, labels_B: torch.Tensor, slots: int) -> None:
+            torch.empty(1 << 60)
+
+    with pytest.raises(BenchError, match="there is no memory for 64 samples at once; a smaller batch may do"):
+        decode(Greedy(), make_plan("radial", GRID), [0])  # type: ignore[arg-type]
