@@ -18,17 +18,18 @@ BASE = 10000.0
 
 
 def rotary_table(grid: Grid, head_size: int) -> Tensor:
-    """(L, K/2, 2) float32: cosine and sine of every pair at every cell."""
+    """(L, K/2) complex64: the turn of every pair at every cell."""
     quarter = head_size // 4
     turn_j = BASE ** (-4 * torch.arange(quarter, dtype=torch.float32, device="cpu") / head_size)
     coords = torch.from_numpy(grid.coords.copy()).float()
-    angle = torch.cat([coords[:, 1:2] * turn_j, coords[:, 2:3] * turn_j], dim=1)
-    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+    angle_LJ = torch.cat([coords[:, 1:2] * turn_j, coords[:, 2:3] * turn_j], dim=1)
+    return torch.polar(torch.ones_like(angle_LJ), angle_LJ)
 
 
-def rotate(x_BHSK: Tensor, turn_BSJ2: Tensor) -> Tensor:
-    """Turn every pair by its angle. turn_BSJ2: rows of `rotary_table`, J = K/2; a row of zeros gives the zero
-    vector."""
-    cos, sin = turn_BSJ2[:, None, :, :, 0], turn_BSJ2[:, None, :, :, 1]
-    a, b = x_BHSK.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x_BHSK.dtype)
+def rotate(x_BHSK: Tensor, turn_BSJ: Tensor) -> Tensor:
+    """Turn every pair, in fp32, by its row of `rotary_table`, J = K/2; a row of zeros gives the zero vector.
+
+    One complex product: 3.6 times as fast in bf16, forward and backward, as four real ones (docs/log.md).
+    """
+    pairs_BHSJ = torch.view_as_complex(x_BHSK.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs_BHSJ * turn_BSJ[:, None]).flatten(-2).to(x_BHSK.dtype)

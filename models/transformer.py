@@ -81,11 +81,11 @@ class SelfBlock(nn.Module):
         self.to_q, self.to_k, self.to_v, self.proj = (nn.Linear(D, D, bias=False) for _ in range(4))
         self.ffn = FeedForward(D, config.ffn_width)
 
-    def qkv(self, x_BSD: Tensor, turn_BSJ2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values: (B, H, S, K) each."""
         y = self.attn_norm(x_BSD)
         q, k, v = (split_heads(layer(y), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
-        return rotate(q, turn_BSJ2), rotate(k, turn_BSJ2), v
+        return rotate(q, turn_BSJ), rotate(k, turn_BSJ), v
 
     def finish(self, x_BSD: Tensor, seen_BHSK: Tensor) -> Tensor:
         """The residual stream after attention and feed-forward."""
@@ -104,8 +104,8 @@ class CrossBlock(nn.Module):
         self.to_q, self.proj = nn.Linear(D, D, bias=False), nn.Linear(D, D, bias=False)
         self.ffn = FeedForward(D, config.ffn_width)
 
-    def forward(self, x_BQD: Tensor, turn_BQJ2: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None) -> Tensor:
-        q = rotate(split_heads(self.to_q(self.attn_norm(x_BQD)), self.heads), turn_BQJ2)
+    def forward(self, x_BQD: Tensor, turn_BQJ: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None) -> Tensor:
+        q = rotate(split_heads(self.to_q(self.attn_norm(x_BQD)), self.heads), turn_BQJ)
         x_BQD = x_BQD + self.proj(join_heads(attend(q, k_BHSK, v_BHSK, bias)))
         return x_BQD + self.ffn(self.ffn_norm(x_BQD))
 
@@ -174,8 +174,8 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     @property
-    def turn_LJ2(self) -> Tensor:
-        """(L, K/2, 2) fp32, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""
+    def turn_LJ(self) -> Tensor:
+        """(L, K/2) complex64, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""
         device = self.head.weight.device
         if device not in self._turns:
             self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
@@ -213,10 +213,10 @@ class Transformer(nn.Module):
         x = self.embeddings.weight[self.config.codes].expand(*cells_BQ.shape, -1)
         return x if self.table_LD is None else x + self.table_LD[cells_BQ]
 
-    def shared_kv(self, x_BSD: Tensor, turn_BSJ2: Tensor) -> tuple[Tensor, Tensor]:
+    def shared_kv(self, x_BSD: Tensor, turn_BSJ: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, S, K) each: the one pair that all of pass 2 sees."""
         y = self.shared_norm(x_BSD)
-        return rotate(split_heads(self.to_k(y), self.config.heads), turn_BSJ2), split_heads(
+        return rotate(split_heads(self.to_k(y), self.config.heads), turn_BSJ), split_heads(
             self.to_v(y), self.config.heads
         )
 
@@ -231,7 +231,7 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """(B, Q, V) fp32 logits of the targets, S = 1 + M slots, the class first; biases as in `attend`."""
         x = torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1)
-        turn = torch.cat([self.turn_LJ2.new_zeros(len(x), 1, *self.turn_LJ2.shape[1:]), self.turn_LJ2[cells_BM]], dim=1)
+        turn = torch.cat([self.turn_LJ.new_zeros(len(x), 1, self.turn_LJ.shape[1]), self.turn_LJ[cells_BM]], dim=1)
         for block in cast("Iterable[SelfBlock]", self.self_blocks):
             q, k, v = block.qkv(x, turn)
             x = block.finish(x, attend(q, k, v, content_bias_BSS))
@@ -239,7 +239,7 @@ class Transformer(nn.Module):
         return self._answer(targets_BQ, k, v, query_bias_BQS)
 
     def _answer(self, targets_BQ: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None) -> Tensor:
-        x, turn = self.queries(targets_BQ), self.turn_LJ2[targets_BQ]
+        x, turn = self.queries(targets_BQ), self.turn_LJ[targets_BQ]
         for block in self.cross_blocks:
             x = block(x, turn, k_BHSK, v_BHSK, bias_BQS)
         logits_BQV: Tensor = self.head(self.norm(x))
@@ -253,35 +253,33 @@ class Transformer(nn.Module):
         shape = (c.self_blocks + 1, len(labels_B), c.heads, slots, c.head_size)
         keys = torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device)
         cache = Cache(keys, torch.empty_like(keys))
-        turn = self.turn_LJ2.new_zeros(len(labels_B), 1, *self.turn_LJ2.shape[1:])
+        turn = self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1])
         self._feed(cache, self.label(labels_B), turn, None)
         return cache
 
     def step(self, cache: Cache, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
         """Feed decoded codes: they see every slot fed before and, unless a bias says otherwise, each other."""
-        self._feed(cache, self.content(tokens_BG, cells_BG), self.turn_LJ2[cells_BG], bias_GS)
+        self._feed(cache, self.content(tokens_BG, cells_BG), self.turn_LJ[cells_BG], bias_GS)
 
     def refill(self, cache: Cache, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
         """Forget everything, then feed the class and these codes as one group, each seeing all."""
         cache.length = 0
-        turn = torch.cat(
-            [self.turn_LJ2.new_zeros(len(labels_B), 1, *self.turn_LJ2.shape[1:]), self.turn_LJ2[cells_BM]], 1
-        )
+        turn = torch.cat([self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1]), self.turn_LJ[cells_BM]], 1)
         self._feed(cache, torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1), turn, None)
 
     def rewind(self, cache: Cache, slots: int) -> None:
         """Forget all but the first `slots` slots."""
         cache.length = slots
 
-    def _feed(self, cache: Cache, x_BGD: Tensor, turn_BGJ2: Tensor, bias_GS: Tensor | None) -> None:
+    def _feed(self, cache: Cache, x_BGD: Tensor, turn_BGJ: Tensor, bias_GS: Tensor | None) -> None:
         start, stop = cache.length, cache.length + x_BGD.shape[1]
         bias = None if bias_GS is None else bias_GS[None]
         for layer, block in enumerate(cast("Iterable[SelfBlock]", self.self_blocks)):
-            q, k, v = block.qkv(x_BGD, turn_BGJ2)
+            q, k, v = block.qkv(x_BGD, turn_BGJ)
             keys, values = cache.keys[layer], cache.values[layer]
             keys[:, :, start:stop], values[:, :, start:stop] = k, v
             x_BGD = block.finish(x_BGD, attend(q, keys[:, :, :stop], values[:, :, :stop], bias))
-        cache.keys[-1][:, :, start:stop], cache.values[-1][:, :, start:stop] = self.shared_kv(x_BGD, turn_BGJ2)
+        cache.keys[-1][:, :, start:stop], cache.values[-1][:, :, start:stop] = self.shared_kv(x_BGD, turn_BGJ)
         cache.length = stop
 
     def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from orderbench.models.config import ModelConfig
 from orderbench.models.correction import parse_correction
 from orderbench.models.decode import Decoder, Step, Tile, decode
+from orderbench.models.likelihood import as_bias
 from orderbench.models.shipped import load_weights
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.orders import make_plan
@@ -39,18 +40,24 @@ SHAPE = {"codes": 128, "classes": 10, "rows": 16, "cols": 16, "width": 192, "hea
 
 
 def uncached(tile: Tile) -> Iterator[Step]:
-    """Plain decoding that feeds everything anew at every step."""
+    """Plain decoding that feeds everything anew at every step, in one masked pass."""
     codes_BL = torch.zeros_like(tile.cells_BL)
+    device = codes_BL.device
+    group_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes)).to(device)
     for index in range(tile.plan.n_steps):
+        start, stop = tile.starts[index], tile.starts[index + 1]
         cache = tile.open()
-        for before in range(index):
-            cells = tile.cells_BL[:, tile.starts[before] : tile.starts[before + 1]]
-            tile.feed(cache, codes_BL.gather(1, cells), cells)
-        cells_BG = tile.cells_BL[:, tile.starts[index] : tile.starts[index + 1]]
-        logits = tile.ask(cache, cells_BG, tile.scales(tile.starts[index], index))
+        if index:
+            known_BM = tile.cells_BL[:, :start]
+            seen = torch.ones(start, 1 + start, dtype=torch.bool, device=device)
+            seen[:, 1:] = group_L[None, :start] <= group_L[:start, None]
+            codes = tile.both(codes_BL.gather(1, known_BM))
+            tile.model.step(cache, codes, tile.both(known_BM), as_bias(seen, torch.float32))
+        cells_BG = tile.cells_BL[:, start:stop]
+        logits = tile.ask(cache, cells_BG, tile.scales(start, index))
         tokens_BG = tile.new_codes(logits, cells_BG)
         codes_BL.scatter_(1, cells_BG, tokens_BG)
-        yield Step(index, cells_BG, tokens_BG, cells_BG.shape[1], logits)
+        yield Step(index, cells_BG, tokens_BG, stop - start, logits)
 
 
 def main() -> None:

@@ -215,7 +215,7 @@ def test_whoever_walks_the_steps_keeps_their_gradients() -> None:
 
 def test_bf16_weights_keep_their_positions_in_fp32() -> None:
     model = toy_model().to(torch.bfloat16)
-    assert model.turn_LJ2.dtype == torch.float32
+    assert model.turn_LJ.dtype == torch.complex64
     plan = make_plan("radial", GRID)
     tokens_BL, labels_B = toy_tokens(model, 2)
     with torch.no_grad():
