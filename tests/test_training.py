@@ -22,6 +22,7 @@ from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import TrainConfig, batch_indices
 from orderbench.orders import BenchError, Grid, make_plan, order_names
+from orderbench.runs.training import TrainSpec, train
 
 QUICK = ["--side", "8", "--threads", "1", "--no-bf16", "--batch", "8"]
 
@@ -110,8 +111,7 @@ def test_minutes_stop_and_steps_keep_the_schedule(tmp_path: Path, pictures: str,
 
 
 def test_two_processes_split_a_batch(tmp_path: Path, pictures: str, tokenizer: str) -> None:
-    one = bench(*asked("model", tmp_path / "one", pictures, tokenizer))
-    assert one.returncode == 0, one.stderr
+    here("model", tmp_path / "one", pictures, tokenizer)
     launcher = tmp_path / "launch.py"
     launcher.write_text("from orderbench.runs.cli import main\nmain()\n")
     two = subprocess.run(
@@ -126,49 +126,54 @@ def test_two_processes_split_a_batch(tmp_path: Path, pictures: str, tokenizer: s
     assert two.stdout.count("wrote ") == 1
 
 
+def here(what: str, out: Path, pictures: str, tokenizer: str = "", **more: object) -> dict[str, object]:
+    """The same training, in this process."""
+    if what == "model":
+        mixture = Path(pictures).with_name("mixture.json")
+        mixture.write_text(json.dumps(MIXTURE))
+        more = {"tokenizer": Path(tokenizer) if tokenizer else None, "mixture": str(mixture), **more}
+    quick = {"steps": 8, "every": 2, "batch": 8, "side": 8, "bf16": False, "device": "cpu"}
+    spec = TrainSpec(what=what, out=out, data=pictures, **{**quick, **more})  # type: ignore[arg-type]
+    return train(spec, lambda _: None, lambda _step, _steps: None)
+
+
 def test_training_goes_on_from_given_weights(tmp_path: Path, pictures: str, tokenizer: str) -> None:
-    first = bench(*asked("model", tmp_path / "a", pictures, tokenizer))
-    assert first.returncode == 0, first.stderr
-    more = ["--init", str(tmp_path / "a" / "model.safetensors"), "--learning-rate", "1e-12"]
-    second = bench(*asked("model", tmp_path / "b", pictures, tokenizer, *more))
-    assert second.returncode == 0, second.stderr
+    here("model", tmp_path / "a", pictures, tokenizer)
+    here("model", tmp_path / "b", pictures, tokenizer, init=tmp_path / "a" / "model.safetensors", learning_rate=1e-12)
     a, b = weights(tmp_path / "a", "model"), weights(tmp_path / "b", "model")
     assert all((a[name] - b[name]).abs().max() < 1e-6 for name in a)
 
 
 def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
-    out = tmp_path / "run"
-    assert bench(*asked("model", out, pictures, tokenizer)).returncode == 0
+    out, new = tmp_path / "run", tmp_path / "new"
+    here("model", out, pictures, tokenizer)
     bad = tmp_path / "bad.npz"
     np.savez(bad, images=np.zeros((3, 8, 8)), labels=np.zeros(3, int))
     cases = [
-        (asked("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
-        (
-            asked("model", tmp_path / "new", pictures, tokenizer, "--resume"),
-            "checkpoint.pt'; name one, or leave --resume",
-        ),
-        (asked("model", out, pictures, tokenizer, "--resume", "--seed", "1"), "was trained otherwise than now asked"),
-        (
-            ["train", "model", "--out", str(out), "--data", pictures],
-            "name one, as in --tokenizer tokenizer.safetensors",
-        ),
-        (asked("modell", out, pictures, tokenizer), "no recipe named 'modell'; tokenizer, features, model would do"),
-        (asked("tokenizer", tmp_path / "n", "nowhere", tokenizer), "there are no images at 'nowhere'"),
-        (asked("tokenizer", tmp_path / "n", str(bad), tokenizer), "holds images of float64"),
-        (asked("model", tmp_path / "n", pictures, pictures), "is not a whole torch file"),
-        (asked("model", tmp_path / "n", pictures, str(out / "model.safetensors")), "holds model, not tokenizer"),
-        (asked("tokenizer", tmp_path / "n", pictures, "", "--device", "tpu9"), "the device 'tpu9' is not there"),
-        (asked("tokenizer", tmp_path / "n", pictures, "", "--steps", "0"), "steps and batch are 1 or more"),
-        (asked("model", tmp_path / "n", pictures, tokenizer, "--mixture", "best"), "no mixture named 'best'"),
-        (asked("model", tmp_path / "n", pictures, tokenizer, "--mixture", "shipped"), "on a 4x4 grid of 16 cells"),
-        (asked("model", tmp_path / "n", pictures, tokenizer, "--init", tokenizer), "does not fit Transformer: missing"),
+        (lambda: here("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
+        (lambda: here("model", new, pictures, tokenizer, resume=True), "checkpoint.pt'; name one, or leave --resume"),
+        (lambda: here("model", out, pictures, tokenizer, resume=True, seed=1), "was trained otherwise than now asked"),
+        (lambda: here("model", new, pictures), "as in --tokenizer tokenizer.safetensors"),
+        (lambda: here("modell", out, pictures), "no recipe named 'modell'; tokenizer, features, model would do"),
+        (lambda: here("tokenizer", new, "nowhere"), "there are no images at 'nowhere'"),
+        (lambda: here("tokenizer", new, str(bad)), "holds images of float64"),
+        (lambda: here("model", new, pictures, pictures), "is not a whole torch file"),
+        (lambda: here("model", new, pictures, str(out / "model.safetensors")), "holds model, not tokenizer"),
+        (lambda: here("tokenizer", new, pictures, device="tpu9"), "the device 'tpu9' is not there"),
+        (lambda: here("tokenizer", new, pictures, steps=0), "steps and batch are 1 or more"),
+        (lambda: here("tokenizer", new, pictures, codes=1), "a tokenizer of 1 codes"),
+        (lambda: here("tokenizer", new, pictures, minutes=0.0), "--every is 1 or more and --minutes above 0"),
+        (lambda: here("model", new, pictures, tokenizer, mixture="best"), "no mixture named 'best'"),
+        (lambda: here("model", new, pictures, tokenizer, mixture="shipped"), "on a 4x4 grid of 16 cells"),
+        (lambda: here("model", new, pictures, tokenizer, init=Path(tokenizer)), "does not fit Transformer: missing"),
     ]
-    for arguments, sentence in cases:
-        done = bench(*arguments)
-        assert (done.returncode, done.stdout) == (2, ""), (arguments, done.stderr)
-        assert sentence in done.stderr, done.stderr
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert not (tmp_path / "n").exists()
+    for call, sentence in cases:
+        with pytest.raises(BenchError) as refusal:
+            call()
+        assert sentence in str(refusal.value)
+    assert not new.exists()
+    done = bench(*asked("model", out, pictures, tokenizer))  # and as a user sees one of them
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
 def test_weights_are_checked_against_their_card(tokenizer: str, tmp_path: Path) -> None:
