@@ -26,7 +26,7 @@ def good(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["orders", "--help"], ["show", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["orders", "--help"], ["show", "--help"], ["train", "--help"]])
 def test_help_has_examples(arguments: list[str]) -> None:
     assert "Examples:\n" in good(*arguments)
 
