@@ -21,7 +21,7 @@ from orderbench.orders import BenchError
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
     """Call `write` on a temporary name beside `file`, then put it in place; nothing half-written stays behind."""
-    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
+    temporary = file.with_name(f".part-{file.name}")  # one name: what a kill leaves, the next write takes away
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

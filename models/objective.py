@@ -186,6 +186,12 @@ class ModelJob:
     def after(self, network: nn.Module, step: int) -> None:
         return None
 
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        return None
+
     @torch.no_grad()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Bits per token of held-out images, an order family each."""

@@ -15,6 +15,7 @@ from orderbench.models.config import FeatureConfig, TokenizerConfig, to_plain
 from orderbench.models.data import Images
 from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.train import sum_over_processes, take_from_first
 from orderbench.orders.streams import generator
 
 
@@ -58,8 +59,16 @@ class TokenizerJob:
         if (step + 1) % self.revive_every == 0:
             if step < self.last_revival and self._latent is not None:
                 picks = generator(self.seed, "train", step).integers(0, 2**31, self.config.codes)
-                network.revive(self._used_V.to(self.device), self._latent, torch.from_numpy(picks).to(self.device))
+                used_V = sum_over_processes(self._used_V.to(self.device))
+                network.revive(used_V, self._latent, torch.from_numpy(picks).to(self.device))
+                take_from_first(network.codebook_Vz.data)  # each process revives from its own share of the batch
             self._used_V.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"used_V": self._used_V.clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._used_V = state["used_V"].clone()
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
@@ -105,6 +114,12 @@ class FeatureJob:
         ), {}
 
     def after(self, network: nn.Module, step: int) -> None:
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
         return None
 
     @torch.no_grad()

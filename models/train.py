@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,6 +77,12 @@ class Job(Protocol):
     def after(self, network: nn.Module, step: int) -> None:
         """Whatever follows an optimizer step."""
 
+    def state(self) -> dict[str, Tensor]:
+        """What the job itself carries from step to step; a checkpoint keeps it."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Held-out figures of the averaged weights."""
 
@@ -99,8 +106,13 @@ def batch_indices(n_images: int, batch: int, step: int, seed: int) -> Tensor:
     """(batch,) int64: the images of one step. Every epoch is a permutation of its own, addressed by its number."""
     places = np.arange(step * batch, (step + 1) * batch)
     epochs, offsets = np.divmod(places, n_images)
-    orders = {int(e): generator(seed, "train", (1 << 40) + int(e)).permutation(n_images) for e in np.unique(epochs)}
-    return torch.tensor([orders[int(e)][o] for e, o in zip(epochs, offsets, strict=True)], dtype=torch.int64)
+    chosen = [_epoch(n_images, int(e), seed)[o] for e, o in zip(epochs, offsets, strict=True)]
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+@lru_cache(maxsize=4)
+def _epoch(n_images: int, epoch: int, seed: int) -> np.ndarray:
+    return generator(seed, "train", (1 << 40) + epoch).permutation(n_images)
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -153,6 +165,7 @@ def fit(
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
+        job.restore(state["job"])
         first, history = state["step"], state["history"]
     elif file.exists():
         raise BenchError(f"'{folder}' holds a training run already; go on with --resume, or name another folder")
@@ -164,6 +177,7 @@ def fit(
             "network": network.state_dict(),
             "averaged": averaged.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "job": job.state(),
             "history": history,
         }
         if _rank() == 0:
@@ -275,6 +289,20 @@ def _average_gradients(network: nn.Module) -> None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)
         parameter.grad /= dist.get_world_size()
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of every process's tensor; the tensor itself where there is one process."""
+    if dist.is_initialized():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def take_from_first(tensor: Tensor) -> None:
+    """Overwrite with the first process's tensor."""
+    if dist.is_initialized():
+        dist.broadcast(tensor, 0)
 
 
 def _agree(stop: bool) -> bool:

@@ -107,7 +107,7 @@ def choose_device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:  # torch's three ways to say: not here
         raise BenchError(f"the device '{name}' is not there: {problem}; cpu would do, as in --device cpu") from problem
     return name
 

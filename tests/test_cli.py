@@ -269,7 +269,7 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str]) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_full_disk_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*BENCH, "orders"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
