@@ -23,6 +23,7 @@ from orderbench.models.decode import Decoded as Decoded
 from orderbench.models.decode import Step as Step
 from orderbench.models.decode import decode as decode
 from orderbench.models.decode import decode_steps as decode_steps
+from orderbench.models.decode import uncached_steps as uncached_steps
 from orderbench.models.likelihood import crop_logits as crop_logits
 from orderbench.models.likelihood import plan_logits as plan_logits
 from orderbench.models.sampling import Guidance as Guidance

@@ -7,16 +7,19 @@ uses the step sizes alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from orderbench.models.decode import Step, Tile
+from orderbench.models.decode import Decoder, Step, Tile
 from orderbench.models.sampling import uniforms
 from orderbench.orders import BenchError
+from orderbench.orders.errors import unknown
+from orderbench.orders.spelling import Option, bind_options, read_options, spell_call, split_call
 
 _SECOND_TABLE = 1 << 40  # samples from here on: numbers that no code is drawn with
 
@@ -73,3 +76,47 @@ def adaptive_steps(tile: Tile, order: AdaptiveOrder) -> Iterator[Step]:
         yield Step(index, cells_BG, tokens_BG, size, logits_BGV)
         if index + 1 < tile.plan.n_steps:
             tile.feed(cache, tokens_BG, cells_BG)
+
+
+def confidence(
+    tile: Tile, *, noise: Annotated[float, "weight of the Gumbel noise at the beginning, 0 or more"] = 4.5
+) -> Iterator[Step]:
+    """MaskGIT's order as a decoder with options: `adaptive_steps` with `Confidence(noise)`."""
+    return adaptive_steps(tile, Confidence(noise))
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """An adaptive order with its options set; its `str` is canonical."""
+
+    name: str
+    options: tuple[Option, ...]
+    values: dict[str, Any]
+    decoder: Decoder
+
+    def __str__(self) -> str:
+        return spell_call(self.name, self.options, self.values)
+
+
+_ADAPTIVE: dict[str, Callable[..., Iterator[Step]]] = {"confidence": confidence}
+
+
+def is_adaptive(order: str) -> bool:
+    """Whether an order, as spelled, chooses its cells as it decodes."""
+    return order.partition(":")[0] in _ADAPTIVE
+
+
+def parse_adaptive(text: str) -> Adaptive:
+    """'confidence', or 'confidence:noise=3'; BenchError for anything else.
+
+    >>> str(parse_adaptive("confidence:noise=4.50"))
+    'confidence'
+    """
+    name, given = split_call(text)
+    ask = "adaptive orders are written like others, as in confidence:noise=4.5@cosine:13"
+    if name not in _ADAPTIVE:
+        raise unknown("adaptive order", name, _ADAPTIVE, ask)
+    options = read_options(_ADAPTIVE[name], reserved=())
+    values = bind_options(name, options, given, ask)
+    Confidence(**values)  # what it refuses is said now
+    return Adaptive(name, options, values, partial(_ADAPTIVE[name], **values))

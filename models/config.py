@@ -68,7 +68,7 @@ class ModelConfig:
 class TokenizerConfig:
     """The small VQ tokenizer: images of `channels` x 2 rows x 2 cols pixels to rows x cols codes."""
 
-    codes: int = 128
+    codes: int = 16
     code_size: int = 8
     channels: int = 1
     width: int = 48

@@ -62,7 +62,7 @@ def nested(
         if corrects and first == 0:
             tile.refill(cache, codes_BL.gather(1, known_BM), known_BM)
         elif index > 0:
-            tile.model.rewind(cache, 1 + fed)
+            tile.rewind(cache, 1 + fed)
             tile.feed(cache, codes_BL.gather(1, known_BM), known_BM)
         cells_BQ = tile.cells_BL[:, first:stop]
         logits_BQV = tile.ask(cache, cells_BQ, tile.scales(first, index))

@@ -1,7 +1,7 @@
 """Data: images and labels, from files that are already there.
 
-Knows Fashion-MNIST, folders of images by class and .npz files. Refuses to know the network, and to download anything
-that nobody asked for.
+Knows Fashion-MNIST, folders of images by class and .npz files. Refuses to know the network: who spells `download` is
+handed to `download.py`, and nothing is fetched that nobody asked for.
 
 Fashion-MNIST (Zalando, MIT licence) is 28x28 grey; the suite uses it at 32x32, bilinear with antialiasing, so that a
 tokenizer of stride 2 gives a 16x16 lattice. It is not padded: a constant border would make the outer rings free.
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orderbench.models.download import SHA256, download_folder, fetch
 from orderbench.orders import BenchError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
@@ -27,12 +28,6 @@ SIDE = 32
 _FASHION = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
-_SHA256 = {  # of the content, unpacked: how a file was compressed does not matter
-    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
@@ -62,23 +57,29 @@ def to_uint8(images_Bchw: Tensor) -> Tensor:
 def load_images(source: str | None, split: str, side: int = SIDE) -> Images:
     """Images of one split, 'train' or 'test', resized to side x side.
 
-    source: None (Fashion-MNIST from Debian's package), a folder with Fashion-MNIST's original files, a folder with one
-    folder of images per class (below train/ and test/ if these exist), or an .npz file with `images` (uint8, N x h x w
-    [x c]) and `labels` (whole numbers), for train and test alike unless it holds `train_images`, `test_images` and
-    their labels.
+    source: None (Fashion-MNIST from Debian's package), 'download' or 'download:FOLDER' (its original files, fetched
+    where they are not there yet), a folder with these files, a folder with one folder of images per class (below train/
+    and test/ if these exist), or an .npz file with `images` (uint8, N x h x w [x c]) and `labels` (whole numbers), for
+    train and test alike unless it holds `train_images`, `test_images` and their labels.
 
-    Raises BenchError for files that are missing, changed or of another form.
+    Raises BenchError for files that are missing, changed, of another form, or cannot be fetched.
     """
     if split not in ("train", "test"):
         raise BenchError(f"no split named '{split}'; train or test would do")
-    where = Path(source) if source else DEBIAN
+    fetched = download_folder(source)
+    if fetched is not None:
+        fetch(fetched, _FASHION[split])
+    where = fetched or (Path(source) if source else DEBIAN)
     if source is None and not where.is_dir():
         raise BenchError(
-            "Fashion-MNIST is not on this machine; `apt-get install dataset-fashion-mnist` puts it there, "
-            "or name a folder with its original files, as in --data FOLDER"
+            "Fashion-MNIST is not on this machine; --data download fetches it (31 MB), `apt-get install "
+            "dataset-fashion-mnist` puts it there, or name a folder with its original files, as in --data FOLDER"
         )
     if not where.exists():
-        raise BenchError(f"there are no images at '{source}'; name a folder or an .npz file, as in --data FOLDER")
+        raise BenchError(
+            f"there are no images at '{source}'; name a folder or an .npz file, as in --data FOLDER, or fetch "
+            f"Fashion-MNIST with --data download"
+        )
     if where.is_file():
         images, labels = _read_npz(where, split)
     elif (where / _FASHION[split][0]).is_file():
@@ -86,7 +87,7 @@ def load_images(source: str | None, split: str, side: int = SIDE) -> Images:
     else:
         images, labels = _read_folder(where, split, side)
     resized = resize(torch.from_numpy(images), side)
-    name = f"{'fashion-mnist' if source is None else where.name}/{split}"
+    name = f"{'fashion-mnist' if source is None or fetched else where.name}/{split}"
     return Images(resized, torch.from_numpy(labels), name, int(labels.max()) + 1)
 
 
@@ -111,10 +112,13 @@ def _read_idx(file: Path) -> np.ndarray:
     try:
         content = gzip.decompress(file.read_bytes())
     except (OSError, EOFError) as problem:
-        raise BenchError(f"'{file}' could not be read: {problem}; fetch the original file again") from problem
-    wanted = _SHA256[file.name]
+        raise BenchError(f"'{file}' could not be read: {problem}; remove it and fetch the original again") from problem
+    wanted = SHA256[file.name]
     if hashlib.sha256(content).hexdigest() != wanted:
-        raise BenchError(f"'{file}' is not the original file of Fashion-MNIST (its checksum differs); fetch it again")
+        raise BenchError(
+            f"'{file}' is not the original file of Fashion-MNIST (its checksum differs); remove it, "
+            f"and --data download:FOLDER fetches it again"
+        )
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4).astype(int)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()

@@ -57,12 +57,16 @@ class Counters:
     """Exact counts of one sample's decoding, one branch of guidance: they depend on the plan alone.
 
     passes: calls of the network's second pass. content_tokens: slots through the first pass, the class included.
-    query_tokens: targets through the second. cache_bytes: keys and values allocated.
+    query_tokens: targets through the second. content_pairs, query_pairs: slots that attend times slots they attend to,
+    in one layer of the first and second pass, those that a mask hides included, since they are computed. cache_bytes:
+    keys and values allocated.
     """
 
     passes: int = 0
     content_tokens: int = 0
     query_tokens: int = 0
+    content_pairs: int = 0
+    query_pairs: int = 0
     cache_bytes: int = 0
 
 
@@ -101,7 +105,8 @@ class Tile:
 
     cells_BL: each sample's cells, first to last. uniforms_BL: noise by cell index. labels_B: doubled when guidance is
     on, the null class behind. starts: where each step begins in the walk, and L. forced_BL: codes by cell index that
-    new cells take in place of drawn ones.
+    new cells take in place of drawn ones. slots: how many the cache holds, counted here, since a user's own cache need
+    not say; so a tile has one cache at a time, the one opened last.
     """
 
     model: AnyOrderModel
@@ -116,6 +121,7 @@ class Tile:
     counters: Counters
     starts: list[int]
     forced_BL: Tensor | None = None
+    slots: int = 0
 
     def both(self, x: Tensor) -> Tensor:
         """Both halves of guidance see the same."""
@@ -124,30 +130,43 @@ class Tile:
     def open(self) -> Any:
         """A cache with the class fed and room for all that the plan feeds."""
         cache = self.model.start(self.labels_B, 1 + self.plan.lattice.n_cells)
-        self.counters.content_tokens += 1
+        self.slots = 0
+        self._count_content(1)
         self.counters.cache_bytes = getattr(cache, "n_bytes", 0) // len(self.labels_B)
         return cache
 
-    def feed(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor) -> None:
-        """Pass 1 over one group."""
-        bias = None
-        if self.in_group == "causal" and cells_BG.shape[1] > 1:
-            before, size = cache.length, cells_BG.shape[1]
-            seen = torch.ones(size, before + size, dtype=torch.bool).tril(before)
-            bias = as_bias(seen.to(tokens_BG.device), torch.float32)
+    def feed(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, seen_GS: Tensor | None = None) -> None:
+        """Pass 1 over one group, or over several at once: seen_GS, bool, then says who sees which of the S slots, those
+        fed before and these."""
+        size = cells_BG.shape[1]
+        if seen_GS is None and self.in_group == "causal" and size > 1:
+            seen_GS = torch.ones(size, self.slots + size, dtype=torch.bool).tril(self.slots).to(tokens_BG.device)
+        bias = None if seen_GS is None else as_bias(seen_GS, torch.float32)
         self.model.step(cache, self.both(tokens_BG), self.both(cells_BG), bias)
-        self.counters.content_tokens += cells_BG.shape[1]
+        self._count_content(size)
 
     def refill(self, cache: Any, tokens_BM: Tensor, cells_BM: Tensor) -> None:
         """Pass 1 anew, over the class and all these codes as one group."""
         self.model.refill(cache, self.labels_B, self.both(tokens_BM), self.both(cells_BM))
-        self.counters.content_tokens += 1 + cells_BM.shape[1]
+        self.slots = 0
+        self._count_content(1 + cells_BM.shape[1])
+
+    def rewind(self, cache: Any, slots: int) -> None:
+        """Forget all but the first `slots` slots, the class among them."""
+        self.model.rewind(cache, slots)
+        self.slots = slots
+
+    def _count_content(self, size: int) -> None:
+        self.slots += size
+        self.counters.content_tokens += size
+        self.counters.content_pairs += size * self.slots
 
     def ask(self, cache: Any, cells_BQ: Tensor, scales_Q: Tensor) -> Tensor:
         """Pass 2: guided logits of these cells."""
         logits = self.model.logits(cache, self.both(cells_BQ))
         self.counters.passes += 1
         self.counters.query_tokens += cells_BQ.shape[1]
+        self.counters.query_pairs += cells_BQ.shape[1] * self.slots
         return guide(logits, scales_Q) if self.sampling.guidance.on else logits
 
     def scales(self, first: int, step: int) -> Tensor:
@@ -221,6 +240,30 @@ def plain_steps(tile: Tile) -> Iterator[Step]:
         yield Step(index, cells_BG, tokens_BG, cells_BG.shape[1], logits_BGV)
         if index + 1 < tile.plan.n_steps:
             tile.feed(cache, tokens_BG, cells_BG)
+
+
+def uncached_steps(tile: Tile) -> Iterator[Step]:
+    """Plain decoding that keeps nothing: every step feeds all codes anew, in one masked pass.
+
+    The same codes as `plain_steps`, but for rounding. Many published speed-ups are measured against it.
+    """
+    codes_BL = torch.zeros_like(tile.cells_BL)
+    step_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes))
+    own_L = step_L if tile.in_group == "block" else torch.arange(len(step_L))
+    seen_LS = torch.ones(len(own_L), 1 + len(own_L), dtype=torch.bool)
+    seen_LS[:, 1:] = own_L[None, :] <= own_L[:, None]
+    seen_LS = seen_LS.to(codes_BL.device)
+    for index in range(tile.plan.n_steps):
+        start, stop = tile.starts[index], tile.starts[index + 1]
+        cache = tile.open()
+        if index:
+            known_BM = tile.cells_BL[:, :start]
+            tile.feed(cache, codes_BL.gather(1, known_BM), known_BM, seen_LS[:start, : 1 + start])
+        cells_BG = tile.cells_BL[:, start:stop]
+        logits_BGV = tile.ask(cache, cells_BG, tile.scales(start, index))
+        tokens_BG = tile.new_codes(logits_BGV, cells_BG)
+        codes_BL.scatter_(1, cells_BG, tokens_BG)
+        yield Step(index, cells_BG, tokens_BG, stop - start, logits_BGV)
 
 
 def decode_steps(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from orderbench.models.config import FeatureConfig, TokenizerConfig, to_plain
 from orderbench.models.data import Images
 from orderbench.models.features import FeatureNet
+from orderbench.models.processes import sum_over_processes, take_from_first
 from orderbench.models.tokenizer import Tokenizer
-from orderbench.models.train import sum_over_processes, take_from_first
 from orderbench.orders.streams import generator
 
 

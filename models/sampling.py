@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from orderbench.orders import BenchError
+from orderbench.orders.errors import unknown
+from orderbench.orders.spelling import bind_options, read_options, spell_call, split_call
 from orderbench.orders.streams import generator
 
 
@@ -46,6 +48,11 @@ class Guidance:
                 f"a guidance scale of {self.scale:g} and power of {self.power:g} are not served; 0 or more, above 0"
             )
 
+    def __str__(self) -> str:
+        """The canonical spelling, which `parse_guidance` reads."""
+        values = {"scale": self.scale, "count": self.count, "power": self.power}
+        return self.kind if self.kind == "none" else spell_call(self.kind, _GUIDANCE_OPTIONS, values)
+
     @property
     def on(self) -> bool:
         """Whether the unconditional half is needed."""
@@ -67,6 +74,38 @@ class Guidance:
             "power-cosine": (1 - torch.cos(math.pi * share**self.power)) / 2,
         }[self.kind]
         return 1 + (self.scale - 1) * rise
+
+
+def _guidance(
+    kind: str,
+    *,
+    scale: Annotated[float, "0 or more, 1 for none"] = 1.0,
+    count: Literal["after", "before", "token"] = "after",
+    power: Annotated[float, "above 0"] = 1.0,
+) -> Guidance:
+    return Guidance(kind=cast("Any", kind), scale=scale, count=count, power=power)
+
+
+_GUIDANCE_OPTIONS = read_options(_guidance, reserved=())
+
+
+def parse_guidance(text: str) -> Guidance:
+    """A number S, which is linear guidance up to S; 'none'; or KIND:scale=S:count=...:power=....
+
+    >>> str(parse_guidance("2.5")), str(parse_guidance("constant:scale=3.0"))
+    ('linear:scale=2.5', 'constant:scale=3')
+    """
+    ask = "guidance is written as a number, or as in linear:scale=2 or constant:scale=1.5"
+    try:
+        scale = float(text)
+    except ValueError:
+        name, given = split_call(text)
+        if name not in ("none", "constant", "linear", "power-cosine"):
+            raise unknown("guidance", name, ("none", "constant", "linear", "power-cosine"), ask) from None
+        if name == "none" and given:
+            raise BenchError(f"'{text}' scales what is switched off; {ask}") from None
+        return _guidance(name, **bind_options(name, _GUIDANCE_OPTIONS, given, ask))
+    return Guidance() if scale == 1 else Guidance(kind="linear", scale=scale)
 
 
 @dataclass(frozen=True, kw_only=True)

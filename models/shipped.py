@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from orderbench.models.checkpoint import load_strictly, read_tensors
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
@@ -53,23 +54,48 @@ def load_weights(path: str | Path, kind: str | None = None) -> Loaded:
     kind, and for one whose content is not what its card names.
     """
     file = Path(path)
-    tensors = read_tensors(file)
-    about = _metadata(file)
+    tensors, about, card, digest = _read(file)
     found = next((name for name in _NETWORKS if name in about), None)
     if found is None or (kind is not None and found != kind):
         raise BenchError(
             f"'{path}' holds {found or 'no network of this suite'}, not {kind or 'one'}; name another file"
         )
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    card_file = file.with_suffix(".card.json")
-    card = json.loads(card_file.read_text()) if card_file.is_file() else {}
-    if card and card.get("sha256") != digest:
-        raise BenchError(f"'{path}' is not the file that its card describes (the checksum differs); fetch it again")
     config, network = _NETWORKS[found]
     with torch.device("meta"):
         empty = network(from_plain(config, about[found], f"'{path}'"))
     load_strictly(empty, tensors, str(path))
     return Loaded(found, empty.eval(), about, card, digest)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Measured data that travels with weights: tensors by name, what they are, their card, the file's SHA-256."""
+
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+    card: dict[str, Any]
+    sha256: str
+
+
+def load_arrays(path: str | Path, kind: str) -> Arrays:
+    """'held-out' (tokens_NL, labels_N) or 'reference' (features of training images and of test images).
+
+    Raises BenchError for a file of another form or kind, and for one whose content is not what its card names.
+    """
+    tensors, about, card, digest = _read(Path(path))
+    if about.get("arrays") != kind:
+        raise BenchError(f"'{path}' holds no {kind} arrays of this suite; name another file")
+    return Arrays(tensors, about, card, digest)
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], str]:
+    tensors = read_tensors(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    card_file = file.with_suffix(".card.json")
+    card = json.loads(card_file.read_text()) if card_file.is_file() else {}
+    if card and card.get("sha256") != digest:
+        raise BenchError(f"'{file}' is not the file that its card describes (the checksum differs); fetch it again")
+    return tensors, _metadata(file), card, digest
 
 
 def _metadata(file: Path) -> dict[str, Any]:
@@ -82,16 +108,27 @@ def _metadata(file: Path) -> dict[str, Any]:
 
 
 def shipped_names() -> tuple[str, ...]:
-    """The weights in the package."""
+    """The networks in the package."""
     folder = resources.files("orderbench.models")
+    cards = (f for f in folder.iterdir() if f.name.endswith(".card.json"))
     return tuple(
-        sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors"))
+        sorted(f.name.removesuffix(".card.json") for f in cards if json.loads(f.read_text())["kind"] in _NETWORKS)
     )
 
 
-def load_shipped(name: str) -> Loaded:
-    """Weights from the package; BenchError with the nearest name if there are none of that name."""
+def load_shipped(name: str, kind: str | None = None) -> Loaded:
+    """A network from the package; BenchError with the nearest name if there is none of that name."""
     if name not in shipped_names():
         raise unknown("shipped weights", name, shipped_names(), "these travel in the package")
-    with resources.as_file(resources.files("orderbench.models") / f"{name}.safetensors") as file:
-        return load_weights(file)
+    with _shipped_file(name) as file:
+        return load_weights(file, kind)
+
+
+def load_shipped_arrays(name: str, kind: str) -> Arrays:
+    """Measured data from the package."""
+    with _shipped_file(name) as file:
+        return load_arrays(file, kind)
+
+
+def _shipped_file(name: str) -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("orderbench.models") / f"{name}.safetensors")

@@ -10,7 +10,6 @@ thread count), and two processes under `torchrun` see the batch that one would.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from orderbench.models.checkpoint import read_pickle, write_atomically
+from orderbench.models.processes import agree, average_gradients, process_rank, share_of
 from orderbench.orders import BenchError
 from orderbench.orders.streams import generator
 
@@ -180,7 +179,7 @@ def fit(
             "job": job.state(),
             "history": history,
         }
-        if _rank() == 0:
+        if process_rank() == 0:
             write_atomically(file, lambda temporary: torch.save(state, temporary))
         return state
 
@@ -192,7 +191,7 @@ def fit(
         indices_B = batch_indices(len(job), config.batch, step, config.seed)
         network.train()
         with _autocast(device, config.bf16):
-            loss, figures = job.loss(network, indices_B, _share(config.batch), step)
+            loss, figures = job.loss(network, indices_B, share_of(config.batch), step)
         if not torch.isfinite(loss):
             raise BenchError(
                 f"the loss of {job.name} is {loss.item()} at step {step}; the last checkpoint is whole, "
@@ -200,14 +199,14 @@ def fit(
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        _average_gradients(network)
+        average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         optimizer.step()
         job.after(network, step)
         _update_average(averaged, network, min(config.ema, (step + 1) / (step + 10)))
         last = step + 1 == config.steps
         spent_s = time.monotonic() - began
-        stop = _agree(minutes is not None and spent_s > 60 * minutes)
+        stop = agree(minutes is not None and spent_s > 60 * minutes)
         if (step + 1) % every == 0 or last or stop:
             averaged.eval()
             shown = {"loss": float(loss.detach()), **figures, **job.evaluate(averaged)}
@@ -251,64 +250,3 @@ def has_fast_bf16(device: str) -> bool:
     except (OSError, IndexError):
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags))
-
-
-# Several processes under torchrun: each takes its share of every batch, gradients are averaged.
-
-
-def join_processes(device: str) -> None:
-    """Join the other processes if `torchrun` started this one."""
-    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that writes."""
-    return _rank() == 0
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _share(batch: int) -> slice:
-    """This process's part of a batch."""
-    if not dist.is_initialized():
-        return slice(0, batch)
-    world = dist.get_world_size()
-    if batch % world:
-        raise BenchError(f"a batch of {batch} does not part among {world} processes; give a multiple of {world}")
-    return slice(dist.get_rank() * batch // world, (dist.get_rank() + 1) * batch // world)
-
-
-def _average_gradients(network: nn.Module) -> None:
-    if not dist.is_initialized():
-        return
-    for parameter in network.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= dist.get_world_size()
-
-
-def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The sum of every process's tensor; the tensor itself where there is one process."""
-    if dist.is_initialized():
-        tensor = tensor.clone()
-        dist.all_reduce(tensor)
-    return tensor
-
-
-def take_from_first(tensor: Tensor) -> None:
-    """Overwrite with the first process's tensor."""
-    if dist.is_initialized():
-        dist.broadcast(tensor, 0)
-
-
-def _agree(stop: bool) -> bool:
-    """All processes stop together, when the first one must."""
-    if not dist.is_initialized():
-        return stop
-    vote = torch.tensor(float(stop))
-    dist.all_reduce(vote, dist.ReduceOp.MAX)
-    return bool(vote)

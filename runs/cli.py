@@ -68,6 +68,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON
 IncludeOption = Annotated[
     list[str] | None, typer.Option("--include", metavar="FILE.py", help="Also load the orders of a Python file.")
 ]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH|download[:FOLDER]",
+        help="A folder or .npz; default Fashion-MNIST, if installed; download fetches it (31 MB, into a cache).",
+    ),
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
 UsageMistake = cast(type[Exception], typer.BadParameter.__mro__[1])  # click's UsageError, whichever click typer brings
@@ -273,14 +281,11 @@ def show(
 def train(
     what: Annotated[str, typer.Argument(metavar="tokenizer|features|model", help="What to train.")],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Checkpoints and weights.")],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="PATH", help="A folder or .npz; default Fashion-MNIST, if installed."),
-    ] = None,
+    data: DataOption = None,
     tokenizer: Annotated[
         Path | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer whose codes a model learns.")
     ] = None,
-    codes: Annotated[int, typer.Option("--codes", parser=_whole, metavar="V", help="Codes of a tokenizer.")] = 128,
+    codes: Annotated[int, typer.Option("--codes", parser=_whole, metavar="V", help="Codes of a tokenizer.")] = 16,
     mixture: Annotated[
         str, typer.Option("--mixture", metavar="shipped|random|FILE", help="Which orders a model sees, how often.")
     ] = "shipped",
@@ -325,6 +330,7 @@ def train(
     \b
     Examples:
       bench train tokenizer --out run/tokenizer
+      bench train tokenizer --out run/tokenizer --data download
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
       bench train features --out run/features --data images.npz --device cuda
@@ -332,6 +338,7 @@ def train(
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training
 
+    _fetch(data)
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
@@ -347,6 +354,204 @@ def train(
         shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
         _write(f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images: {shown}")
         _write(f"wrote {card['weights']}")
+
+
+def _fetch(data: str | None) -> None:
+    """--data download: what is missing, fetched under a bar; after that it is a folder like any other."""
+    if data is not None:
+        from orderbench.models.download import download_folder, fetch
+
+        folder = download_folder(data)
+        if folder is not None:
+            fetch(folder, each=_progress("fetching Fashion-MNIST"))
+
+
+@app.command()
+def run(
+    orders: Annotated[
+        str | None,
+        typer.Option("--orders", metavar="ARM,ARM,...", help="Arms, ORDER[@PACE][+CORRECTION]. Default raster,radial."),
+    ] = None,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="T,T,...", help="Every order in so many cosine steps.")
+    ] = None,
+    pace: Annotated[str | None, typer.Option("--pace", metavar="PACE,...", help="Every order at these paces.")] = None,
+    correction: Annotated[
+        str | None,
+        typer.Option("--correction", metavar="off,nested[:...]", help="Every order with these corrections."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", parser=_optional_whole, metavar="N", help="Images an arm. Default 256.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", parser=_optional_whole, metavar="S", help="Replicates. Default 1.")
+    ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option("--held-out", parser=_optional_whole, metavar="N", help="Images of the likelihood. Default 1000."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", parser=_optional_whole, metavar="B", help="Throughput batch. Default 16.")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", parser=_optional_whole, metavar="R", help="Timings, all arms in turns. Default 8."),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option("--guidance", metavar="S|KIND:scale=S", help="Linear up to S, or as in constant:scale=1.5; none."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", parser=_optional_number, metavar="T", help="Above 0.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", parser=_optional_whole, metavar="K", help="0 for all codes.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", parser=_optional_number, metavar="P", help="1 for all codes.")
+    ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option("--tune", metavar="NAME=V,V,...", help="Also each arm's best setting, found on other seeds."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME|FILE|pkg.module:factory", help="Default: the weights in the package."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer of a model of your own.")
+    ] = None,
+    data: DataOption = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="FILE.npz", help="ADM's images or statistics to compare with.")
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option("--space", metavar="NAME|FILE,...", help="Feature spaces: lite0, inception:WEIGHTS, or a file."),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="fp32|bf16", help="Of the weights.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", parser=_optional_whole, metavar="N", help="Of the processor.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="quality,latency,likelihood", help="Some measurements alone.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look, in about a minute.")] = False,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
+    ] = None,
+    include: IncludeOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the trials and what they will take, and stop.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Decode real samples under every arm; measure quality, likelihood and speed; write records and a summary.
+
+    Without --steps, --pace and --correction each order gets its ladder: an order of single cells also in as many even
+    steps as the grid has rings, any other also with nested correction, and halton in as many cosine steps beside them.
+
+    \b
+    Examples:
+      bench run --orders raster,radial
+      bench run --orders raster,radial --quick
+      bench run --orders raster,halton,random --steps 8,13,32 --only likelihood
+      bench run --orders radial --correction off,nested:margin=1,nested:every=3:window=3 --samples 5000 --seeds 3
+      bench run --orders raster,radial --tune guidance=1,1.5,2,3
+      bench run --config sweep.toml --out runs/sweep
+      bench run --resume --out runs/sweep
+      torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
+    """
+    from orderbench.runs.spec import QUICK, RunSpec, read_config, read_tune
+
+    _include(include)
+    given: dict[str, Any] = {
+        "orders": _words(orders), "steps": _words(steps, _whole), "pace": _words(pace),
+        "correction": _words(correction), "samples": samples, "seeds": seeds, "held_out": held_out, "batch": batch,
+        "rounds": rounds, "guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+        "tune": read_tune(tune), "model": model, "tokenizer": tokenizer, "data": data, "reference": reference,
+        "space": _words(space), "device": device, "dtype": dtype, "threads": threads, "only": _words(only),
+        "include": include, "quick": quick or None,
+    }  # fmt: skip
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = read_config(config) if config else {}
+    if resume:
+        if out is None:
+            raise BenchError(
+                "--resume goes on with the run in a folder; name it, as in --resume --out bench-runs/my-run"
+            )
+        settings = {**read_config(str(out / "run.json")), **settings}
+    if given.get("quick") or settings.get("quick"):
+        settings = {**QUICK, **settings}
+    spec = RunSpec.from_json({**settings, **given}, f"'{config}'" if config else "the settings")
+    _include([file for file in spec.include if file not in (include or [])])
+    _fetch(spec.data)
+    return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, as_json=as_json)
+
+
+def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, as_json: bool) -> int:
+    from orderbench.models.processes import is_first_process
+    from orderbench.runs.arms import expand_arms
+    from orderbench.runs.estimate import estimate_s
+    from orderbench.runs.execute import execute, new_folder, plan_trials
+    from orderbench.runs.live import watching
+    from orderbench.runs.subject import load_subject
+
+    subject = load_subject(spec)
+    arms = expand_arms(spec.orders, spec.paces, spec.correction, subject.model.lattice)
+    trials = plan_trials(spec, arms, subject)
+    estimates = estimate_s(trials, arms, spec, subject)
+    if dry_run:
+        _print_trials(trials, estimates, as_json)
+        return 0
+    folder = out or new_folder(spec)
+    with watching(estimates) as watcher:
+        ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
+    if not is_first_process():
+        return 0
+    from orderbench.reports.results import results_of, to_json
+    from orderbench.reports.summary import summary
+    from orderbench.runs.record import load_run
+
+    results = results_of(load_run(folder))
+    if as_json:
+        _print_json({"run": str(folder), "failed": list(ended.failed), **to_json(results)})
+    else:
+        _console().print(summary(results))
+        _write(f"records: {folder}")
+    if ended.failed:
+        return _say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
+    return 0
+
+
+def _words(text: str | None, parse: Any = str) -> list[Any] | None:
+    """A comma list; None stays None, so that what was not given does not override."""
+    return None if text is None else [parse(word.strip()) for word in text.split(",") if word.strip()]
+
+
+def _print_trials(trials: Sequence[Any], estimates: dict[str, float], as_json: bool) -> None:
+    total_s = sum(estimates.values())
+    if as_json:
+        listed = [
+            {"trial": t.id, "kind": t.kind, "arm": t.arm, "seed": t.seed, "setting": t.setting, "batch": t.batch,
+             "estimate_s": estimates[t.id]}
+            for t in trials
+        ]  # fmt: skip
+        _print_json({"trials": listed, "estimate_s": total_s})
+        return
+    for t in trials:
+        what = f"batch {t.batch}, all arms in turns" if t.kind == "latency" else t.arm
+        more = f"  seed {t.seed}" if t.kind in ("quality", "tuning") else ""
+        setting = "" if t.setting == "fixed" else f"  {t.setting}"
+        _write(f"{t.kind:11s} {what}{more}{setting}  about {estimates[t.id]:.0f} s")
+    _write(f"{len(trials)} trials, about {total_s / 60:.1f} min here, within a factor of two")
 
 
 @contextlib.contextmanager
@@ -368,6 +573,60 @@ def _training_progress(what: str) -> Iterator[tuple[Any, Any]]:
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
         yield report, lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="pkg.module:factory", help="Test this model, not the machine.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look whether this machine has what `bench run` needs; or test a model of your own before it is measured.
+
+    --model imports the factory (a function without arguments), and tries what it returns: are logits what they must be,
+    do cells that are asked together see each other, does the cache say what a fresh one says, do rewind and refill
+    forget? Exit code 2 if something that is needed is missing, or a check fails.
+
+    \b
+    Examples:
+      bench doctor
+      bench doctor --json
+      bench doctor --device cuda
+      bench doctor --model my_model:build
+    """
+    from orderbench.runs import doctor as ward
+    from orderbench.runs.factory import call_factory
+
+    if model is None:
+        things = ward.examine(device)
+        lacking = [thing.what for thing in things if thing.needed and thing.state != "works"]
+        if as_json:
+            _print_json({"works": not lacking, "things": [vars(thing) for thing in things]})
+        else:
+            for thing in things:
+                _write(str(thing))
+            _write(f"\n`bench run` {'lacks: ' + ', '.join(lacking) if lacking else 'has all it needs'}")
+        if lacking:
+            raise typer.Exit(2)
+        return
+    from orderbench.runs.training import choose_device
+
+    chosen = choose_device(device)
+    verdicts = ward.check_model(call_factory(model), chosen, _progress("trying the model"))
+    failed = sum(verdict.verdict == "fail" for verdict in verdicts)
+    if as_json:
+        checks = [vars(verdict) for verdict in verdicts]
+        _print_json({"works": not failed, "model": model, "device": chosen, "checks": checks})
+    else:
+        for verdict in verdicts:
+            _write(str(verdict))
+        said = f"fails {failed} of {len(verdicts)} checks" if failed else "keeps the protocol"
+        _write(f"\n{model} {said} on {chosen}")
+    if failed:
+        raise typer.Exit(2)
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:

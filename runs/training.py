@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from safetensors.torch import save_file
@@ -25,18 +25,19 @@ from orderbench.models.checkpoint import load_strictly, read_tensors, write_atom
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Images, load_images
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
 from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
-from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16, is_first_process, join_processes
+from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
 
 RECIPES: dict[str, TrainConfig] = {
     "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
     "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
-    "model": TrainConfig(steps=8000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.05, ema=0.998),
+    "model": TrainConfig(steps=4500, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, ema=0.998),
 }
-MODEL: dict[str, Any] = {"width": 192, "heads": 3, "self_blocks": 4, "cross_blocks": 4}
+MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4}
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
 
 
@@ -60,7 +61,7 @@ class TrainSpec:
     init: Path | None = None
     tokenizer: Path | None = None
     mixture: str = "shipped"
-    codes: int = 128
+    codes: int = 16
     side: int = 32
 
 
@@ -132,9 +133,9 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
     return ModelJob(
         model,
         objective_named(spec.mixture),
-        encode(tokenizer, train_images, device),
+        encode(tokenizer, train_images, device, model.codes),
         train_images.labels_N,
-        (encode(tokenizer, test_images, device), test_images.labels_N),
+        (encode(tokenizer, test_images, device, model.codes), test_images.labels_N),
         data=f"{train_images.name}, tokenizer {loaded.sha256[:16]}",
         seed=config.seed,
         device=device,
@@ -149,6 +150,14 @@ def objective_named(name: str) -> ObjectiveConfig:
         raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file")
     try:
         value = json.loads(Path(name).read_text())
+    except ValueError as problem:
+        raise BenchError(f"'{name}' is not JSON: {problem}; a card of trained weights holds a mixture") from problem
+    return objective_of(value, name)
+
+
+def objective_of(value: dict[str, Any], name: str) -> ObjectiveConfig:
+    """An ObjectiveConfig from plain values, as a card holds them."""
+    try:
         shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
         others: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key != "mixture"
@@ -158,11 +167,18 @@ def objective_named(name: str) -> ObjectiveConfig:
         raise BenchError(f"'{name}' is not a mixture: {problem}; a card of trained weights holds one") from problem
 
 
+class Encoder(Protocol):
+    """What turns images into codes."""
+
+    def encode(self, images_Bchw: Tensor) -> Tensor:
+        """Images in [-1, 1] to codes."""
+
+
 @torch.no_grad()
-def encode(tokenizer: Tokenizer, images: Images, device: str) -> Tensor:
-    """(N, L) the codes of all images, in the smallest type that holds them."""
+def encode(tokenizer: Encoder, images: Images, device: str, codes: int) -> Tensor:
+    """(N, L) the codes of all images, in the smallest type that holds them; `codes` are how many there are."""
     parts = [tokenizer.encode(images.floats(slice(i, i + 500)).to(device)).cpu() for i in range(0, len(images), 500)]
-    return torch.cat(parts).to(torch.uint8 if tokenizer.config.codes <= 256 else torch.int32)
+    return torch.cat(parts).to(torch.uint8 if codes <= 256 else torch.int32)
 
 
 def _weights(file: Path, job: Job) -> dict[str, Tensor]:
@@ -186,7 +202,7 @@ def _write(spec: TrainSpec, job: Job, config: TrainConfig, state: dict[str, Any]
         "images_seen": state["step"] * config.batch,
         "figures": state["history"][-1] if state["history"] else {},
         "learning_curve": state["history"],
-        "command": shlex.join(["bench", *sys.argv[1:]]),
+        "command": shlex.join(["bench", *(word for word in sys.argv[1:] if word != "--resume")]),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
     write_atomically(

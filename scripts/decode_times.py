@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import torch
 
 from orderbench.models.config import ModelConfig
 from orderbench.models.correction import parse_correction
-from orderbench.models.decode import Decoder, Step, Tile, decode
-from orderbench.models.likelihood import as_bias
+from orderbench.models.decode import Decoder, decode, uncached_steps
 from orderbench.models.shipped import load_weights
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.orders import make_plan
@@ -36,28 +35,7 @@ ARMS = [
     ("random@cosine:32", "off"),
     ("halton@cosine:13", "off"),
 ]
-SHAPE = {"codes": 128, "classes": 10, "rows": 16, "cols": 16, "width": 192, "heads": 3}
-
-
-def uncached(tile: Tile) -> Iterator[Step]:
-    """Plain decoding that feeds everything anew at every step, in one masked pass."""
-    codes_BL = torch.zeros_like(tile.cells_BL)
-    device = codes_BL.device
-    group_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes)).to(device)
-    for index in range(tile.plan.n_steps):
-        start, stop = tile.starts[index], tile.starts[index + 1]
-        cache = tile.open()
-        if index:
-            known_BM = tile.cells_BL[:, :start]
-            seen = torch.ones(start, 1 + start, dtype=torch.bool, device=device)
-            seen[:, 1:] = group_L[None, :start] <= group_L[:start, None]
-            codes = tile.both(codes_BL.gather(1, known_BM))
-            tile.model.step(cache, codes, tile.both(known_BM), as_bias(seen, torch.float32))
-        cells_BG = tile.cells_BL[:, start:stop]
-        logits = tile.ask(cache, cells_BG, tile.scales(start, index))
-        tokens_BG = tile.new_codes(logits, cells_BG)
-        codes_BL.scatter_(1, cells_BG, tokens_BG)
-        yield Step(index, cells_BG, tokens_BG, stop - start, logits)
+SHAPE = {"codes": 16, "classes": 10, "rows": 16, "cols": 16, "width": 128, "heads": 2}
 
 
 def main() -> None:
@@ -82,7 +60,7 @@ def main() -> None:
 def _table(model: Transformer, batch: int, repeats: int, device: str) -> None:
     arms: list[tuple[str, str, Decoder]] = [(o, c, parse_correction(c).decoder) for o, c in ARMS]
     if batch == 1:
-        arms.append(("raster", "off, uncached", cast(Decoder, uncached)))
+        arms.append(("raster", "off, uncached", uncached_steps))
     runs = [_generation(model, order, decoder, batch, device) for order, _, decoder in arms]
     for run in runs:
         run()  # warm-up, every shape

@@ -1,15 +1,23 @@
 """Decoding: cached equals uncached for every plan, nothing looks ahead, and codes belong to (seed, sample, cell)."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from toys import by_group, naive_logits, step_of_place, toy_model, toy_tokens
 
-from orderbench.models.decode import decode, decode_steps
-from orderbench.models.likelihood import plan_logits, walk
+from orderbench.models.correction import nested
+from orderbench.models.decode import Decoder, decode, decode_steps, plain_steps, uncached_steps
+from orderbench.models.flops import flops
+from orderbench.models.likelihood import InGroup, plan_logits, walk
 from orderbench.models.sampling import Guidance, Sampling, uniforms
+from orderbench.models.transformer import Cache
 from orderbench.orders import BenchError, Grid, Plan, get_order, make_plan, order_names
 
 MODEL = toy_model()
@@ -178,7 +186,90 @@ def test_counters_follow_from_the_plan() -> None:
         assert counters.passes == plan.n_steps
         assert counters.content_tokens == 1 + GRID.n_cells - plan.sizes[-1]
         assert counters.query_tokens == GRID.n_cells
+        before = np.cumsum((1, *plan.sizes[:-1]))  # slots that step k's queries see
+        assert counters.query_pairs == np.dot(plan.sizes, before)
+        assert counters.content_pairs == 1 + np.dot(plan.sizes[:-1], before[1:])
         assert counters.cache_bytes == (2 + 1) * 2 * (1 + GRID.n_cells) * 16 * 4
+
+
+class Foreign:
+    """A user's network: its cache is a list, and says nothing of its length."""
+
+    lattice, n_codes, n_classes = GRID, MODEL.n_codes, MODEL.n_classes
+
+    def start(self, labels_B: torch.Tensor, slots: int) -> list[Cache]:
+        return [MODEL.start(labels_B, slots)]
+
+    def step(self, cache: list[Cache], tokens: torch.Tensor, cells: torch.Tensor, bias: torch.Tensor | None) -> None:
+        MODEL.step(cache[0], tokens, cells, bias)
+
+    def logits(self, cache: list[Cache], cells: torch.Tensor) -> torch.Tensor:
+        return MODEL.logits(cache[0], cells)
+
+    def refill(self, cache: list[Cache], labels: torch.Tensor, tokens: torch.Tensor, cells: torch.Tensor) -> None:
+        MODEL.refill(cache[0], labels, tokens, cells)
+
+    def rewind(self, cache: list[Cache], slots: int) -> None:
+        MODEL.rewind(cache[0], slots)
+
+
+@pytest.mark.parametrize("in_group", ["block", "causal"])
+@pytest.mark.parametrize("decoder", [plain_steps, uncached_steps, nested, partial(nested, every=2, window=2)])
+def test_a_model_whose_cache_has_no_length_is_decoded_and_counted_alike(decoder: Decoder, in_group: InGroup) -> None:
+    plan = make_plan("radial", GRID)
+    own, foreign = (
+        decode(model, plan, range(3), tile=3, decoder=decoder, in_group=in_group) for model in (MODEL, Foreign())
+    )
+    assert torch.equal(own.tokens_NL, foreign.tokens_NL)
+    assert replace(own.counters, cache_bytes=0) == foreign.counters
+
+
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+@pytest.mark.parametrize("in_group", ["block", "causal"])
+@pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:5", "diagonal", "raster@even:1"])
+def test_without_a_cache_the_codes_are_the_same(text: str, in_group: InGroup, guidance: Guidance) -> None:
+    plan, sampling = make(text), Sampling(guidance=guidance)
+    cached, uncached = (
+        decode(MODEL, plan, range(6), tile=6, sampling=sampling, in_group=in_group, decoder=decoder)
+        for decoder in (plain_steps, uncached_steps)
+    )
+    assert torch.equal(cached.tokens_NL, uncached.tokens_NL)
+    known = np.cumsum((0, *plan.sizes[:-1]))  # before every step
+    assert uncached.counters.passes == plan.n_steps
+    assert uncached.counters.content_tokens == (1 + known).sum()
+    assert uncached.counters.content_pairs == (1 + known * (1 + known)).sum()
+    assert uncached.counters.query_tokens == GRID.n_cells
+    assert uncached.counters.query_pairs == cached.counters.query_pairs
+
+
+COUNTED = [
+    ("raster", plain_steps),
+    ("radial", plain_steps),
+    ("radial", nested),
+    ("radial", partial(nested, every=3, window=2)),
+    ("random@cosine:5", plain_steps),
+    ("raster", uncached_steps),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+@pytest.mark.parametrize(("text", "decoder"), COUNTED)
+def test_flops_are_those_that_torch_counts(text: str, decoder: Decoder, guidance: Guidance, device: str) -> None:
+    """Under the plain kernel: torch has no count for the fused one of a processor, and would say 0."""
+    model = toy_model(ffn=40, cross_blocks=3).to(device)
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        counters = decode(
+            model,
+            make(text),
+            range(2),
+            tile=2,
+            decoder=decoder,
+            sampling=Sampling(guidance=guidance),
+            device=device,
+        ).counters
+    branches = 2 if guidance.on else 1
+    assert counted.get_total_flops() == 2 * branches * flops(model.config, counters) > 0
 
 
 @pytest.mark.parametrize("position", ["rope", "rope+table"])

