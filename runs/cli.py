@@ -512,8 +512,11 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
         _print_trials(trials, estimates, as_json)
         return 0
     folder = out or new_folder(spec)
-    with watching(estimates) as watcher:
-        ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
+    try:
+        with watching(estimates) as watcher:
+            ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
+    except KeyboardInterrupt:
+        return _say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
     if not is_first_process():
         return 0
     from orderbench.reports.results import results_of, to_json

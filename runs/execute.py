@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -306,6 +307,8 @@ class _Execution:
             reason = next((one for one in reasons if one is not None), None)
             if is_first_process():
                 record = self._record(trial, body, reason, problem, time.perf_counter() - began)
+                if reason is None:
+                    shutil.rmtree(self._tile_file(trial, 0).parent, ignore_errors=True)
                 self.watcher.ended(trial, record)
             if reason is not None:
                 failed.append(trial.id)
@@ -366,10 +369,18 @@ class _Execution:
         plan = arm.plan(self.grid, trial.seed)
         n = self.spec.samples
         numbers = range(-(-n // TILE))
-        for number in numbers[process_rank() :: n_processes()]:
-            self._tile(trial, arm, plan, sampling, number)
-            self.watcher.progress(trial, min(n, (number + 1) * TILE), n)
-        gather(None)  # every tile is there
+        problem: Exception | None = None
+        try:
+            for number in numbers[process_rank() :: n_processes()]:
+                self._tile(trial, arm, plan, sampling, number)
+                self.watcher.progress(trial, min(n, (number + 1) * TILE), n)
+        except Exception as caught:  # told to the others, who would wait for its tiles
+            problem = caught
+        problems = [one for one in gather(None if problem is None else str(problem)) if one is not None]
+        if problem is not None:
+            raise problem
+        if problems:
+            raise BenchError(f"another process failed: {problems[0]}")
         if not is_first_process():
             return None
         tiles = [read_arrays(self._tile_file(trial, number)) for number in numbers]
@@ -379,7 +390,7 @@ class _Execution:
         labels_N = np.arange(n) % self.subject.model.n_classes
         write_arrays(self._data(trial, "tokens"), {"tokens_NL": tokens_NL, "labels_N": labels_N.astype(np.int32)})
         images_Nchw = self.subject.pixels(torch.from_numpy(tokens_NL.astype(np.int64)))
-        body = {
+        return {
             "n": n,
             "sampling": describe_sampling(sampling),
             "plan_digest": None if arm.adaptive else plan.digest,
@@ -392,10 +403,6 @@ class _Execution:
             "changed_by_cell": changed_NL.mean(0),
             "quality": self._judge(trial, images_Nchw, labels_N),
         }
-        for number in numbers:
-            self._tile_file(trial, number).unlink(missing_ok=True)
-        self._tile_file(trial, 0).parent.rmdir()
-        return body
 
     def _sampling(self, trial: Trial) -> Sampling:
         if trial.setting == "fixed":

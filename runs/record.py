@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
 
 
 def _write(file: Path, write: Callable[[Path], object]) -> None:
-    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
+    temporary = file.with_name(f".part-{file.name}")  # one name: what a kill leaves, the next write takes away
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -133,7 +133,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
     """Arrays by name; RecordProblem if the file is missing or broken. Nothing in it is ever run."""
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
     except FileNotFoundError as problem:
         raise RecordProblem(f"there is no '{file}'; the run that should hold it is incomplete") from problem
