@@ -61,12 +61,15 @@ class Row:
 class Results:
     """The table of one run: arms in the order asked, then floors, and the noise floor of its timing.
 
-    space: the feature space of the quality figures, None if there are none. noise: the A/A ratio by batch.
+    space: the feature space of the quality figures, None if there are none. baseline: the arm that differences and
+    speed-ups are measured against. noise: the A/A ratio by batch. uncached: how many times slower raster is without a
+    cache, at batch 1.
     """
 
     run: Run
     space: str | None
     reference: str
+    baseline: str
     arms: tuple[Row, ...]
     floors: tuple[Row, ...]
     noise: dict[int, Interval]
@@ -79,23 +82,22 @@ class Results:
                 return row
         raise BenchError(f"the run has no arm '{arm}'; it has {', '.join(dict.fromkeys(r.arm for r in self.arms))}")
 
-    @property
-    def baseline(self) -> str:
-        """The arm that speed-ups and differences are measured against."""
-        return str(self.run.about["baseline"])
 
+def results_of(run: Run, space: str | None = None, baseline: str | None = None) -> Results:
+    """The table of a run in one feature space, the first by default, against one arm, the run's own by default.
 
-def results_of(run: Run, space: str | None = None) -> Results:
-    """The table of a run in one feature space, the first by default.
-
-    Raises BenchError for a space that the run has not.
+    Raises BenchError for a space or a baseline that the run has not.
     """
+    names = [arm["name"] for arm in run.about["arms"]]
+    against = run.about["baseline"] if baseline is None else baseline
+    if baseline is not None and baseline not in names:
+        raise BenchError(f"the run has no arm '{baseline}' to compare with; it has {', '.join(names)}")
     spaces = [entry["space"] for entry in run.about["subject"].get("spaces", [])]
     if space is not None and space not in spaces:
         raise BenchError(f"the run has no quality in the space '{space}'; it has {', '.join(spaces) or 'none'}")
     chosen = space or (spaces[0] if spaces else None)
     settings = ["fixed"] + (["tuned"] if any(t["setting"] == "tuned" for t in run.trials.values()) else [])
-    arms = tuple(_arm_row(run, arm, setting, chosen) for setting in settings for arm in run.about["arms"])
+    arms = tuple(_arm_row(run, arm, against, setting, chosen) for setting in settings for arm in run.about["arms"])
     floors = []
     for trial in run.done("floor"):
         result = _in_space(trial, chosen)
@@ -104,13 +106,13 @@ def results_of(run: Run, space: str | None = None) -> Results:
             figures = {name: jackknife(replicates) for name, replicates in own.items() if replicates}
             floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
-    baseline = run.about["baseline"]
-    noise = {batch: paired_ratio(_times(t, baseline), _times(t, "A/A")) for batch, t in speeds.items()}
+    timed = run.about["baseline"]  # what A/A and uncached repeat
+    noise = {batch: paired_ratio(_times(t, timed), _times(t, "A/A")) for batch, t in speeds.items()}
     uncached = None
     if 1 in speeds and _times(speeds[1], "uncached"):
-        uncached = paired_ratio(_times(speeds[1], "uncached"), _times(speeds[1], baseline))
+        uncached = paired_ratio(_times(speeds[1], "uncached"), _times(speeds[1], timed))
     reference = next((e["reference"] for e in run.about["subject"].get("spaces", []) if e["space"] == chosen), "")
-    return Results(run, chosen, reference, arms, tuple(floors), noise, uncached)
+    return Results(run, chosen, reference, against, arms, tuple(floors), noise, uncached)
 
 
 def _in_space(trial: dict[str, Any], space: str | None) -> dict[str, Any] | None:
@@ -133,14 +135,26 @@ def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, d
     return found
 
 
+def quality_replicates(
+    run: Run, arm: str, setting: str, space: str | None, metric: str
+) -> dict[int, tuple[float, list[float] | None]]:
+    """A metric of one arm by seed: its value, and its values without each group of samples."""
+    found = {}
+    for seed, result in _quality(run, arm, setting, space).items():
+        replicates = _replicates([result], metric)
+        if replicates:
+            found[seed] = replicates[0]
+    return found
+
+
 def _times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
     """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
     samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
     return [s["tokens_s"] + ((s["pixels_s"] or 0.0) if pixels else 0.0) for s in samples]
 
 
-def _arm_row(run: Run, about: dict[str, Any], setting: str, space: str | None) -> Row:
-    arm, baseline = about["name"], run.about["baseline"]
+def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space: str | None) -> Row:
+    arm = about["name"]
     trials = [t for t in run.trials.values() if t["arm"] == arm and t["setting"] in (setting, "fixed")]
     figures: dict[str, Interval] = {}
     against: dict[str, Interval] = {}

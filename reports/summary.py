@@ -5,32 +5,43 @@ Knows rich and results. Refuses to compute: every figure comes from `orderbench.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orderbench.reports.compare import Line
 from orderbench.reports.results import Results, Row, too_small
 from orderbench.reports.statistics import Interval
 
 
-def figure(interval: Interval | None, digits: int = 2, unit: str = "") -> str:
-    """A value with its interval's half-width behind +-, or a dash."""
+def digits(*values: float | None) -> int:
+    """Decimals that show three significant digits of the least of these that is not 0, from 0 to 4."""
+    sizes = [abs(value) for value in values if value]
+    return 0 if not sizes else max(0, min(4, 2 - math.floor(math.log10(min(sizes)))))
+
+
+def figure(interval: Interval | None) -> str:
+    """A value with its interval's half-width behind ±, or a dash; the half-width has two significant digits."""
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.{digits}f}{unit}"
-    return f"{interval.value:.{digits}f} ±{(interval.high - interval.low) / 2:.{digits}f}{unit}"
+        return f"{interval.value:.{digits(interval.value)}f}"
+    half = (interval.high - interval.low) / 2
+    places = max(0, min(4, digits(half) - 1)) if half else digits(interval.value)
+    return f"{interval.value:.{places}f} ±{half:.{places}f}"
 
 
-def bounds(interval: Interval | None, digits: int = 2, unit: str = "") -> str:
+def bounds(interval: Interval | None) -> str:
     """A value with its interval in brackets, for what is not symmetric."""
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.{digits}f}{unit}"
-    return f"{interval.value:.{digits}f}{unit} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+        return f"{interval.value:.{digits(interval.value)}f}"
+    places = min(digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
+    return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
 
 
 def training(row: Row) -> str:
@@ -39,20 +50,20 @@ def training(row: Row) -> str:
     return "" if share is None else f"{100 * share:.0f} %" if share else "never"
 
 
-def summary(results: Results) -> RenderableType:
-    """The tables of a run."""
-    return Group(*_parts(results))
+def summary(results: Results, width: int) -> RenderableType:
+    """The tables of a run, for so many columns; where they are few, some figures are left to the report."""
+    return Group(*_parts(results, width))
 
 
-def _parts(results: Results) -> Iterator[RenderableType]:
+def _parts(results: Results, width: int) -> Iterator[RenderableType]:
     settings = list(dict.fromkeys(row.setting for row in results.arms))
     for setting in settings:
         rows = [row for row in results.arms if row.setting == setting]
         if any(row.figures.keys() & {"bits", "fd", "agreement"} for row in rows):
-            yield _quality(results, rows, setting, several=len(settings) > 1)
+            yield _quality(results, rows, setting, several=len(settings) > 1, wide=width >= 110)
             yield Text()
     if any("latency_s" in row.figures or "images_per_s" in row.figures for row in results.arms):
-        yield _speed(results)
+        yield _speed(results, wide=width >= 110)
         yield Text()
     for note in notes(results):
         yield Text(note, style="dim")
@@ -62,57 +73,61 @@ def _parts(results: Results) -> Iterator[RenderableType]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", title_style="bold")
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left", title_style="bold"
+    )
     table.add_column(columns[0], no_wrap=True, style="cyan")
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _quality(results: Results, rows: list[Row], setting: str, several: bool) -> Table:
-    title = "Quality" + (
-        f", {'the same setting for all' if setting == 'fixed' else 'best setting of each arm'}" * several
-    )
-    table = _table(title, "arm", "steps", "trained on", "bits/token", "tax", "FD", "KD", "class agreement")
+def _quality(results: Results, rows: list[Row], setting: str, several: bool, wide: bool) -> Table:
+    title = "Quality"
+    if several:
+        title += ", the same setting for all" if setting == "fixed" else ", the best setting of each arm"
+    heads = ["arm", "steps", "trained", "bits/token", *(["tax"] if wide else []), "FD", *(["KD"] if wide else []),
+             "agreement"]  # fmt: skip
+    table = _table(title, *heads)
     for row in [*rows, *results.floors]:
-        table.add_row(
+        cells = [
             row.arm if row in rows else f"({row.arm})",
             str(row.about.get("n_steps", "")),
             training(row),
-            figure(row.figures.get("bits"), 3),
-            figure(row.figures.get("tax"), 3),
-            figure(row.figures.get("fd"), 2),
-            figure(row.figures.get("kd"), 2),
-            figure(row.figures.get("agreement"), 3),
-        )
+            figure(row.figures.get("bits")),
+            *([figure(row.figures.get("tax"))] if wide else []),
+            figure(row.figures.get("fd")),
+            *([figure(row.figures.get("kd"))] if wide else []),
+            figure(row.figures.get("agreement")),
+        ]
+        table.add_row(*cells)
     return table
 
 
-def _speed(results: Results) -> Table:
+def _speed(results: Results, wide: bool) -> Table:
     batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise))
     big = [batch for batch in batches if batch != 1]
-    table = _table(
-        f"Speed, against {results.baseline} one at a time with a cache",
-        "arm", "passes", "latency, batch 1", *(f"x at batch {batch}" for batch in batches),
-        *(f"images/s, batch {batch}" for batch in big), "x steps",
-    )  # fmt: skip
-    steps = {row.arm: row.about["n_steps"] for row in results.arms}
-    cells = steps.get(results.baseline) or max(steps.values())
-    for row in results.arms:
-        if row.setting != "fixed":
-            continue
-        latency = row.figures.get("latency_s")
-        table.add_row(
-            row.arm,
-            str(row.counters.get("passes", "")),
-            "-" if latency is None else f"{1000 * latency.value:.0f} ms",
-            *(bounds(row.speedup.get(batch), 1) if row.arm != results.baseline else "1" for batch in batches),
-            *("-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}" for _ in big),
-            f"{cells / row.about['n_steps']:.1f}",
-        )
-    table.add_row(
-        "A/A (noise)", "", "", *(bounds(results.noise[batch], 2) for batch in batches), *("" for _ in big), ""
+    title = f"Speed: times faster than {results.baseline} one at a time, with a cache"
+    heads = ["arm", "latency", *(f"x, batch {batch}" for batch in batches), *(f"img/s, {b}" for b in big)]
+    table = _table(title, *heads, *(["passes", "x steps"] if wide else []))
+    cells = next(
+        (row.about["n_steps"] for row in results.arms if row.arm == results.baseline),
+        max(sum(row.about["sizes"]) for row in results.arms),
     )
+    for row in results.arms:
+        if row.setting == "fixed":
+            latency = row.figures.get("latency_s")
+            table.add_row(
+                row.arm,
+                "-" if latency is None else f"{1000 * latency.value:.0f} ms",
+                *("1" if row.arm == results.baseline else bounds(row.speedup.get(batch)) for batch in batches),
+                *(
+                    "-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}"
+                    for _ in big
+                ),
+                *([str(row.counters.get("passes", "")), f"{cells / row.about['n_steps']:.1f}"] if wide else []),
+            )
+    table.add_row("A/A (noise)", "", *(bounds(results.noise[batch]) for batch in batches))
     return table
 
 
@@ -139,6 +154,35 @@ def notes(results: Results) -> Iterator[str]:
         yield "Orders marked 'never' were not in the training mixture of these weights."
 
 
-def print_summary(console: Console, results: Results) -> None:
-    """Print the summary."""
-    console.print(summary(results))
+_COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
+
+
+def comparison(lines: Sequence[Line], titles: tuple[str, str]) -> RenderableType:
+    """A table of a comparison, a line a metric; counters that are the same are only counted."""
+    table = _table("", "arm", "metric", *titles, "difference", "")
+    same = sum(line.verdict == "same" for line in lines)
+    shown: str | None = None
+    for line in lines:
+        if line.verdict != "same":
+            verdict = Text(line.verdict + (f": {line.why}" if line.why else ""), style=_COLORS.get(line.verdict, "dim"))
+            arm = "" if line.arm == shown else line.arm
+            shown = line.arm
+            table.add_row(arm, line.metric, _side(line.before), _side(line.after), _apart(line), verdict)
+    return Group(table, Text(f"{same} counters are the same" if same else "", style="dim"))
+
+
+def _side(value: Interval | int | None) -> str:
+    if isinstance(value, Interval):
+        return f"{value.value:.{digits(value.value)}f}"
+    return "-" if value is None else str(value)
+
+
+def _apart(line: Line) -> str:
+    """The paired difference; for ratios of two runs, both intervals."""
+    if line.difference is not None:
+        return bounds(line.difference)
+    if isinstance(line.before, Interval) and isinstance(line.after, Interval) and line.after.low is not None:
+        one, two = (f"[{i.low:.{digits(i.value)}f}, {i.high:.{digits(i.value)}f}]" if i.low is not None else ""
+                    for i in (line.before, line.after))  # fmt: skip
+        return f"{one} {two}".strip()
+    return "-"

@@ -527,11 +527,80 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
     if as_json:
         _print_json({"run": str(folder), "failed": list(ended.failed), **to_json(results)})
     else:
-        _console().print(summary(results))
+        console = _console()
+        console.print(summary(results, console.width))
         _write(f"records: {folder}")
     if ended.failed:
         return _say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
     return 0
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    other: Annotated[Path | None, typer.Argument(metavar="RUN2", help="A second run; without it, arms of one.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="ARM", help="Compare the arms of one run with this one.")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare the arms of a run with its baseline, or two runs with each other, through paired intervals.
+
+    \b
+    Examples:
+      bench compare bench-runs/my-run
+      bench compare bench-runs/my-run --baseline radial
+      bench compare bench-runs/before bench-runs/after --json
+    """
+    from orderbench.reports.compare import compare_arms, compare_runs, to_json
+    from orderbench.reports.results import results_of
+    from orderbench.reports.summary import comparison
+    from orderbench.runs.record import load_run
+
+    if other is not None and baseline is not None:
+        raise BenchError("--baseline names an arm within one run; leave it or the second run away")
+    first = results_of(load_run(run), space, baseline)
+    lines = compare_arms(first) if other is None else compare_runs(first, results_of(load_run(other), space))
+    if as_json:
+        _print_json({"before": str(run), "after": str(other or run), "lines": to_json(lines)})
+        return
+    titles = (first.baseline, "arm") if other is None else (run.name, other.name)
+    _console().print(comparison(lines, titles))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    npz: Annotated[bool, typer.Option("--npz", help="One file an arm, as ADM's evaluator reads it.")] = False,
+    png: Annotated[bool, typer.Option("--png", help="One folder of pictures an arm.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default RUN/export.")] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to decode pixels.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the samples of a run as images.
+
+    \b
+    Examples:
+      bench export bench-runs/my-run --npz
+      bench export bench-runs/my-run --png --out pictures
+    """
+    from orderbench.runs.export import export_run
+    from orderbench.runs.record import load_run
+
+    if not npz and not png:
+        raise BenchError("say which: --npz, one file an arm for ADM's evaluator, or --png, folders of pictures")
+    target = out or run / "export"
+    written = export_run(load_run(run), target, npz=npz, png=png, device=device, each=_progress("exporting"))
+    if as_json:
+        _print_json({"written": [str(path) for path in written]})
+    else:
+        for path in written:
+            _write(f"wrote {path}")
 
 
 def _words(text: str | None, parse: Any = str) -> list[Any] | None:

@@ -24,7 +24,7 @@ from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16, load_vq16
-from orderbench.orders import BenchError
+from orderbench.orders import BenchError, Grid
 from orderbench.runs.factory import NEEDS, call_factory
 from orderbench.runs.quality import (
     Space,
@@ -102,16 +102,20 @@ class Subject:
         """Sizes of our own network; None for a user's."""
         return self.model.config if isinstance(self.model, Transformer) else None
 
-    @torch.inference_mode()
     def pixels(self, tokens_NL: Tensor) -> Tensor:
         """(N, c, h, w) uint8 images of codes, on the CPU."""
         assert self.tokenizer is not None  # noqa: S101 (asked by those who checked)
-        grid = self.model.lattice
-        parts = [
-            to_uint8(self.tokenizer.decode(tokens_NL[i : i + 256].to(self.device).long(), grid.rows, grid.cols)).cpu()
-            for i in range(0, len(tokens_NL), 256)
-        ]
-        return torch.cat(parts)
+        return to_pixels(self.tokenizer, tokens_NL, self.model.lattice, self.device)
+
+
+@torch.inference_mode()
+def to_pixels(tokenizer: PixelDecoder, tokens_NL: Tensor, grid: Grid, device: str) -> Tensor:
+    """(N, c, h, w) uint8 images of codes, on the CPU."""
+    parts = [
+        to_uint8(tokenizer.decode(tokens_NL[i : i + 256].to(device).long(), grid.rows, grid.cols)).cpu()
+        for i in range(0, len(tokens_NL), 256)
+    ]
+    return torch.cat(parts)
 
 
 def load_subject(spec: RunSpec) -> Subject:
@@ -126,7 +130,7 @@ def load_subject(spec: RunSpec) -> Subject:
     shipped = spec.model is None or spec.model in shipped_names()
     if spec.tokenizer is None and not shipped:
         return subject
-    tokenizer, said = _tokenizer(spec.tokenizer or TOKENIZER, device)
+    tokenizer, said = load_tokenizer(spec.tokenizer or TOKENIZER, device)
     subject.tokenizer, subject.about["tokenizer"] = tokenizer, said
     if said["codes"] != model.n_codes:
         raise BenchError(
@@ -201,7 +205,9 @@ def _own_model(name: str, device: str) -> AnyOrderModel:
     return cast(AnyOrderModel, model.to(device).eval() if isinstance(model, torch.nn.Module) else model)
 
 
-def _tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]]:
+def load_tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]]:
+    """A tokenizer of the package, of `bench train tokenizer`, or LlamaGen's VQ-16 (.pt), and what a record says of
+    it."""
     if Path(name).suffix in (".pt", ".pth"):
         network = load_vq16(name).to(device)
         return network, {"name": Path(name).name, "codes": 16384, "sha256": _sha256(Path(name))}

@@ -1,0 +1,76 @@
+"""Export: the samples of a run as images that other tools read.
+
+Knows the layout of ADM's evaluator and files of pictures. Refuses to decode codes with another tokenizer than the
+run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orderbench.orders import BenchError, Grid
+from orderbench.runs.record import Run, file_name, write_arrays
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import TOKENIZER, load_tokenizer, to_pixels
+from orderbench.runs.training import choose_device
+
+
+def export_run(
+    run: Run,
+    out: Path,
+    *,
+    npz: bool,
+    png: bool,
+    device: str = "auto",
+    each: Callable[[list[dict[str, Any]]], Iterable[dict[str, Any]]] = iter,
+) -> list[Path]:
+    """Write the samples of every arm, seed and setting; the files, or folders of pictures, that were written.
+
+    npz: ARM-SEED.npz with `arr_0`, (N, h, w, 3) uint8, and `arr_1`, (N,) int64 labels, as ADM's evaluator reads them
+    (guided-diffusion, evaluations/); grey images are repeated to three channels. png: a folder of NNNNNN-LABEL.png.
+
+    Raises BenchError for a run without samples, and where the run's tokenizer is not here.
+    """
+    trials = run.done("quality")
+    if not trials:
+        raise BenchError(f"'{run.folder}' holds no samples; measure quality first, as in bench run --only quality")
+    chosen = choose_device(device)
+    spec = RunSpec.from_json(run.about["config"], "the run's configuration")
+    tokenizer, about = load_tokenizer(spec.tokenizer or TOKENIZER, chosen)
+    if about["sha256"] != run.about["subject"]["tokenizer"]["sha256"]:
+        raise BenchError(
+            f"the tokenizer {about['name']} here is not the one of the run (the checksums differ); export where the "
+            f"run was made, or with the orderbench that made it"
+        )
+    grid = Grid.parse(run.about["subject"]["model"]["grid"])
+    written = []
+    for trial in each(trials):
+        arrays = run.arrays(trial["trial"], "tokens")
+        images_Nchw = to_pixels(tokenizer, torch.from_numpy(arrays["tokens_NL"].astype(np.int64)), grid, chosen)
+        images_Nhwc = images_Nchw.permute(0, 2, 3, 1).numpy()
+        name = file_name(trial["arm"], "" if trial["setting"] == "fixed" else trial["setting"], f"s{trial['seed']}")
+        if npz:
+            colour = np.repeat(images_Nhwc, 3, axis=-1) if images_Nhwc.shape[-1] == 1 else images_Nhwc
+            written.append(out / f"{name}.npz")
+            write_arrays(written[-1], {"arr_0": colour, "arr_1": arrays["labels_N"].astype(np.int64)})
+        if png:
+            written.append(out / name)
+            _write_pictures(written[-1], images_Nhwc, arrays["labels_N"])
+    return written
+
+
+def _write_pictures(folder: Path, images_Nhwc: np.ndarray, labels_N: np.ndarray) -> None:
+    from PIL import Image
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, (image, label) in enumerate(zip(images_Nhwc, labels_N, strict=True)):
+            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+            picture.save(folder / f"{index:06d}-{label}.png")
+    except OSError as problem:
+        raise BenchError(f"pictures could not be written to '{folder}': {problem}; name another place") from problem
