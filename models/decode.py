@@ -6,6 +6,7 @@ and walks the steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -363,3 +364,29 @@ def run_tile(tile: Tile, decoder: Decoder) -> tuple[Tensor, Tensor]:
             "the model's logits are not finite; its weights hold NaN or infinity, or its precision overflowed"
         )
     return codes_BL, changes_BL
+
+
+@torch.inference_mode()
+def step_bits(
+    model: AnyOrderModel,
+    plan: Plan,
+    tokens_BL: Tensor,
+    labels: Sequence[int],
+    *,
+    samples: Sequence[int],
+    in_group: InGroup = "block",
+) -> Tensor:
+    """(B, L) bits of given codes, by cell index, as decoding step by step predicts them: the likelihood of any model
+    that keeps the protocol. Our own transformer's is the same in one pass (`plan_logits`).
+
+    samples: whose cells, where samples draw their own.
+    """
+    tile = make_tile(
+        model, plan, samples, labels=labels, sampling=PLAIN, seed=0, in_group=in_group, device=tokens_BL.device
+    )
+    tile.forced_BL = tokens_BL
+    bits_BL = torch.empty(tokens_BL.shape, device=tokens_BL.device)
+    for step in plain_steps(tile):
+        log_probs = step.logits_BQV.log_softmax(-1).gather(-1, step.tokens_BQ[..., None]).squeeze(-1)
+        bits_BL.scatter_(1, step.cells_BQ, -log_probs / math.log(2))
+    return bits_BL

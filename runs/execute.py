@@ -26,7 +26,16 @@ import torch
 from torch import Tensor
 
 from orderbench.models.correction import measure_repair
-from orderbench.models.decode import TILE, Counters, decode, decode_steps, make_tile, run_tile, uncached_steps
+from orderbench.models.decode import (
+    TILE,
+    Counters,
+    decode,
+    decode_steps,
+    make_tile,
+    run_tile,
+    step_bits,
+    uncached_steps,
+)
 from orderbench.models.flops import flops
 from orderbench.models.likelihood import bits_of, plan_logits, walk
 from orderbench.models.processes import gather, is_first_process, join_processes, n_processes, process_rank
@@ -110,11 +119,15 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
     Raises BenchError where what was asked cannot be measured on this subject.
     """
     trials: list[Trial] = []
-    if "likelihood" in spec.only and isinstance(subject.model, Transformer) and subject.held_out_source is not None:
+    if "likelihood" in spec.only and subject.held_out_source is not None:
         trials += [Trial("likelihood", arm.name) for arm in arms if arm.has_likelihood]
     if "quality" in spec.only and subject.judges:
-        floors = FLOORS if any(judge.real is not None for judge in subject.judges) else FLOORS[1:]
-        trials += [Trial("floor", name) for name in floors]
+        there = {
+            "real": any(judge.real is not None for judge in subject.judges),
+            "reconstructed": subject.held_out_source is not None,
+            "noise": True,
+        }
+        trials += [Trial("floor", name) for name in FLOORS if there[name]]
         tried = _tried(spec)
         trials += [
             Trial("tuning", arm.name, TUNING_SEED + seed, name)
@@ -124,13 +137,14 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
             for arm in arms:
                 trials += [Trial("quality", arm.name, seed)]
                 trials += [Trial("quality", arm.name, seed, "tuned")] if tried else []
-        trials += [Trial("repair", arm.name) for arm in arms if arm.correction != "off"]
+        if subject.held_out_source is not None:
+            trials += [Trial("repair", arm.name) for arm in arms if arm.correction != "off"]
     if "latency" in spec.only:
         trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
     if not trials:
         raise BenchError(
             f"nothing of {', '.join(spec.only)} can be measured on this model: quality needs a tokenizer, as in "
-            f"--tokenizer FILE, and likelihood a model of this suite with held-out images"
+            f"--tokenizer FILE, and likelihood held-out images too, as in --data FOLDER"
         )
     return tuple(trials)
 
@@ -488,8 +502,7 @@ class _Execution:
                     results.append(self._result(trial, judge, features, logits, labels))
             return {"n": min(n, results[0]["n"]), "quality": results}
         if trial.arm == "reconstructed":
-            if self.subject.held_out is None:
-                raise BenchError("there are no held-out images to reconstruct; name some, as in --data FOLDER")
+            assert self.subject.held_out is not None  # noqa: S101 (planned only where there are some)
             tokens_NL, labels_N = self.subject.held_out[0][:n], self.subject.held_out[1][:n].numpy()
         else:
             shape = self.grid.n_cells
@@ -500,8 +513,7 @@ class _Execution:
         return {"n": len(tokens_NL), "quality": self._judge(trial, self.subject.pixels(tokens_NL), labels_N)}
 
     def _repair(self, trial: Trial) -> dict[str, Any]:
-        if self.subject.held_out is None:
-            raise BenchError("there are no held-out images to inject errors into; name some, as in --data FOLDER")
+        assert self.subject.held_out is not None  # noqa: S101 (planned only where there are some)
         arm, (tokens_NL, labels_N) = self.arms[trial.arm], self.subject.held_out
         tokens_BL, labels = tokens_NL[:REPAIRED].to(self.subject.device), labels_N[:REPAIRED].tolist()
         rates = []
@@ -574,19 +586,21 @@ class _Execution:
     @torch.inference_mode()
     def _bits(self, plan: Plan, tokens_NL: Tensor, labels_N: Tensor, each: Callable[[int], object]) -> np.ndarray:
         """(N, L) float32 bits of every code, by cell index."""
-        model = self.subject.model
-        assert isinstance(model, Transformer)  # noqa: S101 (planned only for our own)
-        parts = []
+        model, parts = self.subject.model, []
         for start in range(0, len(tokens_NL), _CHUNK):
             samples = range(start, min(len(tokens_NL), start + _CHUNK))
             tokens_BL = tokens_NL[samples.start : samples.stop].to(self.subject.device)
             labels_B = labels_N[samples.start : samples.stop].to(self.subject.device)
-            logits_BLV = plan_logits(model, tokens_BL, labels_B, plan, samples=samples)
-            cells_BL = walk(plan, samples if plan.per_sample else [0], self.subject.device).expand_as(tokens_BL)
-            bits_BL = bits_of(logits_BLV, tokens_BL, cells_BL)
+            if isinstance(model, Transformer):
+                logits_BLV = plan_logits(model, tokens_BL, labels_B, plan, samples=samples)
+                cells_BL = walk(plan, samples if plan.per_sample else [0], self.subject.device).expand_as(tokens_BL)
+                walked_BL = bits_of(logits_BLV, tokens_BL, cells_BL)
+                bits_BL = torch.empty_like(walked_BL).scatter_(1, cells_BL, walked_BL)
+            else:
+                bits_BL = step_bits(model, plan, tokens_BL, labels_B.tolist(), samples=samples)
             if not bits_BL.isfinite().all():
                 raise BenchError("the model's logits are not finite; its weights hold NaN or infinity")
-            parts.append(torch.empty_like(bits_BL).scatter_(1, cells_BL, bits_BL).cpu().numpy())
+            parts.append(bits_BL.cpu().numpy())
             each(samples.stop)
         return np.concatenate(parts)
 
@@ -638,6 +652,7 @@ class _Execution:
             self._record_partial(trial, body)
             self.watcher.progress(trial, len(kept), self.spec.rounds)
         body |= {"setup_s": setup_s, "counters": counters}
+        body["flops_per_image"] = {name: self._flops(Counters(**one), self.fixed) for name, one in counters.items()}
         body["memory"] = {c.name: peak_memory(c.generate, subject.device) for c in contenders}
         body["weights_bytes"] = _bytes(subject.model)
         body["clock_after"] = clock_state(subject.device)

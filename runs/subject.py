@@ -144,7 +144,10 @@ def load_subject(spec: RunSpec) -> Subject:
             f"--tokenizer FILE"
         )
     own = shipped and spec.data is None and spec.tokenizer is None
-    subject.held_out_source = _shipped_held_out if own else lambda: _encoded(spec, subject, tokenizer)
+    if own:
+        subject.held_out_source = _shipped_held_out
+    elif spec.data is not None or not isinstance(tokenizer, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
+        subject.held_out_source = lambda: _encoded(spec, subject, tokenizer)
     if "quality" in spec.only:
         subject.judges = _judges(spec, subject, own)
         subject.about["spaces"] = [
@@ -296,6 +299,11 @@ def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
         images_Nchw = torch.from_numpy(np.ascontiguousarray(content[0].transpose(0, 3, 1, 2)))
         return Judge(space, space.extract(images_Nchw)[0], reference_name=f"{name}, {len(images_Nchw)} images")
     assert subject.tokenizer is not None  # noqa: S101 (checked by the caller)
+    if subject.held_out_source is None:
+        raise BenchError(
+            "quality needs something to compare with; name images or statistics, as in --reference FILE.npz, or data, "
+            "as in --data FOLDER"
+        )
     side = _side(subject.model, subject.tokenizer)
     train, test = (load_images(spec.data, split, side) for split in ("train", "test"))
     reference = space.extract(train.images_Nchw[:N_REFERENCE])[0]

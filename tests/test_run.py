@@ -18,10 +18,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_cli import BENCH, bench
-from toys import toy_model
+from toys import toy_model, toy_tokens
 
 from orderbench.models.config import FeatureConfig, TokenizerConfig
+from orderbench.models.decode import step_bits
 from orderbench.models.features import FeatureNet
+from orderbench.models.likelihood import bits_of, plan_logits, walk
+from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import execute as executing
@@ -466,6 +469,38 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
         plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
     with pytest.raises(BenchError, match=r"there is no file|no shipped weights named"):
         load_subject(spec_of(files, model="nothing"))
+
+
+def test_a_models_own_likelihood_is_that_of_its_steps(files: dict[str, str]) -> None:
+    """Any model that keeps the protocol has one; for ours it equals the one pass of plan_logits."""
+    model = load_weights(files["model"]).network
+    tokens_BL, labels_B = toy_tokens(model, 5)
+    for arm in ("raster", "radial", "random@cosine:4"):
+        plan = parse_arm(arm).plan(Grid(4, 4), 3)
+        with torch.inference_mode():
+            logits_BLV = plan_logits(model, tokens_BL, labels_B, plan)
+        cells_BL = walk(plan, range(5) if plan.per_sample else [0]).expand_as(tokens_BL)
+        expected = torch.empty(5, 16).scatter_(1, cells_BL, bits_of(logits_BLV, tokens_BL, cells_BL))
+        found = step_bits(model, plan, tokens_BL, labels_B.tolist(), samples=range(5))
+        assert torch.allclose(found, expected, atol=1e-4), arm
+
+
+def test_a_factory_is_measured_like_any_model(files: dict[str, str], tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "my_wrapped.py").write_text(
+        "from orderbench.models.shipped import load_weights\n"
+        "class Own:\n"
+        "    def __init__(self, inner): self.inner = inner\n"
+        "    def __getattr__(self, name): return getattr(self.__dict__['inner'], name)\n"
+        f"def build(): return Own(load_weights({files['model']!r}).network)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    changes = {"orders": ("radial", "radial+nested"), "samples": 64}
+    _, own = run(spec_of(files, model="my_wrapped:build", **changes), tmp_path / "own")
+    _, ours = run(spec_of(files, **changes), tmp_path / "ours")
+    for one, two in zip(own.done(), ours.done(), strict=True):
+        assert one.get("tokens_digest") == two.get("tokens_digest")
+        assert one.get("bits_per_token", 0) == pytest.approx(two.get("bits_per_token", 0), abs=1e-5)
+    assert own.done("quality")[0]["flops_per_image"] is None
 
 
 def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path) -> None:

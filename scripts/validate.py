@@ -1,0 +1,232 @@
+"""Does the suite measure the truth? Experiments whose answers are known, printed as Markdown for docs/validation.md.
+
+    python scripts/validate.py SECTION [--samples N] [--trials N] [--device cpu] [--control FILE]
+
+Sections: noise (the A/A arm's false alarms), sanity (sets of images that must rank last), errors (wrong codes must
+worsen every number), tax (measured against predicted parallel tax), cache (with and without), nested (what correction
+does at equal steps and equal time), control (weights trained on random orders only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from orderbench.models.decode import TILE, decode, make_tile, run_tile, uncached_steps
+from orderbench.orders.streams import generator
+from orderbench.reports.results import Results, results_of
+from orderbench.reports.statistics import Interval, paired_ratio
+from orderbench.reports.summary import figure
+from orderbench.runs.arms import parse_arm
+from orderbench.runs.execute import Trial, execute, sampling_of
+from orderbench.runs.record import load_run
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import Subject, load_subject
+from orderbench.runs.timing import Contender, rounds, warm_up
+
+PLANS = (
+    "raster@even:13", "raster@even:32", "raster@even:64", "raster@cosine:13", "spiral@ear-shells", "spiral@ear-sides",
+    "radial", "radial@cosine:13", "radial@cosine:32", "diagonal", "regions", "random@cosine:8", "random@cosine:13",
+    "random@cosine:32", "halton@cosine:8", "halton@cosine:13", "halton@cosine:32", "designed@cosine:8",
+    "designed@cosine:13", "dither@cosine:13", "locality@cosine:13", "hilbert@even:13",
+)  # fmt: skip
+METRICS = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def planned(self, trials: Sequence[Trial], done: Sequence[str]) -> None: ...
+    def progress(self, trial: Trial, done: int, total: int) -> None: ...
+    def ended(self, trial: Trial, record: dict[str, Any]) -> None:
+        assert record["status"] == "done", record
+
+
+def measured(spec: RunSpec) -> Results:
+    """The results of a run in a folder that does not stay."""
+    with tempfile.TemporaryDirectory() as folder:
+        execute(spec, load_subject(spec), Path(folder) / "run", Quiet())
+        return results_of(load_run(Path(folder) / "run"))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |")
+    print()
+
+
+def noise(given: argparse.Namespace) -> None:
+    """The same arm twice: how often does the interval of its ratio exclude 1?"""
+    subject = load_subject(RunSpec(device=given.device, only=("latency",)))
+    arm = parse_arm("radial")
+    tile = make_tile(subject.model, arm.plan(subject.model.lattice, 0), range(4), sampling=sampling_of(RunSpec(), {}),
+                     seed=0, in_group="block", device=subject.device)  # fmt: skip
+
+    def generate() -> torch.Tensor:
+        return run_tile(tile, arm.decoder)[0]
+
+    contenders = [Contender(name, generate) for name in ("A", "A again")]
+    warm = warm_up(contenders, None, device=subject.device)
+    ratios: list[Interval] = []
+    for trial in range(given.trials):
+        finished = list(rounds(contenders, None, rounds=8, seed=trial, device=subject.device, warm=warm))
+        times = [[s.total_s for one in finished for s in one if s.name == c.name] for c in contenders]
+        ratios.append(paired_ratio(*times))
+    alarms = sum(r.low is not None and r.high is not None and not r.low <= 1 <= r.high for r in ratios)
+    values = np.array([r.value for r in ratios])
+    print(f"{alarms} false alarms in {len(ratios)} trials of 8 rounds; ratios from {values.min():.3f} to "
+          f"{values.max():.3f}, half of them within {np.median(np.abs(values - 1)):.3f} of 1.\n")  # fmt: skip
+
+
+def judged(subject: Subject, tokens_NL: torch.Tensor, labels_N: np.ndarray) -> dict[str, Any]:
+    judge = subject.judges[0]
+    features, logits = judge.space.extract(subject.pixels(tokens_NL))
+    return judge.judge(features, logits, labels_N, subject.model.n_classes)
+
+
+def shown(result: dict[str, Any]) -> list[str]:
+    return [f"{result[metric]['value']:.3f}" for metric in METRICS]
+
+
+def held_out(given: argparse.Namespace) -> tuple[Subject, torch.Tensor, np.ndarray]:
+    subject = load_subject(RunSpec(device=given.device, only=("quality",)))
+    assert subject.held_out is not None
+    tokens_NL, labels_N = (part[: given.samples] for part in subject.held_out)
+    return subject, tokens_NL, labels_N.numpy()
+
+
+def sanity(given: argparse.Namespace) -> None:
+    """Sets of images that no honest metric may like."""
+    subject, tokens_NL, labels_N = held_out(given)
+    n, cells = tokens_NL.shape
+    shuffled = torch.stack([row[torch.from_numpy(generator(1, "noise", i).permutation(cells))]
+                            for i, row in enumerate(tokens_NL)])  # fmt: skip
+    uniform = torch.from_numpy(generator(2, "noise").integers(0, subject.model.n_codes, (n, cells)))
+    copied = tokens_NL[:1].expand(n, -1)
+    sets = {
+        "reconstructed images": tokens_NL,
+        "one image, copied": copied,
+        "codes shuffled within each image": shuffled,
+        "uniform codes": uniform,
+    }
+    table(["set", *METRICS], [[name, *shown(judged(subject, tokens, labels_N))] for name, tokens in sets.items()])
+
+
+def errors(given: argparse.Namespace) -> None:
+    """Codes of real images replaced by others: every number must worsen with their share."""
+    subject, tokens_NL, labels_N = held_out(given)
+    n, cells = tokens_NL.shape
+    draw = generator(3, "noise")
+    order = torch.from_numpy(draw.random((n, cells)))
+    other = (tokens_NL + torch.from_numpy(draw.integers(1, subject.model.n_codes, (n, cells)))) % subject.model.n_codes
+    rows = []
+    for rate in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5):
+        rows.append(
+            [f"{100 * rate:g} %", *shown(judged(subject, torch.where(order < rate, other, tokens_NL), labels_N))]
+        )
+    table(["wrong codes", *METRICS], rows)
+
+
+def tax(given: argparse.Namespace) -> None:
+    """Bits per token that a plan loses by deciding cells in parallel, measured and on a Gaussian field."""
+    results = measured(RunSpec(orders=PLANS, only=("likelihood",), held_out=given.samples, device=given.device))
+    rows, pairs = [], []
+    for row in sorted(results.arms, key=lambda row: -row.figures["tax"].value):
+        predicted = row.about["predicted_tax_bits"]
+        pairs.append((row.figures["tax"].value, predicted))
+        rows.append([f"`{row.arm}`", row.about["n_steps"], f"{100 * row.about['training_share']:.0f} %",
+                     figure(row.figures["bits"]), figure(row.figures["tax"]), f"{predicted:.4f}"])  # fmt: skip
+    table(["plan", "steps", "in training", "bits per token", "measured tax", "predicted tax"], rows)
+    x, y = np.array(pairs).T
+    print(f"{len(pairs)} plans, {given.samples} held-out images: correlation {np.corrcoef(x, y)[0, 1]:.3f}, of ranks "
+          f"{rank_correlation(x, y):.3f}.\n")  # fmt: skip
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, without ties."""
+    ranks = [np.argsort(np.argsort(values)) for values in (x, y)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def cache(given: argparse.Namespace) -> None:
+    """With a cache and without: the same codes, other times."""
+    subject = load_subject(RunSpec(device=given.device, only=("latency",)))
+    rows = []
+    for name in ("raster@even:64", "radial", "halton@cosine:13"):
+        arm = parse_arm(name)
+        plan = arm.plan(subject.model.lattice, 0)
+        codes, times = [], []
+        for decoder in (arm.decoder, uncached_steps):
+            began = time.perf_counter()
+            codes.append(decode(subject.model, plan, range(TILE), decoder=decoder, device=subject.device).tokens_NL)
+            times.append(time.perf_counter() - began)
+        differ = int((codes[0] != codes[1]).sum())
+        rows.append([f"`{name}`", f"{differ} of {codes[0].numel()}", *(f"{t:.2f} s" for t in times)])
+    table(["plan", "codes that differ", "with a cache", "without"], rows)
+
+
+def nested(given: argparse.Namespace) -> None:
+    """What correction does: at equal steps, at equal time, to errors that were put in."""
+    rules = ("every=2", "every=3", "every=3:window=3", "window=2", "rule=sample", "rule=never")
+    arms = ("raster", "radial", "radial@cosine:32", "radial+nested", *(f"radial+nested:{rule}" for rule in rules))
+    spec = RunSpec(orders=arms, only=("quality", "latency"), samples=given.samples, rounds=5, device=given.device)
+    results = measured(spec)
+    repairs = {t["arm"]: t["rates"] for t in results.run.done("repair")}
+    rows = []
+    for row in results.arms:
+        rates = repairs.get(row.arm)
+        at10 = (
+            "-" if rates is None else f"{100 * rates[1]['repair_rate']:.0f} % / {100 * rates[1]['damage_rate']:.1f} %"
+        )
+        rows.append([f"`{row.arm}`", row.about["n_steps"], figure(row.figures["fd"]), figure(row.figures["agreement"]),
+                     figure(row.against.get("fd")), f"{1000 * row.figures['latency_s'].value:.0f} ms",
+                     f"{row.figures['images_per_s'].value:.1f}", at10])  # fmt: skip
+    table(["arm", "steps", "FD", "class agreement", "FD minus raster's", "latency", "images/s, batch 16",
+           "repaired / damaged at 10 %"], rows)  # fmt: skip
+
+
+def control(given: argparse.Namespace) -> None:
+    """The same budget spent on uniform random orders only: do plans rank the same?"""
+    plans = [plan for plan in PLANS if not plan.startswith(("locality", "hilbert", "dither"))]
+    sides = []
+    for model in (None, given.control):
+        both = ("likelihood", "quality")
+        tokenizer = None if model is None else "fashion-tokenizer"
+        sides.append(measured(RunSpec(orders=("raster", *plans), only=both, samples=given.samples, model=model,
+                                      tokenizer=tokenizer, held_out=given.samples, device=given.device)))  # fmt: skip
+    rows = []
+    for one, two in zip(sides[0].arms, sides[1].arms, strict=True):
+        rows.append([f"`{one.arm}`", f"{100 * one.about['training_share']:.0f} %",
+                     *(figure(side.figures[m]) for m in ("bits", "fd") for side in (one, two))])  # fmt: skip
+    table(["plan", "in the shipped mixture", "bits, shipped", "bits, control", "FD, shipped", "FD, control"], rows)
+    for metric in ("bits", "fd"):
+        values = [np.array([row.figures[metric].value for row in side.arms]) for side in sides]
+        print(f"Rank correlation of {metric} over {len(values[0])} plans: {rank_correlation(*values):.3f}.\n")
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "noise": noise, "sanity": sanity, "errors": errors, "tax": tax, "cache": cache, "nested": nested,
+    "control": control,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", choices=SECTIONS)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--control", help="weights trained with --mixture random")
+    SECTIONS[parser.parse_args().section](parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
