@@ -107,10 +107,10 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
             floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
     timed = run.about["baseline"]  # what A/A and uncached repeat
-    noise = {batch: paired_ratio(_times(t, timed), _times(t, "A/A")) for batch, t in speeds.items()}
+    noise = {batch: paired_ratio(round_times(t, timed), round_times(t, "A/A")) for batch, t in speeds.items()}
     uncached = None
-    if 1 in speeds and _times(speeds[1], "uncached"):
-        uncached = paired_ratio(_times(speeds[1], "uncached"), _times(speeds[1], timed))
+    if 1 in speeds and round_times(speeds[1], "uncached"):
+        uncached = paired_ratio(round_times(speeds[1], "uncached"), round_times(speeds[1], timed))
     reference = next((e["reference"] for e in run.about["subject"].get("spaces", []) if e["space"] == chosen), "")
     return Results(run, chosen, reference, against, arms, tuple(floors), noise, uncached)
 
@@ -147,7 +147,7 @@ def quality_replicates(
     return found
 
 
-def _times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
+def round_times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
     """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
     samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
     return [s["tokens_s"] + ((s["pixels_s"] or 0.0) if pixels else 0.0) for s in samples]
@@ -175,15 +175,15 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
     speedup: dict[int, Interval] = {}
     counters: dict[str, int] = {}
     for trial in run.done("latency"):
-        times = _times(trial, arm)
+        times = round_times(trial, arm)
         if times and setting == "fixed":
             name = "latency_s" if trial["batch"] == 1 else "images_per_s"
             figures[name] = median_interval([t if trial["batch"] == 1 else trial["batch"] / t for t in times])
             figures[f"network_{name}"] = median_interval(
-                [t if trial["batch"] == 1 else trial["batch"] / t for t in _times(trial, arm, pixels=False)]
+                [t if trial["batch"] == 1 else trial["batch"] / t for t in round_times(trial, arm, pixels=False)]
             )
             if arm != baseline:
-                speedup[trial["batch"]] = paired_ratio(_times(trial, baseline), times)
+                speedup[trial["batch"]] = paired_ratio(round_times(trial, baseline), times)
             counters = trial["counters"][arm]
     sampled = next((t for t in trials if t["kind"] == "quality" and t["setting"] == setting), {})
     failed = next((t["reason"] for t in trials if t["status"] == "failed"), None)

@@ -74,6 +74,17 @@ def ratio_of_minima(baseline_s: Sequence[float], other_s: Sequence[float]) -> fl
     return float(baseline.min() / other.min())
 
 
+def quotient(a: Interval, b: Interval) -> Interval:
+    """a / b of two independent measurements above 0: their intervals' log widths add up as squares; no interval where
+    one has none."""
+    value = a.value / b.value
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return Interval(value)
+    down = math.hypot(math.log(a.value / a.low), math.log(b.high / b.value))
+    up = math.hypot(math.log(a.high / a.value), math.log(b.value / b.low))
+    return Interval(value, value * math.exp(-down), value * math.exp(up))
+
+
 def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval:
     """The median with a percentile bootstrap; fewer than three samples have no interval."""
     x = _numbers(samples)

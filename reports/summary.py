@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orderbench.reports.check import Finding
 from orderbench.reports.compare import Line
 from orderbench.reports.results import Results, Row, too_small
 from orderbench.reports.statistics import Interval
@@ -47,7 +48,10 @@ def bounds(interval: Interval | None) -> str:
 def training(row: Row) -> str:
     """Whether the weights saw this order."""
     share = row.about.get("training_share")
-    return "" if share is None else f"{100 * share:.0f} %" if share else "never"
+    if share is None:
+        return ""
+    star = "" if row.about.get("training_share_at_pace") else "*"
+    return f"{100 * share:.0f} %{star}" if share else "never"
 
 
 def summary(results: Results, width: int) -> RenderableType:
@@ -152,6 +156,8 @@ def notes(results: Results) -> Iterator[str]:
         yield f"The same baseline without a cache would be {results.uncached.value:.1f} times slower at batch 1."
     if any(row.about.get("training_share") == 0 for row in results.arms):
         yield "Orders marked 'never' were not in the training mixture of these weights."
+    if any(training(row).endswith("*") for row in results.arms):
+        yield "* in training, but never in these steps."
 
 
 _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
@@ -186,3 +192,17 @@ def _apart(line: Line) -> str:
                     for i in (line.before, line.after))  # fmt: skip
         return f"{one} {two}".strip()
     return "-"
+
+
+_VERDICTS = {"pass": "green", "improved": "green", "regressed": "bold red", "inconclusive": "yellow"}
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """A table of what a check found, in the order of the rules."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("verdict", "arm", "rule"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("found")
+    for one in findings:
+        table.add_row(Text(one.verdict, style=_VERDICTS.get(one.verdict, "dim")), one.arm, one.rule, one.says)
+    return table

@@ -102,8 +102,13 @@ def expand_arms(orders: Sequence[str], paces: Sequence[str], corrections: Sequen
     return tuple(arms.values())
 
 
-def training_share(arm: Arm, objective: ObjectiveConfig | None) -> float | None:
-    """The share of training batches that followed this arm's order, at any pace; None where it is not known."""
+def training_share(arm: Arm, objective: ObjectiveConfig | None, grid: Grid) -> tuple[float | None, float | None]:
+    """The share of training batches that followed this arm's order, and the share that followed it in these very
+    steps; None where the mixture is not known."""
     if objective is None:
-        return None
-    return sum(part.share for part in objective.mixture if part.order == arm.order)
+        return None, None
+    parts = [part for part in objective.mixture if part.order == arm.order]
+    sizes = arm.plan(grid, 0).sizes
+    same = [part.share * sum(make_plan(part.order, grid, p).sizes == sizes for p in part.paces) / len(part.paces)
+            for part in parts]  # fmt: skip
+    return sum(part.share for part in parts), sum(same)

@@ -603,6 +603,125 @@ def export(
             _write(f"wrote {path}")
 
 
+@app.command()
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="FILE|RUN", help="What must not get worse: bench baseline's file."),
+    ] = None,
+    min_speedup: Annotated[
+        list[str] | None,
+        typer.Option("--min-speedup", metavar="ARM/ARM=X", help="Within the run, the first so many times faster."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", parser=_optional_whole, metavar="B", help="Of --min-speedup. Default 1.")
+    ] = None,
+    max_fd_increase: Annotated[
+        float | None,
+        typer.Option("--max-fd-increase", parser=_optional_number, metavar="PERCENT", help="Of the baseline's value."),
+    ] = None,
+    max_bits_increase: Annotated[
+        float | None,
+        typer.Option("--max-bits-increase", parser=_optional_number, metavar="PERCENT", help="The same, likelihood."),
+    ] = None,
+    max_speedup_loss: Annotated[
+        float | None,
+        typer.Option("--max-speedup-loss", parser=_optional_number, metavar="PERCENT", help="Default 10."),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(
+            "--max-slowdown", parser=_optional_number, metavar="PERCENT", help="Absolute; same hardware only."
+        ),
+    ] = None,
+    rules: Annotated[str | None, typer.Option("--rules", metavar="FILE.toml", help="The same; flags win.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a job summary.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write the findings as JUnit's XML.")
+    ] = None,
+    debug: DebugOption = False,
+) -> int:
+    """Gate a change: fail only where something really got worse.
+
+    Exit code 0 where all passed or improved, 3 where anything regressed, 4 where something stays open or nothing could
+    be compared. Counters compare exactly, everything else through its interval.
+
+    \b
+    Examples:
+      bench check bench-runs/my-run --min-speedup radial/raster=3
+      bench check bench-runs/my-run --baseline baseline.json --max-fd-increase 5
+      bench check bench-runs/my-run --rules check.toml --markdown >> $GITHUB_STEP_SUMMARY
+    """
+    from orderbench.reports import check as gate
+    from orderbench.reports.results import results_of
+    from orderbench.runs.record import load_run
+
+    if as_json and markdown:
+        raise BenchError("--json and --markdown both want stdout; give one of them")
+    given = {
+        "min_speedup": dict(_speedup(text) for text in min_speedup or []), "batch": batch,
+        "max_fd_increase": max_fd_increase, "max_bits_increase": max_bits_increase,
+        "max_speedup_loss": max_speedup_loss, "max_slowdown": max_slowdown,
+    }  # fmt: skip
+    asked = gate.read_rules(rules, given)
+    before = None
+    if baseline is not None:
+        folder = baseline.is_dir()
+        before = gate.snapshot(results_of(load_run(baseline), space)) if folder else gate.read_snapshot(baseline)
+    findings = gate.check(results_of(load_run(run), space), before, asked)
+    if junit is not None:
+        try:
+            junit.write_text(gate.to_junit(findings))
+        except OSError as problem:
+            raise BenchError(f"'{junit}' could not be written: {problem.strerror}; name another place") from problem
+    if as_json:
+        _print_json(gate.to_json(findings))
+    elif markdown:
+        _write(gate.to_markdown(findings))
+    else:
+        from orderbench.reports.summary import findings_table
+
+        _console().print(findings_table(findings))
+    return gate.exit_code(findings)
+
+
+@app.command()
+def baseline(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="What to write.")] = Path("baseline.json"),
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write what `bench check --baseline` compares with: small enough to be reviewed and committed.
+
+    \b
+    Examples:
+      bench baseline bench-runs/my-run --out baseline.json
+    """
+    from orderbench.reports.check import snapshot
+    from orderbench.reports.results import results_of
+    from orderbench.runs.record import load_run, write_json
+
+    write_json(out, snapshot(results_of(load_run(run), space)))
+    _write(f"wrote {out}")
+
+
+def _speedup(text: str) -> tuple[str, float]:
+    """'radial/raster=3': an arm may hold '=' itself, the number comes last."""
+    pair, _, least = text.rpartition("=")
+    try:
+        return pair, float(least)
+    except ValueError:
+        raise BenchError(f"'{text}' is no least speed-up; it is spelled ARM/ARM=X, as in radial/raster=3") from None
+
+
 def _words(text: str | None, parse: Any = str) -> list[Any] | None:
     """A comma list; None stays None, so that what was not given does not override."""
     return None if text is None else [parse(word.strip()) for word in text.split(",") if word.strip()]

@@ -249,6 +249,7 @@ def _difference(before: Any, now: Any, where: str) -> str:
 
 def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
     plan = arm.plan(subject.model.lattice, 0)
+    share, share_at_pace = training_share(arm, subject.objective, subject.model.lattice)
     return {
         "name": arm.name,
         "order": arm.order,
@@ -259,7 +260,8 @@ def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
         "plan": None if arm.adaptive else plan.to_json(),
         "plan_digest": None if arm.adaptive else plan.digest,
         "per_sample": plan.per_sample,
-        "training_share": training_share(arm, subject.objective),
+        "training_share": share,
+        "training_share_at_pace": share_at_pace,
         "predicted_tax_bits": _predicted_tax(plan) if arm.has_likelihood else None,
     }
 

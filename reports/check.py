@@ -1,0 +1,372 @@
+"""The gate: did anything really get worse?
+
+Knows rules, snapshots and verdicts. Refuses to guess: counters compare exactly, everything else through its interval,
+and what neither passes nor fails is called inconclusive. A number that may not be compared gets its reason instead.
+
+A snapshot is what a check needs of a run, small enough to be reviewed in a pull request; `bench baseline` writes it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+
+from orderbench.orders import BenchError
+from orderbench.orders.errors import unknown
+from orderbench.orders.spelling import split_arm
+from orderbench.reports.results import METRICS, Replicates, Results, quality_replicates, round_times
+from orderbench.reports.statistics import Interval, jackknife_percent, paired_ratio, quotient
+from orderbench.runs.record import read_json
+
+SCHEMA = 1
+KIND = "orderbench baseline"
+GROUPS = 20  # of images, for the jackknife of bits per token
+Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What is asked of a run.
+
+    min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. max_speedup_loss:
+    percent that a speed-up may lose against the baseline's. max_fd_increase, max_bits_increase: percent of the
+    baseline's value; None asks nothing. max_slowdown: percent of absolute latency, same hardware only. counters: exact.
+    """
+
+    min_speedup: Mapping[str, float] = field(default_factory=dict)
+    batch: int = 1
+    counters: bool = True
+    max_speedup_loss: float | None = 10.0
+    max_fd_increase: float | None = None
+    max_bits_increase: float | None = None
+    max_slowdown: float | None = None
+
+    def __post_init__(self) -> None:
+        for pair, least in self.min_speedup.items():
+            arms = pair.split("/")
+            if len(arms) != 2 or not all(arms):
+                raise BenchError(f"'{pair}' is no pair of arms; a speed-up is spelled radial/raster=3")
+            for arm in arms:
+                split_arm(arm)
+            if not least > 0:
+                raise BenchError(f"a speed-up of {least:g} is not served; it is above 0, as in radial/raster=3")
+        for name in ("max_speedup_loss", "max_fd_increase", "max_bits_increase", "max_slowdown"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                raise BenchError(f"{name.replace('_', '-')} of {value:g} is not served; percent, 0 or more")
+
+
+def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
+    """Rules from a .toml file, overridden by what was given; BenchError for keys that are not known."""
+    value: dict[str, Any] = {}
+    if file is not None:
+        try:
+            value = tomllib.loads(Path(file).read_text())
+        except (OSError, ValueError) as problem:
+            raise BenchError(f"the rules '{file}' could not be read: {problem}; name a .toml file") from problem
+    known = {f.name for f in fields(Rules)}
+    value = {name.replace("-", "_"): entry for name, entry in value.items()}
+    for name in value:
+        if name not in known:
+            raise unknown(f"rule in '{file}'", name, known, "docs/checks.md lists them")
+    speedups = {**value.get("min_speedup", {}), **given.get("min_speedup", {})}
+    merged = {**value, **{name: entry for name, entry in given.items() if entry is not None}}
+    try:
+        return Rules(**{**merged, "min_speedup": speedups})
+    except TypeError as problem:
+        raise BenchError(f"the rules hold a value of another type: {problem}; docs/checks.md lists them") from problem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule on one arm. says: the numbers, in words; interval: where there is one."""
+
+    rule: str
+    arm: str
+    verdict: Verdict
+    says: str
+    interval: Interval | None = None
+
+
+def snapshot(results: Results) -> dict[str, Any]:
+    """What a check needs of a run, as plain values."""
+    run = results.run
+    latency = run.done("latency")
+    arms = {}
+    for row in results.arms:
+        if row.setting != "fixed":
+            continue
+        quality = {}
+        for metric in METRICS:
+            by_seed = quality_replicates(run, row.arm, "fixed", results.space, metric)
+            if by_seed and metric in ("fd", "kd", "agreement"):
+                quality[metric] = {
+                    str(seed): {"value": _short(value), "left_out": None if left is None else list(map(_short, left))}
+                    for seed, (value, left) in by_seed.items()
+                }
+        arms[row.arm] = {
+            "plan_digest": row.about["plan_digest"],
+            "counters": row.counters,
+            "n": row.n,
+            "quality": quality,
+            "bits": _bits(results, row.arm),
+            "speedup": {str(batch): _bounds(ratio) for batch, ratio in row.speedup.items()},
+            "latency_s": _bounds(row.figures["latency_s"]) if "latency_s" in row.figures else None,
+        }
+    subject = run.about["subject"]
+    return {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "created": run.about["created"],
+        "model": subject["model"].get("sha256", subject["model"]["name"]),
+        "tokenizer": subject.get("tokenizer", {}).get("sha256"),
+        "space": results.space,
+        "reference": results.reference,
+        "setting": run.about["setting"],
+        "baseline": results.baseline,
+        "device": latency[0]["device"] if latency else None,
+        "arms": arms,
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+def _bounds(interval: Interval) -> list[float | None]:
+    return [None if v is None else _short(v) for v in (interval.value, interval.low, interval.high)]
+
+
+def _bits(results: Results, arm: str) -> dict[str, Any] | None:
+    """Mean bits per token, and the mean without each of some groups of images."""
+    trial = next((t for t in results.run.done("likelihood") if t["arm"] == arm), None)
+    if trial is None:
+        return None
+    bits_N = results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
+    group_N = np.arange(len(bits_N)) % GROUPS
+    left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
+    return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
+
+
+def read_snapshot(file: Path) -> dict[str, Any]:
+    """A file of `bench baseline`; BenchError for anything else."""
+    value = read_json(file)
+    if value.get("kind") != KIND:
+        raise BenchError(f"'{file}' is no baseline of this suite; `bench baseline RUN --out {file.name}` writes one")
+    if value.get("schema") != SCHEMA:
+        raise BenchError(
+            f"'{file}' has schema {value.get('schema')} and this orderbench reads {SCHEMA}; write it anew with "
+            f"bench baseline"
+        )
+    return value
+
+
+def check(results: Results, baseline: Mapping[str, Any] | None, rules: Rules) -> list[Finding]:
+    """Every rule on every arm that it speaks of.
+
+    Raises BenchError where nothing was asked: without a baseline and without a least speed-up there is no rule.
+    """
+    if baseline is None and not rules.min_speedup:
+        raise BenchError(
+            "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "
+            "--min-speedup radial/raster=3"
+        )
+    findings = [_least_speedup(results, pair, least, rules.batch) for pair, least in rules.min_speedup.items()]
+    failed = [row for row in results.arms if row.failed is not None]
+    findings += [Finding("trials", row.arm, "regressed", f"failed: {row.failed}") for row in failed]
+    if baseline is not None:
+        findings += _against(snapshot(results), baseline, rules)
+    return findings
+
+
+def _least_speedup(results: Results, pair: str, least: float, batch: int) -> Finding:
+    fast, slow = pair.split("/")
+    rule = f"min-speedup {pair}={least:g}"
+    trial = next((t for t in results.run.done("latency") if t["batch"] == batch), None)
+    if trial is None:
+        return Finding(rule, fast, "not comparable", f"the run measured no speed at batch {batch}")
+    times = {arm: round_times(trial, arm) for arm in (fast, slow)}
+    for arm, samples in times.items():
+        if not samples:
+            return Finding(rule, fast, "not comparable", f"the run did not time {arm}")
+    ratio = paired_ratio(times[slow], times[fast])
+    says = f"{_said(ratio)} times faster at batch {batch}, at least {least:g} asked"
+    if ratio.low is None or ratio.high is None:
+        return Finding(rule, fast, "inconclusive", f"{says}; three rounds or more give an interval", ratio)
+    verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
+    return Finding(rule, fast, verdict, says, ratio)
+
+
+def _said(interval: Interval, unit: str = "") -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.3g}{unit}"
+    return f"{interval.value:.3g}{unit} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[Finding]:
+    findings = []
+    for arm, before in then["arms"].items():
+        after = now["arms"].get(arm)
+        if after is None:
+            findings.append(Finding("arms", arm, "not comparable", "the baseline has this arm and the run has not"))
+            continue
+        why = "" if before["plan_digest"] == after["plan_digest"] else "the plans differ"
+        if rules.counters:
+            findings.append(_counters(arm, before["counters"], after["counters"], why))
+        if rules.max_speedup_loss is not None:
+            findings += _speedups(arm, now, then, rules.max_speedup_loss, why)
+        for metric, most in (("fd", rules.max_fd_increase), ("bits", rules.max_bits_increase)):
+            if most is not None:
+                findings.append(_quality(arm, metric, now, then, most, why))
+        if rules.max_slowdown is not None:
+            findings.append(_slowdown(arm, now, then, rules.max_slowdown))
+    return findings
+
+
+def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> Finding:
+    if why:
+        return Finding("counters", arm, "not comparable", why)
+    shared = [name for name in before if name in after]
+    changed = [name for name in shared if before[name] != after[name]]
+    if not shared:
+        return Finding("counters", arm, "not comparable", "one of the two has none")
+    if not changed:
+        return Finding("counters", arm, "pass", f"{len(shared)} counters are equal")
+    says = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
+    return Finding("counters", arm, "improved" if all(after[n] < before[n] for n in changed) else "regressed", says)
+
+
+def _speedups(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], loss: float, why: str) -> list[Finding]:
+    findings = []
+    for batch, stored in then["arms"][arm]["speedup"].items():
+        rule = f"max-speedup-loss {loss:g} % at batch {batch}"
+        found = now["arms"][arm]["speedup"].get(batch)
+        reason = why or ("" if found else "the run did not time it")
+        if not reason and now["device"] != then["device"]:
+            reason = "the hardware or its threads differ, and with them what a speed-up is"
+        if reason:
+            findings.append(Finding(rule, arm, "not comparable", reason))
+            continue
+        ratio = quotient(Interval(*found), Interval(*stored))
+        says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
+        findings.append(Finding(rule, arm, _verdict_above(ratio, 1 - loss / 100, 1 + loss / 100), says, ratio))
+    return findings
+
+
+def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
+    """Where more is better: pass above `least`, improved above `better`."""
+    if ratio.low is None or ratio.high is None:
+        return "inconclusive"
+    if ratio.low > better:
+        return "improved"
+    return "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
+
+
+def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
+    rule = f"max-{metric}-increase {most:g} %"
+    before, after = then["arms"][arm], now["arms"][arm]
+    if metric == "fd":
+        why = why or next(
+            (f"the {name} differs" for name in ("space", "reference", "setting") if now[name] != then[name]),
+            "" if before["n"] == after["n"] else f"n differs ({before['n']}, {after['n']})",
+        )
+        sides = [_seeds(side["quality"].get("fd", {})) for side in (before, after)]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        why = why or ("" if seeds else "they share no seed, or one has no Frechet distance")
+        pairs: tuple[Replicates, Replicates] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
+    else:
+        bits = (before["bits"], after["bits"])
+        if now["tokenizer"] != then["tokenizer"]:
+            why = why or "the tokenizers differ, and with them the codes"
+        if None in bits or bits[0]["n"] != bits[1]["n"]:
+            why = why or "one has no likelihood, or of another number of images"
+        pairs = ([], []) if why else tuple([(side["value"], side["left_out"])] for side in bits)  # type: ignore[assignment]
+    if why:
+        return Finding(rule, arm, "not comparable", why)
+    percent = jackknife_percent(*pairs)
+    says = f"{_said(percent, ' %')} more than the baseline's, at most {most:g} % asked"
+    if percent.low is None or percent.high is None:
+        return Finding(rule, arm, "inconclusive", f"{says}; more samples give an interval", percent)
+    if percent.high < 0:
+        return Finding(rule, arm, "improved", says, percent)
+    verdict: Verdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
+    return Finding(rule, arm, verdict, says, percent)
+
+
+def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
+    return {seed: (one["value"], one["left_out"]) for seed, one in stored.items()}
+
+
+def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float) -> Finding:
+    rule = f"max-slowdown {most:g} %"
+    before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
+    if before is None or after is None or now["device"] != then["device"]:
+        why = "one has no latency" if None in (before, after) else "the hardware or its threads differ"
+        return Finding(rule, arm, "not comparable", why)
+    slower = quotient(Interval(*after), Interval(*before))
+    says = f"{_said(slower)} times the baseline's {1000 * before[0]:.3g} ms"
+    if slower.low is None or slower.high is None:
+        return Finding(rule, arm, "inconclusive", says, slower)
+    limit = 1 + most / 100
+    verdict: Verdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
+    return Finding(rule, arm, "improved" if slower.high < 1 / limit else verdict, says, slower)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """3 if anything regressed, 4 if anything stays open or nothing could be compared, else 0."""
+    verdicts = {finding.verdict for finding in findings}
+    if "regressed" in verdicts:
+        return 3
+    return 4 if "inconclusive" in verdicts or not verdicts & {"pass", "improved"} else 0
+
+
+def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings and the exit code, as plain values."""
+    return {
+        "exit_code": exit_code(findings),
+        "findings": [
+            {
+                "rule": f.rule,
+                "arm": f.arm,
+                "verdict": f.verdict,
+                "says": f.says,
+                "interval": None if f.interval is None else _bounds(f.interval),
+            }
+            for f in findings
+        ],
+    }
+
+
+_SIGNS = {"pass": "✅", "improved": "🎉", "regressed": "❌", "inconclusive": "❔", "not comparable": "⬜"}
+
+
+def to_markdown(findings: Sequence[Finding]) -> str:
+    """A table for a job summary, the worst first."""
+    order = ("regressed", "inconclusive", "not comparable", "improved", "pass")
+    lines = ["| | arm | rule | |", "| --- | --- | --- | --- |"]
+    for f in sorted(findings, key=lambda f: order.index(f.verdict)):
+        says = f.says.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {_SIGNS[f.verdict]} {f.verdict} | `{f.arm}` | {f.rule} | {says} |")
+    return "\n".join(lines)
+
+
+def to_junit(findings: Sequence[Finding]) -> str:
+    """JUnit's XML: what regressed is a failure, what is open or not comparable is skipped."""
+    suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(findings)))
+    suite.set("failures", str(sum(f.verdict == "regressed" for f in findings)))
+    suite.set("skipped", str(sum(f.verdict in ("inconclusive", "not comparable") for f in findings)))
+    for f in findings:
+        case = ElementTree.SubElement(suite, "testcase", classname=f.arm, name=f.rule)
+        if f.verdict == "regressed":
+            ElementTree.SubElement(case, "failure", message=f.says)
+        elif f.verdict in ("inconclusive", "not comparable"):
+            ElementTree.SubElement(case, "skipped", message=f"{f.verdict}: {f.says}")
+        else:
+            ElementTree.SubElement(case, "system-out").text = f.says
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")
