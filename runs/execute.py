@@ -186,8 +186,6 @@ def execute(
 
     Raises RecordProblem for a folder that cannot be used, and BenchError where a resumed run was another one.
     """
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
     join_processes(subject.device)
     arms = expand_arms(spec.orders, spec.paces, spec.correction, subject.model.lattice)
     trials = plan_trials(spec, arms, subject)

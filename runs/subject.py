@@ -119,8 +119,13 @@ def to_pixels(tokenizer: PixelDecoder, tokens_NL: Tensor, grid: Grid, device: st
 
 
 def load_subject(spec: RunSpec) -> Subject:
-    """Load what a run needs and check that its parts fit; BenchError, one sentence, for whatever does not."""
+    """Load what a run needs, check that its parts fit, and set threads and precision for this process.
+
+    BenchError, one sentence, for whatever does not fit.
+    """
     device = choose_device(spec.device)
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model, about, card = _model(spec.model, device, spec.dtype)
     subject = Subject(model=model, tokenizer=None, judges=(), device=device, about={"model": about})

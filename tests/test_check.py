@@ -67,7 +67,7 @@ def made(
         left = [base + 0.02 * float(np.sin(g)) for g in range(20)]
         trials[f"q-{arm}"] = {
             "trial": f"q-{arm}", "kind": "quality", "arm": arm, "seed": 0, "setting": "fixed", "status": "done",
-            "sampling": {}, "counters": counters,
+            "n": 400, "sampling": {}, "counters": counters,
             "quality": [{"space": "toy-1", "n": 400, "fd": {"value": base, "left_out": left}}],
         }  # fmt: skip
         trials[f"l-{arm}"] = {"trial": f"l-{arm}", "kind": "likelihood", "arm": arm, "seed": 0, "setting": "fixed",
