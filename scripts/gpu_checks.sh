@@ -11,7 +11,7 @@ out=${1:-$(mktemp -d)}
 export PYTHONPATH="$PWD/.types:$PWD/tests"
 python3 -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "gpu_checks.sh needs a GPU that torch sees")'
 
-python3 -m pytest -q -p no:cacheprovider tests/test_decode.py -k "cuda"
+python3 -m pytest -q -p no:cacheprovider tests/test_decode.py tests/test_timing.py tests/test_flops.py -k "cuda"
 
 bench() { python3 -c 'from orderbench.runs.cli import main; main()' "$@"; }
 data=${DATA:+--data "$DATA"}
@@ -22,5 +22,8 @@ bench train model $data --tokenizer "$out/tokenizer/tokenizer.safetensors" --out
 
 for dtype in "" --bf16; do
   python3 scripts/decode_times.py --device cuda --batches 1,16,64,256 $dtype | tee -a "$out/decode_times.md"
+done
+for dtype in fp32 bf16; do
+  bench run --orders raster,radial --device cuda --dtype $dtype --only latency,likelihood --batch 64 --out "$out/run-$dtype"
 done
 echo "gpu_checks.sh: everything is in $out"
