@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(run: Run | str | Path) -> DataFrame:
-    """The records of a run as one tidy DataFrame, a row a number; `orderbench.reports.frame.frame_of` lists its columns.
+    """The records of a run as one tidy DataFrame, a row a number; `frame.frame_of` lists its columns.
 
     For instance, the median latency of every arm, in seconds:
 

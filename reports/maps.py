@@ -97,7 +97,9 @@ def _draw(axes: Axes, name: str, plan: Plan) -> Any:
     step_RC = plan.step_of_cell().reshape(rows, cols)
     image = axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
     note = ", sample 0" if plan.per_sample else ""
-    axes.set_title(f"{name}\n{plan.n_steps} step{'s' * (plan.n_steps != 1)} on {plan.lattice}{note}")
+    axes.set_title(
+        f"{name}\n{plan.n_steps} step{'s' * (plan.n_steps != 1)} on {plan.lattice}{note}", fontweight="normal"
+    )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=0.5, color="0.6")
     points = 2.3 * 72 / max(rows, cols)  # of one cell

@@ -182,8 +182,9 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
             figures[f"network_{name}"] = median_interval(
                 [t if trial["batch"] == 1 else trial["batch"] / t for t in round_times(trial, arm, pixels=False)]
             )
-            if arm != baseline:
-                speedup[trial["batch"]] = paired_ratio(round_times(trial, baseline), times)
+            theirs_s = round_times(trial, baseline)
+            if arm != baseline and theirs_s:  # joined runs may have timed an arm and a baseline in different rounds
+                speedup[trial["batch"]] = paired_ratio(theirs_s, times)
             counters = trial["counters"][arm]
     sampled = next((t for t in trials if t["kind"] == "quality" and t["setting"] == setting), {})
     failed = next((t["reason"] for t in trials if t["status"] == "failed"), None)

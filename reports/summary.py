@@ -50,7 +50,7 @@ def training(row: Row) -> str:
     share = row.about.get("training_share")
     if share is None:
         return ""
-    star = "" if row.about.get("training_share_at_pace") else "*"
+    star = "*" if row.about.get("training_share_at_pace") == 0 else ""  # earlier records do not say
     return f"{100 * share:.0f} %{star}" if share else "never"
 
 

@@ -519,17 +519,31 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
         return _say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
     if not is_first_process():
         return 0
+    from orderbench.reports.page import write_report
     from orderbench.reports.results import results_of, to_json
     from orderbench.reports.summary import summary
     from orderbench.runs.record import load_run
 
-    results = results_of(load_run(folder))
+    finished = load_run(folder)
+    results = results_of(finished)
+    page = None
+    if finished.done():
+        page = write_report([finished], folder / "report", each=_progress("drawing the report"))
     if as_json:
-        _print_json({"run": str(folder), "failed": list(ended.failed), **to_json(results)})
+        _print_json(
+            {
+                "run": str(folder),
+                "report": None if page is None else str(page),
+                "failed": list(ended.failed),
+                **to_json(results),
+            }
+        )
     else:
         console = _console()
         console.print(summary(results, console.width))
         _write(f"records: {folder}")
+        if page is not None:
+            _write(f"report:  {page}")
     if ended.failed:
         return _say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
     return 0
@@ -601,6 +615,36 @@ def export(
     else:
         for path in written:
             _write(f"wrote {path}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="The folder of a run; several are joined.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default RUN/report.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Also PDF figures, one and two columns wide.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the figures, tables and page of a run, from its records alone.
+
+    Several runs become one table where they measured alike; what may not be joined, such as times of two machines,
+    stands in a part of its own, with the reason. --json prints all tables as one document, and the page is written too.
+
+    \b
+    Examples:
+      bench report bench-runs/my-run
+      bench report bench-runs/monday bench-runs/friday --out both
+      bench report bench-runs/my-run --paper --out paper/figures
+    """
+    from orderbench.reports.page import tables_json, write_report
+    from orderbench.runs.record import load_run
+
+    loaded = [load_run(run) for run in runs]
+    page = write_report(loaded, out or runs[0] / "report", paper=paper, each=_progress("drawing"))
+    if as_json:
+        _print_json({**tables_json(loaded), "page": str(page)})
+    else:
+        _write(f"wrote {page}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ out=${1:-$(mktemp -d)}
 export PYTHONPATH="$PWD/.types:$PWD/tests"
 python3 -c 'import torch, sys; sys.exit(0 if torch.cuda.is_available() else "gpu_checks.sh needs a GPU that torch sees")'
 
-python3 -m pytest -q -p no:cacheprovider tests/test_decode.py tests/test_timing.py tests/test_flops.py -k "cuda"
+python3 -m pytest -q -p no:cacheprovider tests/test_decode.py tests/test_timing.py -k "cuda"
 
 bench() { python3 -c 'from orderbench.runs.cli import main; main()' "$@"; }
 data=${DATA:+--data "$DATA"}

@@ -535,7 +535,7 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     shown = bench("run", "--resume", "--out", str(tmp_path / "run"))
     assert shown.returncode == 0, shown.stderr
     assert "radial@cosine:4" in shown.stdout
-    assert shown.stdout.rstrip().endswith(str(tmp_path / "run"))
+    assert shown.stdout.rstrip().endswith(str(tmp_path / "run" / "report" / "report.html"))
 
 
 def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path) -> None:

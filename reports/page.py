@@ -1,0 +1,550 @@
+"""The report: figures, tables and one self-contained page, a pure function of the records of one run or several.
+
+Knows where figures and tables go and how the page is put together. Refuses to measure, to reach for a network, and to
+trust what records hold: all of it is escaped, and the page forbids itself to load anything.
+
+    OUT/report.html          the page: figures, tables, samples and animations inside
+    OUT/figures/NAME.png     and .svg; with paper, NAME-1col.pdf and NAME-2col.pdf
+    OUT/tables/NAME.csv      and .md, .tex
+    OUT/tables.json          all tables as one document
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError
+from orderbench.reports.compare import judged
+from orderbench.reports.figures import (
+    FLOOR_NAMES,
+    ONE_COLUMN,
+    PLOTS,
+    TWO_COLUMNS,
+    Look,
+    Plot,
+    Sheet,
+    lattice,
+    looks_of,
+    mosaic,
+    pictures_of,
+    plan_of,
+    save_figure,
+    step_seconds,
+    training_words,
+)
+from orderbench.reports.join import Part, describe_device, join, run_names
+from orderbench.reports.results import Results, Row, results_of, too_small
+from orderbench.reports.statistics import Interval
+from orderbench.reports.tables import WRITERS, Column, Table, bounds, figure, quality_table, tables_of, to_json
+from orderbench.reports.terminal import sizes_line
+from orderbench.runs.record import Run
+
+SCHEMA = 1
+SECTIONS = (
+    ("quality", "Quality", ("quality",)),
+    ("tradeoff", "Quality against speed", ()),
+    ("speed", "Speed", ("speed",)),
+    ("likelihood", "Likelihood and the parallel tax", ()),
+    ("correction", "Correction", ("correction",)),
+    ("memory", "Memory", ()),
+)
+MARKER_PATHS = {
+    "o": "M6 1.5a4.5 4.5 0 1 0 .01 0z",
+    "s": "M2 2h8v8H2z",
+    "^": "M6 1.2 11 10.5H1z",
+    "D": "M6 .6 11.4 6 6 11.4.6 6z",
+    "v": "M6 10.8 1 1.5h10z",
+    "P": "M4.2 1h3.6v3.2H11v3.6H7.8V11H4.2V7.8H1V4.2h3.2z",
+    "X": "M1 3.5 3.5 1 6 3.5 8.5 1 11 3.5 8.5 6 11 8.5 8.5 11 6 8.5 3.5 11 1 8.5 3.5 6z",
+    "p": "M6 .8 11.2 4.6 9.2 10.8H2.8L.8 4.6z",
+}
+MOST_ANSWERS = 8  # arms above the table
+STRIP = 8  # samples beside an order's map
+LARGEST = 64  # pixels of a sample's side on the page
+
+Each = Callable[[Sequence[Any]], Iterable[Any]]
+
+
+def write_report(runs: Sequence[Run], out: Path, *, paper: bool = False, each: Each = iter) -> Path:
+    """Write the report of one run or several into a folder; the page.
+
+    paper: also PDF figures at one and two columns' width. each: walks the pieces of work, for those who show progress.
+    What may not be joined stands in a part of its own, with the reason. Raises BenchError where nothing was measured,
+    where arrays of a run are missing, and where the folder cannot be written.
+    """
+    return _Report(runs, out, paper).write(each)
+
+
+def tables_json(runs: Sequence[Run]) -> dict[str, Any]:
+    """All tables of one run or several as one plain value; nothing is written."""
+    return _document([(part, results_of(part.run)) for part in join(runs)])
+
+
+@dataclass
+class _Piece:
+    """One figure of one part, in one feature space."""
+
+    plot: Plot
+    results: Results
+    name: str
+    number: int
+
+
+class _Report:
+    def __init__(self, runs: Sequence[Run], out: Path, paper: bool) -> None:
+        self.runs, self.out, self.paper = runs, out, paper
+        self.parts = [(part, results_of(part.run)) for part in join(runs)]
+        self.looks = looks_of([results for _, results in self.parts])
+        self.svgs: dict[str, str] = {}
+        self.tables = [list(self._tables(number)) for number in range(len(self.parts))]
+
+    def write(self, each: Each) -> Path:
+        pieces = [
+            _Piece(plot, results, self._name(number, plot.name, results, part), number)
+            for number, (part, _) in enumerate(self.parts)
+            for results in self._spaces(number)
+            for plot in PLOTS
+            if results is self.parts[number][1] or plot.section == "quality"
+        ]
+        try:
+            for folder in ("figures", "tables"):
+                (self.out / folder).mkdir(parents=True, exist_ok=True)
+            for piece in each(pieces):
+                self._draw(piece)
+            for number, (part, _) in enumerate(self.parts):
+                for table, results in self.tables[number]:
+                    for kind, writer in WRITERS.items():
+                        name = self._name(number, table.name, results, part)
+                        _text(self.out / "tables" / f"{name}.{kind}", writer(table))
+            document = json.dumps(_document(self.parts), indent=1, allow_nan=False) + "\n"
+            _text(self.out / "tables.json", document)
+            _text(self.out / "report.html", self._page(pieces))
+        except OSError as problem:
+            raise BenchError(
+                f"the report could not be written to '{self.out}': {problem.strerror or problem}; name another place, "
+                f"as in --out my-report"
+            ) from problem
+        return self.out / "report.html"
+
+    def _spaces(self, number: int) -> Iterator[Results]:
+        part, results = self.parts[number]
+        yield results
+        for entry in part.run.about["subject"].get("spaces", [])[1:]:
+            yield results_of(part.run, entry["space"])
+
+    def _tables(self, number: int) -> Iterator[tuple[Table, Results]]:
+        for results in self._spaces(number):
+            first = results is self.parts[number][1]
+            for table in tables_of(results) if first else filter(None, [quality_table(results)]):
+                yield table, results
+
+    def _name(self, number: int, name: str, results: Results, part: Part) -> str:
+        """A file's name: with its part, if there are several, and its space, if it is not the first."""
+        spaces = [entry["space"] for entry in part.run.about["subject"].get("spaces", [])]
+        space = f"-{results.space}" if results.space in spaces[1:] else ""
+        before = f"part{number + 1}-" if len(self.parts) > 1 else ""
+        return re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{before}{name}{space}")
+
+    def _draw(self, piece: _Piece) -> None:
+        folder = self.out / "figures"
+        drawn = piece.plot.draw(piece.results, Sheet(ONE_COLUMN, self.looks))
+        if drawn is None:
+            return
+        for kind in ("png", "svg"):
+            _whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
+        self.svgs[piece.name] = (folder / f"{piece.name}.svg").read_text(encoding="utf-8")
+        if self.paper:
+            for columns, width in (("1col", ONE_COLUMN), ("2col", TWO_COLUMNS)):
+                wide = drawn if width == ONE_COLUMN else piece.plot.draw(piece.results, Sheet(width, self.looks))
+                if wide is not None:
+                    _whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
+
+    # The page
+
+    def _page(self, pieces: Sequence[_Piece]) -> str:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+
+        environment = Environment(
+            loader=PackageLoader("orderbench.reports", "."), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        looks = [{"number": look.number, "name": order, "look": look} for order, look in self.looks.items()]
+        parts = [self._part(number, pieces) for number in range(len(self.parts))]
+        arms = [card["motion"] for part in parts for card in part["cards"] if card["motion"] is not None]
+        page = environment.get_template("page.html").render(
+            orders=_orders(self.parts),
+            models=list(dict.fromkeys(_model(part) for part, _ in self.parts)),
+            version=metadata.version("orderbench"),
+            looks=looks,
+            marker=lambda look, hollow=False: Markup(_marker(look, hollow)),  # noqa: S704 (our own paths and colours)
+            parts=parts,
+            arms=arms,
+            timed=any(arm["ms"] for arm in arms),
+            command=shlex.join(["bench", "report", *run_names(self.runs)]),
+        )
+        return str(page)
+
+    def _part(self, number: int, pieces: Sequence[_Piece]) -> dict[str, Any]:
+        from markupsafe import Markup
+
+        part, results = self.parts[number]
+        answered = [row for row in results.arms if row.arm != results.baseline and row.setting == "fixed"]
+        answered = [row for row in answered if row.speedup or "fd" in row.against] or [r for r in answered if r.against]
+        own = [piece for piece in pieces if piece.number == number and piece.name in self.svgs]
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for table, of in self.tables[number]:
+            tables.setdefault(table.name, []).append(self._table(table, self._name(number, table.name, of, part)))
+        sections = []
+        for name, title, tabled in SECTIONS:
+            figures = [
+                {
+                    "name": piece.name,
+                    "caption": piece.plot.caption,
+                    "space": piece.results.space if piece.results is not results else None,
+                    "svg": Markup(inline_svg(self.svgs[piece.name], f"{piece.name}-")),  # noqa: S704 (matplotlib's,
+                    # which escapes its texts; inline_svg takes all but drawing away)
+                }
+                for piece in own
+                if piece.plot.section == name
+            ]
+            shown = [table for key in tabled for table in tables.get(key, [])]
+            if figures or shown:
+                sections.append({"name": f"p{number}-{name}", "title": title, "figures": figures, "tables": shown})
+        return {
+            "id": f"p{number}",
+            "runs": part.runs,
+            "notes": part.notes,
+            "answers": [_answer(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
+            "unanswered": len(answered) - MOST_ANSWERS,
+            "baseline": results.baseline,
+            "noise": [(batch, bounds(one)) for batch, one in sorted(results.noise.items())],
+            "first_look": next((row.n for row in results.arms if too_small(results, row)), None),
+            "main": tables.get("main", [None])[0],
+            "sections": sections,
+            "cards": [
+                self._card(f"p{number}a{place}", results, row)
+                for place, row in enumerate(row for row in results.arms if row.setting == "fixed")
+            ],
+            "sheets": list(_sheets(results, self.looks)),
+            "failed": [
+                {"trial": trial["trial"], "arm": trial["arm"], "reason": trial.get("reason", "")}
+                for trial in part.run.trials.values()
+                if trial["status"] == "failed"
+            ],
+            "unfinished": [
+                name
+                for name in part.run.about["trials"]
+                if part.run.trials.get(name, {}).get("status") not in ("done", "failed")
+            ],
+            "facts": list(_facts(results)),
+            "mixture": _mixture(part.run.about["subject"]["model"].get("objective")),
+            "machines": [_machine(one) for one in part.run.about["environments"]],
+            "commands": list(_commands(part, self.runs)),
+        }
+
+    def _table(self, table: Table, name: str) -> dict[str, Any]:
+        best = {column.key: table.places(column) for column in table.columns}
+        numbers = {look.number: order for order, look in self.looks.items()}
+        order_number = {order: number for number, order in numbers.items()}
+        rows = [
+            {
+                "order": order_number.get(line.order),
+                "competes": line.competes,
+                "cells": [
+                    {
+                        "text": column.text(line.cells.get(column.key)),
+                        "sort": _sort_key(line.cells.get(column.key)),
+                        "place": best[column.key].get(place, 0),
+                    }
+                    for column in table.columns
+                ],
+            }
+            for place, line in enumerate(table.lines)
+        ]
+        files = [(kind.upper(), f"{name}.{kind}", _data_uri("text/plain;charset=utf-8", writer(table).encode()))
+                 for kind, writer in WRITERS.items()]  # fmt: skip
+        return {"name": name, "title": table.title, "caption": table.caption, "rows": rows, "files": files,
+                "heads": [_head(column) for column in table.columns]}  # fmt: skip
+
+    def _card(self, name: str, results: Results, row: Row) -> dict[str, Any]:
+        plan, images = plan_of(row), pictures_of(results, "quality", row.arm)
+        look = self.looks[row.about["order"]]
+        motion, still = None, None
+        if plan is not None:
+            steps = plan.step_of_cell()
+            seconds = step_seconds(results).get(row.arm)
+            ms = [] if seconds is None or len(seconds) != plan.n_steps else (1000 * seconds).round(3).tolist()
+            motion = {"id": name, "rows": plan.lattice.rows, "cols": plan.lattice.cols, "n": plan.n_steps,
+                      "steps": steps.tolist(), "ms": ms}  # fmt: skip
+            still = _data_uri("image/png", _map_png(steps.reshape(plan.lattice.rows, plan.lattice.cols), plan.n_steps))
+        measured, predicted = row.figures.get("tax"), row.about.get("predicted_tax_bits")
+        return {
+            "id": name,
+            "look": look,
+            "hollow": row.about["correction"] != "off",
+            "arm": row.arm,
+            "n_steps": row.about["n_steps"],
+            "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
+            "training": training_words(row).replace(" of training", " of batches"),
+            "never": row.about.get("training_share") == 0,
+            "tax": None if measured is None else f"{figure(measured)} bits" if predicted else "none: one cell a step",
+            "predicted": f"{predicted:.3f}" if predicted else None,
+            "digest": (row.about.get("plan_digest") or "")[:8],
+            "per_sample": row.about.get("per_sample", False),
+            "grid": str(lattice(results) or ""),
+            "motion": motion,
+            "still": still,
+            "adaptive": row.about.get("plan") is None,
+            "strip": None if images is None else _picture(images[:STRIP], STRIP),
+        }
+
+
+def _document(parts: Sequence[tuple[Part, Results]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "kind": "orderbench tables",
+        "parts": [
+            {
+                "runs": list(part.runs),
+                "notes": list(part.notes),
+                "space": results.space,
+                "baseline": results.baseline,
+                "tables": [to_json(table) for table in tables_of(results)],
+            }
+            for part, results in parts
+        ],
+    }
+
+
+def inline_svg(svg: str, prefix: str) -> str:
+    """A matplotlib SVG file as part of a page: no prolog, metadata or styles, ids of its own, as wide as its place.
+
+    Groups with the id oN, which figures give to what belongs to an order, get the class oN instead.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.S)
+    body = re.sub(r'^<svg[^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', body, count=1)
+    body = re.sub(r'\bid="(o[0-9]+)"', r'class="\1"', body)
+    prefix = re.sub(r"[^A-Za-z0-9-]", "-", prefix)
+    body = re.sub(r'\bid="', f'id="{prefix}', body)
+    body = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\1{prefix}", body)
+    return body.replace("xlink:href=", "href=")
+
+
+def _marker(look: Look, hollow: bool) -> str:
+    """An order's mark, as on the figures."""
+    paint = f'fill="#fff" stroke="{look.color}" stroke-width="1.6"' if hollow else f'fill="{look.color}"'
+    path = f'<path d="{MARKER_PATHS[look.marker]}" {paint}/>'
+    return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true">{path}</svg>'
+
+
+def _orders(parts: Sequence[tuple[Part, Results]]) -> str:
+    """The orders that a page compares."""
+    orders = list(dict.fromkeys(str(row.about["order"]) for _, results in parts for row in results.arms))
+    return ", ".join(orders[:6]) + (f" and {len(orders) - 6} more" if len(orders) > 6 else "")
+
+
+def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, Any]:
+    """What an arm buys, against the baseline, in a few lines."""
+    lines = []
+    for metric, name in (("fd", "FD"), ("bits", "bits/token")):
+        one = row.against.get(metric)
+        if one is not None:
+            verdict = judged(metric, one)
+            lines.append({"name": name, "text": _signed(one), "verdict": verdict, "good": verdict == "better"})
+    speeds = []
+    for batch, ratio in sorted(row.speedup.items()):
+        noise = results.noise.get(batch)
+        lost = noise is not None and None not in (noise.low, noise.high, ratio.low, ratio.high) and (
+            ratio.low <= noise.high and ratio.high >= noise.low  # type: ignore[operator] # no None in there
+        )  # fmt: skip
+        speeds.append({
+            "value": f"{ratio.value:.{1 if ratio.value < 100 else 0}f}",
+            "bounds": "" if ratio.low is None else f"{ratio.low:.1f} to {ratio.high:.1f}",
+            "where": "one image" if batch == 1 else f"batch {batch}",
+            "noise": lost,
+        })  # fmt: skip
+    return {
+        "look": looks[row.about["order"]],
+        "hollow": row.about["correction"] != "off",
+        "arm": row.arm,
+        "n_steps": row.about["n_steps"],
+        "training": training_words(row),
+        "never": row.about.get("training_share") == 0,
+        "speeds": speeds,
+        "lines": lines,
+    }
+
+
+def _signed(one: Interval) -> str:
+    text = bounds(one)
+    return text if one.value < 0 else f"+{text}"
+
+
+def _head(column: Column) -> dict[str, str]:
+    return {
+        "text": column.head,
+        "better": {"low": "lower is better", "high": "higher is better"}.get(column.better, ""),
+    }
+
+
+def _sort_key(cell: Any) -> str:
+    if cell is None:
+        return ""
+    value = cell.value if isinstance(cell, Interval) else cell
+    return f"{value:.9g}" if isinstance(value, int | float) else str(value)
+
+
+def _sheets(results: Results, looks: Mapping[str, Look]) -> Iterator[dict[str, Any]]:
+    for row in results.arms:
+        images = pictures_of(results, "quality", row.arm, row.setting)
+        if images is not None:
+            tuned = "" if row.setting == "fixed" else ", best setting"
+            yield {"name": row.arm + tuned, "order": looks[row.about["order"]].number, "src": _picture(images[:40], 10)}
+    for row in results.floors:
+        images = pictures_of(results, "floor", row.arm)
+        if images is not None:
+            yield {"name": FLOOR_NAMES.get(row.arm, row.arm), "order": None, "src": _picture(images[:40], 10)}
+
+
+def _picture(images_Nhwc: np.ndarray, columns: int) -> dict[str, Any]:
+    """Samples as one picture inside the page; large ones made smaller, small ones to be shown pixel by pixel."""
+    from PIL import Image
+
+    sheet = Image.fromarray(mosaic(images_Nhwc, columns))
+    side = max(images_Nhwc.shape[1:3])
+    if side > LARGEST:
+        size = (round(sheet.width * LARGEST / side), round(sheet.height * LARGEST / side))
+        sheet = sheet.resize(size, Image.Resampling.LANCZOS)
+    grey = images_Nhwc.shape[-1] == 1
+    content = io.BytesIO()
+    (sheet.convert("L") if grey else sheet).save(content, format="PNG", optimize=True)
+    return {"src": _data_uri("image/png", content.getvalue()), "width": sheet.width, "height": sheet.height,
+            "pixels": side < LARGEST}  # fmt: skip
+
+
+def _map_png(step_RC: np.ndarray, n_steps: int) -> bytes:
+    """A plan, a pixel a cell, in the colours of the animation."""
+    from PIL import Image
+
+    from orderbench.reports.terminal import step_color
+
+    colors = np.array([step_color(step, n_steps) for step in range(n_steps)], np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(colors[step_RC]).save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _model(part: Part) -> str:
+    model = part.run.about["subject"]["model"]
+    return f"{model['name']}, {model.get('grid')} cells"
+
+
+def _facts(results: Results) -> Iterator[tuple[str, str]]:
+    """What was measured on what, a line each."""
+    about = results.run.about
+    subject, model, setting = about["subject"], about["subject"]["model"], about["setting"]
+    size = f", {model['parameters']:,} parameters" if model.get("parameters") else ""
+    yield "model", f"{model['name']}{size}, {model.get('grid')} cells, {model.get('codes')} codes"
+    if model.get("sha256"):
+        yield "weights", f"SHA-256 {model['sha256']}"
+    if model.get("steps_done"):
+        yield "training", f"{model['steps_done']:,} steps on {model.get('data')}"
+    if subject.get("tokenizer"):
+        yield "tokenizer", f"{subject['tokenizer']['name']}, SHA-256 {subject['tokenizer'].get('sha256')}"
+    for entry in subject.get("spaces", []):
+        yield "feature space", f"{entry['space']}, {entry['dimensions']} dimensions, against {entry['reference']}"
+    yield (
+        "sampling",
+        (
+            f"guidance {setting['guidance']}, temperature {setting['temperature']:g}, "
+            f"top-k {setting['top_k'] or 'all'}, top-p {setting['top_p']:g}, weights {about['config'].get('dtype', '')}"
+        ),
+    )
+    counts = sorted({row.n for row in results.arms if row.n is not None})
+    if counts:
+        seeds = max(row.seeds for row in results.arms)
+        yield "samples", f"n = {', '.join(map(str, counts))} an arm and seed, {seeds} seed{'s' * (seeds != 1)}"
+    for trial in results.run.done("latency"):
+        yield f"timing, batch {trial['batch']}", f"{len(trial['rounds'])} rounds on {describe_device(trial['device'])}"
+
+
+def _mixture(objective: Any) -> list[dict[str, str]]:
+    if not isinstance(objective, Mapping):
+        return []
+    return [
+        {"order": str(part["order"]), "share": f"{100 * part['share']:.0f} %", "paces": _folded(part["paces"])}
+        for part in objective.get("mixture", [])
+    ]
+
+
+def _folded(paces: Sequence[str]) -> str:
+    unique = list(dict.fromkeys(paces))
+    return ", ".join(f"{pace} (x{paces.count(pace)})" if paces.count(pace) > 1 else pace for pace in unique)
+
+
+def _machine(environment: Mapping[str, Any]) -> dict[str, str]:
+    versions, git = environment.get("versions") or {}, environment.get("git") or {}
+    load = environment.get("load_average")
+    commit = f"{git['commit'][:12]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else "not known"
+    return {
+        "at": str(environment.get("at", "")),
+        "machine": describe_device(environment),
+        "platform": str(environment.get("platform", "")),
+        "load": "" if not load else f"load {load[0]:.1f}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "python": str(environment.get("python", "")),
+        "commit": commit,
+        "command": _argv(environment.get("argv")),
+    }
+
+
+def _argv(words: Any) -> str:
+    """The command as it was typed, whatever folder `bench` lay in."""
+    if not isinstance(words, list) or not words:
+        return ""
+    first, *others = map(str, words)
+    name = re.split(r"[/\\]", first)[-1]
+    return shlex.join(["bench" if name.startswith(("bench", "cli", "-c", "__main__")) else first, *others])
+
+
+def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
+    """What makes this part again."""
+    named = dict(zip(run_names(runs), runs, strict=True))
+    for name in part.runs:
+        first = next((_argv(one.get("argv")) for one in named[name].about["environments"]), "")
+        if first:
+            yield first
+        yield shlex.join(["bench", "run", "--config", f"{name}/run.json", "--out", f"{name}-again"])
+
+
+def _whole(file: Path, write: Callable[[Path], object]) -> None:
+    """A file, whole or not at all."""
+    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
+    try:
+        write(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _text(file: Path, text: str) -> None:
+    _whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,674 @@
+"""The report: a pure function of the records, honest about what it shows, and a page that works in a browser."""
+
+import base64
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_cli import bench
+
+import orderbench.reports
+from orderbench.orders import BenchError
+from orderbench.reports import figures, tables
+from orderbench.reports.figures import ONE_COLUMN, PLOTS, SMALLEST, TWO_COLUMNS, Plot, Sheet, looks_of, pareto
+from orderbench.reports.join import join
+from orderbench.reports.page import inline_svg, write_report
+from orderbench.reports.results import Results, results_of
+from orderbench.reports.statistics import Interval
+from orderbench.reports.tables import Column, Line, Table, tables_of, to_csv, to_json, to_latex, to_markdown
+from orderbench.runs.record import Run, load_run
+
+RECORD = Path(__file__).parent / "records" / "schema-1"
+ARMS = ["raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"]
+
+
+@pytest.fixture(scope="module")
+def record() -> Run:
+    return load_run(RECORD)
+
+
+@pytest.fixture(scope="module")
+def results(record: Run) -> Results:
+    return results_of(record)
+
+
+@pytest.fixture(scope="module")
+def page(record: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole report of the kept record."""
+    return write_report([record], tmp_path_factory.mktemp("report"))
+
+
+def only(run: Run, *kinds: str, arms: tuple[str, ...] = ()) -> Run:
+    """A run that measured less."""
+    trials = {
+        name: t for name, t in run.trials.items()
+        if t["kind"] in kinds and (not arms or t["arm"] in arms or t["kind"] in ("floor", "latency"))
+    }  # fmt: skip
+    about = {**run.about, "trials": list(trials)}
+    if arms:
+        about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
+    return replace(run, about=about, trials=trials)
+
+
+def changed(run: Run, folder: str, about: Callable[[dict[str, Any]], None] = lambda _: None,
+            trial: Callable[[dict[str, Any]], None] = lambda _: None) -> Run:  # fmt: skip
+    """Another run, in another folder: the same records but for what is changed."""
+    documents = json.loads(json.dumps([run.about, run.trials]))
+    about(documents[0])
+    for one in documents[1].values():
+        trial(one)
+
+    class Elsewhere(Run):
+        def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
+            return run.arrays(trial, what)
+
+    return Elsewhere(Path(folder), documents[0], documents[1])
+
+
+# The page and its files
+
+
+class Text(HTMLParser):
+    """What a reader sees, tags aside; and every address that something is loaded from."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.skipped = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.skipped += tag in ("script", "style")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.skipped -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self.skipped:
+            self.words.append(data)
+
+
+def test_the_page_holds_everything_and_loads_nothing(page: Path) -> None:
+    html = page.read_text()
+    read = Text(html)
+    words = " ".join(" ".join(read.words).split())
+    for arm in ARMS:
+        assert arm in words
+    for said in ("n = 48: a first look", "n = 48 x 2 seeds", "toy-features-", "(not FID)", "never trained", "A/A",
+                 "50 % of batches", "bench run --orders raster,radial", "with a cache", "real images",
+                 "noise codes"):  # fmt: skip
+        assert said in words, said
+    assert all(address.startswith(("data:", "#")) for address in read.addresses)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", html)
+    assert "default-src 'none'" in html
+    assert html.count('<figure class="plot"') == len(list((page.parent / "figures").glob("*.svg"))) - 2  # not samples
+    assert "prefers" not in words
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for used in re.findall(r'(?:href="#|url\(#)([^")]+)', html):
+        assert used in ids
+
+
+def test_the_same_records_give_the_same_bytes(page: Path, record: Run, tmp_path: Path) -> None:
+    small = only(record, "repair")
+    one, two = (write_report([small], tmp_path / name) for name in "ab")
+    assert one.read_bytes() == two.read_bytes()
+    files = sorted(path.relative_to(one.parent) for path in one.parent.rglob("*.*"))
+    assert files
+    for file in files:
+        assert (one.parent / file).read_bytes() == (two.parent / file).read_bytes(), file
+
+
+def test_every_figure_comes_as_png_and_svg_and_every_table_in_three_forms(page: Path) -> None:
+    drawn = {plot.name for plot in PLOTS} - {"fd-by-steps-tuned"}
+    for kind in ("png", "svg"):
+        assert {path.stem for path in (page.parent / "figures").glob(f"*.{kind}")} == drawn
+    for kind in ("csv", "md", "tex"):
+        assert {path.stem for path in (page.parent / "tables").glob(f"*.{kind}")} == {
+            "main", "quality", "speed", "correction",
+        }  # fmt: skip
+    document = json.loads((page.parent / "tables.json").read_text())
+    assert [table["name"] for table in document["parts"][0]["tables"]] == ["main", "quality", "speed", "correction"]
+    assert not list(page.parent.rglob(".part-*"))
+
+
+HOSTILE = "</script><script>alert(1)</script>$\\frac{&%_#](javascript:x)|*"
+
+
+def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> None:
+    def poison(about: dict[str, Any]) -> None:
+        about["arms"][1] |= {"name": HOSTILE, "order": HOSTILE}
+        about["subject"]["model"]["name"] = HOSTILE
+        about["environments"][0]["argv"] = ["bench", HOSTILE]
+        about["trials"].append("x")
+
+    def rename(trial: dict[str, Any]) -> None:
+        if trial["arm"] == "radial":
+            trial["arm"] = HOSTILE
+
+    run = changed(only(record, "likelihood", arms=("raster", "radial")), "<b>run</b>", poison, rename)
+    failed = {"trial": "x", "kind": "quality", "arm": HOSTILE, "seed": 9, "setting": "fixed", "status": "failed",
+              "reason": HOSTILE}  # fmt: skip
+    run.trials["x"] = failed
+    page = write_report([run], tmp_path / "out")
+    html = page.read_text()
+    assert "<script>alert" not in html
+    assert "<b>run" not in html
+    assert html.count("<script") == 2
+    assert HOSTILE in "".join(Text(html).words)
+    latex = (tmp_path / "out" / "tables" / "main.tex").read_text()
+    assert r"\$\textbackslash{}frac\{\&\%\_\#" in latex
+    markdown = (tmp_path / "out" / "tables" / "main.md").read_text()
+    assert r"\<script\>" in markdown
+    assert "](j" not in markdown.replace(r"\](", "")
+    assert "alert" in (tmp_path / "out" / "figures" / "bits-by-steps.svg").read_text()
+
+
+def test_failed_and_missing_trials_are_said(record: Run, tmp_path: Path) -> None:
+    run = only(record, "likelihood")
+    run.about["trials"].append("quality-lost")
+    words = " ".join(Text(write_report([run], tmp_path).read_text()).words)
+    assert "1 trial, such as quality-lost" in " ".join(words.split())
+
+
+@pytest.mark.parametrize(
+    ("kinds", "arms", "drawn"),
+    [
+        (("latency",), (), {"speedups", "latency-by-step", "cells-over-time", "memory", "orders"}),
+        (("likelihood",), (), {"bits-by-steps", "tax", "orders"}),
+        (("likelihood",), ("raster",), {"bits-by-steps", "orders"}),
+        (("quality",), ("radial",),
+         {"fd-by-steps", "kd-by-steps", "agreement-by-steps", "orders", "samples"}),
+        (("floor",), (), {"orders", "samples"}),
+        (("repair",), (), {"repair", "orders"}),
+        (("quality", "latency"), ("radial+nested",),
+         {"fd-by-steps", "kd-by-steps", "agreement-by-steps", "fd-by-latency", "fd-by-throughput", "speedups",
+          "latency-by-step", "cells-over-time", "memory", "changes-by-ring", "changes-by-cell", "orders", "samples"}),
+    ],
+)  # fmt: skip
+def test_a_run_that_measured_less_has_fewer_figures(
+    record: Run, kinds: tuple[str, ...], arms: tuple[str, ...], drawn: set[str]
+) -> None:
+    results = results_of(only(record, *kinds, arms=arms))
+    assert {plot.name for plot in PLOTS if plot.draw(results, Sheet()) is not None} == drawn
+    assert [to_latex(table) + to_markdown(table) + to_csv(table) for table in tables_of(results)]
+
+
+def test_pictures_that_are_gone_are_left_out(record: Run, tmp_path: Path) -> None:
+    shutil.copytree(RECORD, tmp_path / "run")
+    for file in (tmp_path / "run" / "data").glob("*pictures*"):
+        file.unlink()
+    results = results_of(load_run(tmp_path / "run"))
+    draws = {plot.name: plot.draw for plot in PLOTS}
+    assert draws["samples"](results, Sheet()) is None
+    assert draws["orders"](results, Sheet()) is not None
+
+
+# Figures
+
+
+@pytest.fixture(scope="module", params=[ONE_COLUMN, TWO_COLUMNS])
+def drawn(results: Results, request: pytest.FixtureRequest) -> list[tuple[Plot, Figure]]:
+    """All figures of the kept record, at one width."""
+    sheet = Sheet(request.param, looks_of([results]))
+    return [(plot, figure) for plot in PLOTS if (figure := plot.draw(results, sheet)) is not None]
+
+
+def test_figures_are_readable_and_say_what_they_rest_on(results: Results, drawn: list[tuple[Plot, Figure]]) -> None:
+    for plot, figure in drawn:
+        assert figure.get_figwidth() in (ONE_COLUMN, TWO_COLUMNS)
+        frame = figure.bbox.padded(1)
+        said = []
+        ticks = {
+            id(tick.label1)
+            for axes in figure.axes
+            for axis in (axes.xaxis, axes.yaxis)
+            for tick in (*axis.majorTicks, *axis.minorTicks)
+        }  # those beyond the axes are never drawn
+        for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")):
+            if text.get_text() and text.get_visible():
+                assert text.get_fontsize() >= SMALLEST
+                said.append(text.get_text())
+                box = text.get_window_extent()
+                if id(text) not in ticks:
+                    assert frame.x0 <= box.x0, (plot.name, text.get_text())
+                    assert box.x1 <= frame.x1, (plot.name, text.get_text())
+        if plot.name.startswith(("fd", "kd", "agreement", "changes")):
+            assert "n = 48 x 2 seeds: a first look" in said
+            assert any(results.space in word for word in said if results.space)
+        if plot.name in ("bits-by-steps", "tax", "repair"):
+            assert any("held-out images" in word and "n = " in word for word in said)
+
+
+def test_labels_do_not_cover_each_other(drawn: list[tuple[Plot, Figure]]) -> None:
+    for plot, figure in drawn:
+        if plot.section == "samples":
+            continue
+        boxes = [text.get_window_extent() for axes in figure.axes for text in axes.texts if text.get_text()]
+        for place, one in enumerate(boxes):
+            assert not any(one.overlaps(other) for other in boxes[:place]), plot.name
+
+
+def test_solid_is_without_correction_and_hollow_with(results: Results) -> None:
+    figure = figures.quality_by_steps("fd")(results, Sheet())
+    assert figure is not None
+    (axes,) = figure.axes
+    look = looks_of([results])["radial"]
+    fills = {line.get_markerfacecolor() for line in axes.lines if line.get_gid() == f"o{look.number}" and
+             line.get_marker() == look.marker}  # fmt: skip
+    assert fills == {look.color, "white"}
+    assert {"real images", "reconstructed", "noise codes"} <= {text.get_text() for text in axes.texts}
+
+
+def test_orders_keep_their_look_and_none_share_one(results: Results) -> None:
+    looks = looks_of([results])
+    assert looks[results.row("raster").about["order"]].color == figures.COLORS[0]
+    assert len({(look.color, look.marker) for look in looks.values()}) == len(looks)
+    many = {f"order{i}": figures.Look(i, figures.COLORS[i % 7], figures.MARKERS[i % 8]) for i in range(56)}
+    assert len({(look.color, look.marker) for look in many.values()}) == 56
+
+
+def test_pareto_keeps_what_nothing_beats() -> None:
+    assert pareto([(1, 3), (2, 2), (3, 3), (3, 1), (1, 4)]) == [0, 1, 3]
+    assert pareto([(1, 1), (1, 1)]) == [0, 1]
+
+
+def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
+    groups = '<g id="o3"/><g id="a"/><use xlink:href="#a"/>'
+    svg = f'<?xml?><svg a="1" viewBox="0 0 2 2" x="y"><style>*{{}}</style>{groups}</svg>'
+    assert inline_svg(svg, "f1-") == (
+        '<svg viewBox="0 0 2 2" role="img"><g class="o3"/><g id="f1-a"/><use href="#f1-a"/></svg>'
+    )
+
+
+# Tables
+
+
+def table_of(*values: float | None) -> Table:
+    lines = tuple(
+        Line(f"a{i}", "o", {"arm": f"a{i}", "fd": None if v is None else Interval(v, v - 1, v + 1)})
+        for i, v in enumerate(values)
+    )
+    return Table("t", "T", "n = 3", (Column("arm", "arm"), Column("fd", "FD", "low")), lines)
+
+
+def test_best_is_bold_and_second_underlined() -> None:
+    table = table_of(3, 1, None, 2)
+    assert table.places(table.columns[1]) == {1: 1, 3: 2}
+    latex = to_latex(table)
+    assert r"\textbf{1.0 $\pm$1.0}" in latex
+    assert r"\underline{2.0 $\pm$1.0}" in latex
+    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule", "n = 3"))
+    assert "| a1 | **1.0 ±1.0** |" in to_markdown(table)
+    assert "| a2 | - |" in to_markdown(table)
+
+
+def test_ties_share_a_place_and_one_alone_has_none() -> None:
+    assert table_of(1, 1, 2).places(table_of(1, 1, 2).columns[1]) == {0: 1, 1: 1, 2: 2}
+    assert table_of(1, None).places(table_of(1, None).columns[1]) == {}
+    assert table_of(1, 1).places(table_of(1, 1).columns[1]) == {}
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    tiny = Interval(1.234e-5, 1e-5, 1.5e-5)
+    assert tables.figure(tiny) == "1.23e-05 ±2.5e-06"
+    assert tables.bounds(tiny) == "1.23e-05 [1.0e-05, 1.5e-05]"
+    assert tables.figure(Interval(0.0, 0.0, 0.0)) == "0 ±0"
+    assert tables.figure(Interval(0.0123, 0.012, 0.0126)) == "0.01230 ±0.00030"
+
+
+def test_floors_are_never_the_best(results: Results) -> None:
+    main = tables_of(results)[0]
+    for column in main.columns:
+        assert all(main.lines[number].competes for number in main.places(column))
+
+
+def test_csv_and_json_hold_every_number_unrounded(results: Results) -> None:
+    main = tables_of(results)[0]
+    rows = list(csv.DictReader(io.StringIO(to_csv(main))))
+    document = to_json(main)
+    for row, plain, line in zip(rows, document["rows"], main.lines, strict=True):
+        fd = line.cells.get("fd")
+        assert isinstance(fd, Interval)
+        assert float(row["fd"]) == fd.value == plain["fd"]["value"]
+        assert float(row["fd_low"]) == fd.low
+    assert [row["arm"] for row in rows][:2] == ["raster", "raster@even:4"]
+
+
+def test_captions_say_n_space_and_level(results: Results) -> None:
+    for table in tables_of(results):
+        assert "0.95" in table.caption
+        if table.name != "speed":
+            assert "n = 48 x 2 seeds" in table.caption
+            assert str(results.space) in table.caption
+
+
+def test_speed_says_every_speedup_of_one_decode(results: Results) -> None:
+    speed = {table.name: table for table in tables_of(results)}["speed"]
+    heads = [column.head for column in speed.columns]
+    for head in ("raster, batch 1", "raster, batch 2", "raster, network alone", "raster without cache", "fewer steps"):
+        assert any(head in one for one in heads), head
+    row = next(line for line in speed.lines if line.arm == "radial")
+    uncached, cached = row.cells["uncached_speedup"], row.cells["speedup_batch_1"]
+    assert isinstance(uncached, Interval)
+    assert isinstance(cached, Interval)
+    assert uncached.value > cached.value
+    assert row.cells["step_ratio"] == 16 / results.row("radial").about["n_steps"]
+
+
+def test_correction_is_compared_with_the_same_arm_without(results: Results) -> None:
+    table = {table.name: table for table in tables_of(results)}["correction"]
+    (line,) = table.lines
+    assert (line.cells["arm"], line.cells["plain"]) == ("radial+nested", "radial")
+    difference = line.cells["fd_difference"]
+    assert isinstance(difference, Interval)
+    apart = results.row("radial+nested").figures["fd"].value - results.row("radial").figures["fd"].value
+    assert difference.value == pytest.approx(apart)
+    assert line.cells["repaired"] is not None
+
+
+# Several runs
+
+
+def test_alike_runs_become_one(record: Run) -> None:
+    halves = [only(record, "quality", "floor"), changed(only(record, "likelihood", "latency", "repair"), "other")]
+    (part,) = join(halves)
+    assert part.notes == ()
+    whole, joined = results_of(record), results_of(part.run)
+    assert tables.to_csv(tables_of(joined)[1]) == tables.to_csv(tables_of(whole)[1])
+    assert joined.row("radial").speedup == whole.row("radial").speedup
+
+
+def test_seeds_of_two_runs_add_up(record: Run) -> None:
+    def seed(run: Run, *seeds: int) -> Run:
+        kept = {name: t for name, t in only(run, "quality").trials.items() if t["seed"] in seeds}
+        return replace(run, about={**run.about, "trials": list(kept)}, trials=kept)
+
+    one, two = seed(record, 0), changed(seed(record, 1), "other")
+    (part,) = join([one, two])
+    assert results_of(part.run).row("radial").seeds == 2
+    (again,) = join([one, changed(one, "again")])
+    assert results_of(again.run).row("radial").seeds == 1
+    assert "count once" in again.notes[0]
+
+
+def test_rounds_on_one_machine_are_pooled_and_other_arms_stand_by_their_own_baseline(record: Run) -> None:
+    timed = only(record, "latency")
+    (part,) = join([timed, changed(timed, "friday")])
+    assert all(len(trial["rounds"]) == 8 for trial in part.run.done("latency"))
+    assert "4 rounds of friday are pooled" in part.notes[0]
+
+    def drop(trial: dict[str, Any]) -> None:
+        trial["rounds"] = [[s for s in one if s["name"] not in ("radial", "radial+nested")] for one in trial["rounds"]]
+
+    fewer = changed(timed, "fewer", trial=drop)
+    (mixed,) = join([fewer, changed(timed, "more")])
+    results = results_of(mixed.run)
+    assert results.row("radial").speedup == results_of(timed).row("radial").speedup
+    assert "timed other arms in turns" in mixed.notes[0]
+    assert tables_of(results)
+
+
+def model(about: dict[str, Any]) -> None:
+    about["subject"]["model"]["sha256"] = "0" * 64
+
+
+def space(about: dict[str, Any]) -> None:
+    about["subject"]["spaces"][0]["space"] = "inception-0000"
+
+
+def plan(about: dict[str, Any]) -> None:
+    about["arms"][2]["plan_digest"] = "f" * 64
+
+
+def setting(about: dict[str, Any]) -> None:
+    about["setting"]["guidance"] = "linear:scale=3"
+
+
+def fewer_samples(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "quality":
+        trial["n"] = 24
+
+
+def hardware(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "latency":
+        trial["device"]["gpu"] = {"name": "NVIDIA H100"}
+
+
+@pytest.mark.parametrize(
+    ("about", "trial", "why", "parts"),
+    [
+        (model, None, "Samples and likelihood and timings of other stand apart from schema-1: the models differ", 2),
+        (space, None, "the feature spaces or references differ (toy-features", 2),
+        (plan, None, "the plans of radial differ", 2),
+        (setting, None, "the sampling settings differ (guidance none and linear:scale=3)", 2),
+        (None, fewer_samples, "Samples of other stand apart from schema-1: n differs (48; 24)", 2),
+        (
+            None,
+            hardware,
+            "the hardware or its threads differ (a processor, 2 cores, 1 thread; NVIDIA H100, 1 thread)",
+            2,
+        ),
+    ],
+)
+def test_what_may_not_be_joined_stands_apart_with_the_reason(
+    record: Run, about: Any, trial: Any, why: str, parts: int
+) -> None:
+    other = changed(record, "other", about or (lambda _: None), trial or (lambda _: None))
+    found = join([record, other])
+    assert len(found) == parts
+    for part in (found[0], found[-1]):
+        assert any(why in note for note in part.notes), part.notes
+    for part in found:
+        assert tables_of(results_of(part.run))
+
+
+def test_two_parts_are_two_sections_with_the_reason_on_the_page(record: Run, tmp_path: Path) -> None:
+    one = only(record, "likelihood")
+    page = write_report([one, changed(one, "other", model)], tmp_path)
+    words = " ".join(" ".join(Text(page.read_text()).words).split())
+    assert "Part 2: other" in words
+    assert words.count("the models differ (toy-model") == 2
+    assert (tmp_path / "tables" / "part2-main.csv").exists()
+    assert (tmp_path / "figures" / "part1-tax.svg").exists()
+
+
+def test_a_run_named_twice_and_a_run_of_nothing_are_refused(record: Run) -> None:
+    with pytest.raises(BenchError, match="named twice"):
+        join([record, record])
+    with pytest.raises(BenchError, match=r"no trial of schema-1 is finished.*--resume"):
+        join([replace(record, trials={})])
+
+
+# The data frame
+
+
+def test_load_gives_one_tidy_frame(record: Run) -> None:
+    table = orderbench.reports.load(RECORD)
+    medians = table.query("metric == 'tokens_s' and batch == 1").groupby("arm")["value"].median()
+    assert set(ARMS) < set(medians.index)
+    fd = table.query("metric == 'fd' and arm == 'radial'")
+    assert fd["seed"].tolist() == [0, 1]
+    assert (fd["low"] < fd["value"]).all()
+    assert set(fd["n"]) == {48}
+    assert set(fd["order"]) == {"radial"}
+    bits = table.query("metric == 'bits' and arm == 'radial'").iloc[0]
+    assert bits["value"] == pytest.approx(results_of(record).row("radial").figures["bits"].value)
+    assert not table["metric"].isna().any()
+    assert not table["unit"].isna().any()
+    assert set(table["kind"]) == {"likelihood", "floor", "quality", "repair", "latency"}
+
+
+def test_importing_reports_stays_light() -> None:
+    program = "import orderbench.reports, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pandas", "matplotlib", "jinja2", "seaborn"} & set(loaded)
+
+
+# The command
+
+
+def test_the_command_writes_a_page_without_torch(tmp_path: Path) -> None:
+    shutil.copytree(RECORD, tmp_path / "run")
+    for file in (tmp_path / "run" / "trials").glob("[qfl]*"):  # less to draw
+        file.unlink()
+    program = (
+        "import sys\nfrom orderbench.runs.cli import main\n"
+        "sys.argv = ['bench', 'report', 'run', '--paper', '--json']\n"
+        "try: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in done.stderr.split()
+    document = json.loads(done.stdout)
+    assert document["page"] == "run/report/report.html"
+    assert (tmp_path / document["page"]).is_file()
+    pdfs = sorted(path.name for path in (tmp_path / "run" / "report" / "figures").glob("*.pdf"))
+    assert pdfs == ["orders-1col.pdf", "orders-2col.pdf", "repair-1col.pdf", "repair-2col.pdf"]
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    shutil.copytree(RECORD, tmp_path / "run")
+    for folder, said in ((tmp_path / "none", "there is no folder"), (tmp_path / "file", "there is no folder"),
+                         (tmp_path, "there is no '")):  # fmt: skip
+        done = bench("report", str(folder))
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"bench: {said}")
+        assert done.stderr.count("\n") == 1
+    done = bench("report", str(tmp_path / "run"), "--out", str(tmp_path / "file" / "x"))
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_has_examples() -> None:
+    assert "bench report bench-runs/my-run --paper" in bench("report", "--help").stdout
+
+
+# In a browser
+
+
+class Browser:
+    """Headless Chromium, driven over the WebDriver protocol."""
+
+    def __init__(self, driver: str, chromium: str, width: int, height: int) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process = subprocess.Popen([driver, f"--port={self.port}"], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)  # fmt: skip
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+        metrics = {"width": width, "height": height, "pixelRatio": 1, "mobile": width < 600}
+        options = {"binary": chromium, "args": arguments, "mobileEmulation": {"deviceMetrics": metrics}}
+        wanted = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}
+        self.session = self._when_up({"capabilities": wanted})["sessionId"]
+
+    def _when_up(self, body: dict[str, Any]) -> Any:
+        for attempt in range(100):
+            with contextlib.suppress(ConnectionError, urllib.error.URLError):
+                return self._post("session", body)
+            time.sleep(0.1 + 0.01 * attempt)
+        raise AssertionError("chromedriver did not come up")
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return json.loads(answer.read())["value"]
+
+    def open(self, page: Path) -> None:
+        self._post(f"session/{self.session}/url", {"url": page.resolve().as_uri()})
+
+    def run(self, script: str) -> Any:
+        return self._post(f"session/{self.session}/execute/sync", {"script": script, "args": []})
+
+    def log(self) -> list[dict[str, Any]]:
+        return self._post(f"session/{self.session}/se/log", {"type": "browser"})  # type: ignore[no-any-return]
+
+    def pdf(self) -> bytes:
+        return base64.b64decode(self._post(f"session/{self.session}/print", {}))
+
+    def close(self) -> None:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/session/{self.session}", method="DELETE")
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+DRIVER = shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(params=[1200, 400])
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    if DRIVER is None or CHROMIUM is None:
+        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
+    one = Browser(DRIVER, CHROMIUM, request.param, 900)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+@pytest.mark.browser
+def test_the_page_works_in_a_browser(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    assert browser.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    seen = "[...document.querySelectorAll('.o1')].filter((e) => e.getClientRects().length).length"
+    before = browser.run(f"return {seen}")
+    assert before > 20
+    assert browser.run(f"document.querySelector('.chip[data-order=\"1\"]').click(); return {seen}") == 0
+    assert browser.run("return document.querySelector('.chip[data-order=\"1\"]').ariaPressed") == "false"
+    assert browser.run(f"document.querySelector('.chip[data-order=\"1\"]').click(); return {seen}") == before
+
+    column = "[...document.querySelectorAll('#t-main tbody tr')].map((row) => row.cells[3].dataset.v)"
+    head = "document.querySelectorAll('#t-main th button')[3].click();"
+    for down in (False, True):
+        values = [float(v) for v in browser.run(f"{head} return {column}")]
+        assert values[:6] == sorted(values[:6], reverse=down)
+
+    browser.run(
+        "const seek = document.querySelector('.seek'); seek.value = 400; seek.dispatchEvent(new Event('input'))"
+    )
+    counts = browser.run("return [...document.querySelectorAll('.count')].map((e) => e.textContent)")
+    assert re.fullmatch(r"step \d+ of 16, \d+ of 16 cells", counts[0])
+    assert browser.run("return !document.querySelector('canvas').hidden")
+    browser.run("document.querySelector('.play').click()")
+    time.sleep(0.4)
+    assert browser.run("return document.querySelector('.play').textContent") == "Pause"
+    later = browser.run("return document.querySelector('.count').textContent")
+    assert later != counts[0]
+    browser.run(
+        "const pace = document.querySelector('.pace'); pace.value = 'time'; pace.dispatchEvent(new Event('change'))"
+    )
+    assert "ms" in browser.run("return document.querySelector('.clock').textContent")
+    assert browser.pdf().startswith(b"%PDF")
+    assert browser.log() == []
+
+
+def test_ci_tries_the_page_in_a_browser_where_it_can() -> None:
+    script = (Path(__file__).parent.parent / ".ci" / "run").read_text()
+    assert "chromium-driver" in script
+    assert "not browser" in script
