@@ -11,6 +11,7 @@ BIN := .venv/bin
 bench: .venv/.ready
 	$(BIN)/bench orders
 	$(BIN)/bench show radial
+	$(BIN)/bench run --orders raster,radial
 
 test: .venv/.ready
 	$(BIN)/python -m pytest

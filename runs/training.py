@@ -12,7 +12,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -202,10 +202,20 @@ def _write(spec: TrainSpec, job: Job, config: TrainConfig, state: dict[str, Any]
         "images_seen": state["step"] * config.batch,
         "figures": state["history"][-1] if state["history"] else {},
         "learning_curve": state["history"],
-        "command": shlex.join(["bench", *(word for word in sys.argv[1:] if word != "--resume")]),
+        "command": _command(sys.argv[1:]),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
     }
     write_atomically(
         spec.out / f"{spec.what}.card.json", lambda temporary: temporary.write_text(json.dumps(card, indent=1) + "\n")
     )
     return {**card, "weights": str(weights)}
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command that trains the same: how often it was cut and resumed does not matter, `steps_done` says how far."""
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if word != "--resume" and "--minutes" not in (before, word.partition("=")[0])
+    ]
+    return shlex.join(["bench", *kept])
