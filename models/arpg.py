@@ -88,7 +88,9 @@ def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: st
         heads=heads or max(1, width // 64),
         ffn=_hidden(state),
         position="rope",
-        **blocks,
+        label="slot",
+        self_blocks=blocks["self_blocks"],
+        cross_blocks=blocks["cross_blocks"],
     )
 
 

@@ -19,6 +19,8 @@ class ModelConfig:
 
     position: 'rope' (ARPG exactly: the network is translation-invariant) or 'rope+table' (also a learned vector per
     cell, added to content and query, so that the network can tell where a cell lies).
+    label: 'slot' (ARPG exactly: the class is a slot that everything sees) or 'slot+query' (also a learned vector per
+    class, added to every query, so that a class is not one of 257 slots to whoever asks).
     """
 
     codes: int
@@ -30,6 +32,7 @@ class ModelConfig:
     self_blocks: int
     cross_blocks: int
     position: Literal["rope", "rope+table"] = "rope+table"
+    label: Literal["slot", "slot+query"] = "slot"
     ffn: int | None = None  # hidden width of the feed-forward; default int(8 width / 3), rounded up
 
     def __post_init__(self) -> None:
@@ -37,6 +40,8 @@ class ModelConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise BenchError(f"the model's {name} is {value!r}; give a whole number of 1 or more")
+        if self.label not in ("slot", "slot+query"):
+            raise BenchError(f"the model's label is {self.label!r}; slot or slot+query would do")
         if self.position not in ("rope", "rope+table"):
             raise BenchError(f"the model's position is {self.position!r}; rope or rope+table would do")
         if self.width % (4 * self.heads):

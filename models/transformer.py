@@ -125,11 +125,12 @@ class Cache:
     """Keys and values of the slots fed so far, written by position: slot 0 is the class.
 
     Preallocated: keys and values (layers, B, H, slots, K), the last layer being the pair that pass 2 shares. `length`
-    slots are filled; setting it back forgets the later ones.
+    slots are filled; setting it back forgets the later ones. labels_B: whose answers are asked.
     """
 
     keys: Tensor
     values: Tensor
+    labels_B: Tensor
     length: int = 0
 
     @property
@@ -157,6 +158,7 @@ class Transformer(nn.Module):
         self.norm = RMSNorm(D)
         self.head = nn.Linear(D, config.codes, bias=False)
         self.table_LD = nn.Parameter(torch.zeros(config.grid.n_cells, D)) if config.position == "rope+table" else None
+        self.query_labels = nn.Embedding(config.classes + 1, D) if config.label == "slot+query" else None
         self._turns: dict[torch.device, Tensor] = {}
 
     @classmethod
@@ -208,10 +210,12 @@ class Transformer(nn.Module):
         x: Tensor = self.embeddings(labels_B[:, None] + (self.config.codes + 1))
         return x
 
-    def queries(self, cells_BQ: Tensor) -> Tensor:
-        """(B, Q, D): the query vector at every target cell."""
+    def queries(self, cells_BQ: Tensor, labels_B: Tensor) -> Tensor:
+        """(B, Q, D): the query vector at every target cell, with what the configuration adds to it."""
         x = self.embeddings.weight[self.config.codes].expand(*cells_BQ.shape, -1)
-        return x if self.table_LD is None else x + self.table_LD[cells_BQ]
+        if self.table_LD is not None:
+            x = x + self.table_LD[cells_BQ]
+        return x if self.query_labels is None else x + self.query_labels(labels_B)[:, None]
 
     def shared_kv(self, x_BSD: Tensor, turn_BSJ: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, S, K) each: the one pair that all of pass 2 sees."""
@@ -236,10 +240,12 @@ class Transformer(nn.Module):
             q, k, v = block.qkv(x, turn)
             x = block.finish(x, attend(q, k, v, content_bias_BSS))
         k, v = self.shared_kv(x, turn)
-        return self._answer(targets_BQ, k, v, query_bias_BQS)
+        return self._answer(targets_BQ, labels_B, k, v, query_bias_BQS)
 
-    def _answer(self, targets_BQ: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None) -> Tensor:
-        x, turn = self.queries(targets_BQ), self.turn_LJ[targets_BQ]
+    def _answer(
+        self, targets_BQ: Tensor, labels_B: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None
+    ) -> Tensor:
+        x, turn = self.queries(targets_BQ, labels_B), self.turn_LJ[targets_BQ]
         for block in self.cross_blocks:
             x = block(x, turn, k_BHSK, v_BHSK, bias_BQS)
         logits_BQV: Tensor = self.head(self.norm(x))
@@ -252,7 +258,7 @@ class Transformer(nn.Module):
         c = self.config
         shape = (c.self_blocks + 1, len(labels_B), c.heads, slots, c.head_size)
         keys = torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device)
-        cache = Cache(keys, torch.empty_like(keys))
+        cache = Cache(keys, torch.empty_like(keys), labels_B)
         turn = self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1])
         self._feed(cache, self.label(labels_B), turn, None)
         return cache
@@ -263,7 +269,7 @@ class Transformer(nn.Module):
 
     def refill(self, cache: Cache, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
         """Forget everything, then feed the class and these codes as one group, each seeing all."""
-        cache.length = 0
+        cache.length, cache.labels_B = 0, labels_B
         turn = torch.cat([self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1]), self.turn_LJ[cells_BM]], 1)
         self._feed(cache, torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1), turn, None)
 
@@ -285,7 +291,7 @@ class Transformer(nn.Module):
     def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:
         """(B, Q, V) fp32 logits of these cells, given every slot fed so far."""
         stop = cache.length
-        return self._answer(cells_BQ, cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop], None)
+        return self._answer(cells_BQ, cache.labels_B, cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop], None)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -37,7 +37,7 @@ RECIPES: dict[str, TrainConfig] = {
     "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
     "model": TrainConfig(steps=4500, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, ema=0.998),
 }
-MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4}
+MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
 
 

@@ -278,7 +278,10 @@ def test_a_full_disk_is_one_sentence() -> None:
 
 def test_ctrl_c_exits_with_130() -> None:
     with subprocess.Popen(
-        [*BENCH, "orders", "--rank", "--grid", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*BENCH, "orders", "--rank", "--grid", "60", "--seeds", "500"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=4)

@@ -272,6 +272,17 @@ def test_flops_are_those_that_torch_counts(text: str, decoder: Decoder, guidance
     assert counted.get_total_flops() == 2 * branches * flops(model.config, counters) > 0
 
 
+@pytest.mark.parametrize("label", ["slot", "slot+query"])
+def test_the_class_reaches_queries_as_the_configuration_says(label: str) -> None:
+    """With the class's own value and key silenced, only a class on the query can still be told."""
+    model = toy_model(label=label)
+    with torch.inference_mode():
+        model.embeddings.weight[model.n_codes + 1 :] = model.embeddings.weight[model.n_codes + 1]
+        caches = [model.start(torch.tensor([each]), 2) for each in (0, 1)]
+        first, second = (model.logits(cache, torch.tensor([[3]])) for cache in caches)
+    assert torch.equal(first, second) == (label == "slot")
+
+
 @pytest.mark.parametrize("position", ["rope", "rope+table"])
 def test_with_rope_alone_the_network_cannot_tell_where_it_is(position: str) -> None:
     """Shift everything by one row and one column: the same logits with rope, others with a table."""

@@ -91,7 +91,7 @@ class Forgetful(Wrapped):
     """It answers from the class alone."""
 
     def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(Cache(cache.keys, cache.values, 1), cells_BQ)
+        return self.model.logits(Cache(cache.keys, cache.values, cache.labels_B, 1), cells_BQ)
 
 
 class ShortSighted(Wrapped):

@@ -541,8 +541,8 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
 def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path) -> None:
     flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
     process = subprocess.Popen(
-        [*BENCH, "run", "--orders", "raster", "--samples", "6400", "--only", "quality", "--threads", "1",
-         "--device", "cpu", "--space", files["features"], *flags, "--out", str(tmp_path / "run")],
+        [*BENCH, "run", "--orders", "raster", "--samples", "640", "--seeds", "60", "--only", "quality",
+         "--threads", "1", "--device", "cpu", "--space", files["features"], *flags, "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     tiles = tmp_path / "run" / "tiles"

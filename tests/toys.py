@@ -10,11 +10,19 @@ from orderbench.models.transformer import Transformer
 from orderbench.orders import Plan
 
 
-def toy_model(rows: int = 4, cols: int = 5, position: str = "rope+table", seed: int = 0, **changes: int) -> Transformer:
+def toy_model(
+    rows: int = 4,
+    cols: int = 5,
+    position: str = "rope+table",
+    seed: int = 0,
+    label: str = "slot+query",
+    **changes: int,
+) -> Transformer:
     """Two layers a pass, sixteen wide, random weights large enough that everything matters."""
     sizes = {"codes": 11, "classes": 3, "width": 16, "heads": 2, "self_blocks": 2, "cross_blocks": 2, **changes}
     torch.manual_seed(seed)
-    model = Transformer(ModelConfig(rows=rows, cols=cols, position=position, **sizes))  # type: ignore[arg-type]
+    config = ModelConfig(rows=rows, cols=cols, position=position, label=label, **sizes)  # type: ignore[arg-type]
+    model = Transformer(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(std=0.3 if "table" in name or "embeddings" in name else 0.2)
@@ -106,6 +114,8 @@ def naive_logits(
     keys = [turned(w["to_k.weight"] @ v, cells[i]) for v, i in zip(y, shown, strict=True)]
     values = [w["to_v.weight"] @ v for v in y]
     z = w["embeddings.weight"][c.codes] + (table[target] if table is not None else 0)
+    if c.label == "slot+query":
+        z = z + w["query_labels.weight"][label]
     for layer in range(c.cross_blocks):
         p = f"cross_blocks.{layer}"
         q_target = turned(w[f"{p}.to_q.weight"] @ norm(z, w[f"{p}.attn_norm.weight"]), target)
