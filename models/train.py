@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from orderbench.models.checkpoint import read_pickle, write_atomically
-from orderbench.models.processes import agree, average_gradients, process_rank, share_of
+from orderbench.models.processes import agree, average_gradients, gather, process_rank, share_of
 from orderbench.orders import BenchError
 from orderbench.orders.streams import generator
 
@@ -166,7 +166,7 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         job.restore(state["job"])
         first, history = state["step"], state["history"]
-    elif file.exists():
+    elif any(gather(file.exists())):  # asked together: the first process writes as soon as it goes on
         raise BenchError(f"'{folder}' holds a training run already; go on with --resume, or name another folder")
 
     def checkpoint(step: int) -> dict[str, Any]:
