@@ -437,7 +437,7 @@ def run(
     only: Annotated[
         str | None, typer.Option("--only", metavar="quality,latency,likelihood", help="Some measurements alone.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look, in about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: 64 samples an arm.")] = False,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
     ] = None,
