@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
-from orderbench.models.decode import Decoder, Step, Tile
+from orderbench.models.decode import Step, Tile
 from orderbench.models.sampling import uniforms
+from orderbench.models.spelled import SpelledDecoder, spelled_decoder
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
-from orderbench.orders.spelling import Option, bind_options, read_options, spell_call, split_call
+from orderbench.orders.spelling import split_call
 
 _SECOND_TABLE = 1 << 40  # samples from here on: numbers that no code is drawn with
 
@@ -85,19 +85,6 @@ def confidence(
     return adaptive_steps(tile, Confidence(noise))
 
 
-@dataclass(frozen=True)
-class Adaptive:
-    """An adaptive order with its options set; its `str` is canonical."""
-
-    name: str
-    options: tuple[Option, ...]
-    values: dict[str, Any]
-    decoder: Decoder
-
-    def __str__(self) -> str:
-        return spell_call(self.name, self.options, self.values)
-
-
 _ADAPTIVE: dict[str, Callable[..., Iterator[Step]]] = {"confidence": confidence}
 
 
@@ -106,7 +93,7 @@ def is_adaptive(order: str) -> bool:
     return order.partition(":")[0] in _ADAPTIVE
 
 
-def parse_adaptive(text: str) -> Adaptive:
+def parse_adaptive(text: str) -> SpelledDecoder:
     """'confidence', or 'confidence:noise=3'; BenchError for anything else.
 
     >>> str(parse_adaptive("confidence:noise=4.50"))
@@ -116,7 +103,6 @@ def parse_adaptive(text: str) -> Adaptive:
     ask = "adaptive orders are written like others, as in confidence:noise=4.5@cosine:13"
     if name not in _ADAPTIVE:
         raise unknown("adaptive order", name, _ADAPTIVE, ask)
-    options = read_options(_ADAPTIVE[name], reserved=())
-    values = bind_options(name, options, given, ask)
-    Confidence(**values)  # what it refuses is said now
-    return Adaptive(name, options, values, partial(_ADAPTIVE[name], **values))
+    spelled = spelled_decoder(name, _ADAPTIVE[name], given, ask)
+    Confidence(**spelled.values)  # what it refuses is said now
+    return spelled

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from orderbench.models.decode import AnyOrderModel, Decoder, Step, Tile, make_tile, plain_steps, run_tile
 from orderbench.models.sampling import PLAIN, Sampling
+from orderbench.models.spelled import SpelledDecoder, spelled_decoder
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.errors import unknown
-from orderbench.orders.spelling import Option, bind_options, read_options, spell_call, split_call
+from orderbench.orders.spelling import split_call
 from orderbench.orders.streams import generator
 
 
@@ -87,23 +87,10 @@ def _overwrite(tile: Tile, logits_BMV: Tensor, cells_BM: Tensor, old_BM: Tensor,
     return torch.where(gain > margin, candidate_BM, old_BM)
 
 
-_CORRECTIONS: dict[str, Callable[..., Iterator[Step]]] = {"nested": nested}
+_CORRECTIONS: dict[str, Callable[..., Iterator[Step]]] = {"off": plain_steps, "nested": nested}
 
 
-@dataclass(frozen=True)
-class Correction:
-    """A correction with its options set; its `str` is canonical. 'off' is plain decoding."""
-
-    name: str
-    options: tuple[Option, ...]
-    values: dict[str, Any]
-    decoder: Decoder
-
-    def __str__(self) -> str:
-        return spell_call(self.name, self.options, self.values)
-
-
-def parse_correction(text: str) -> Correction:
+def parse_correction(text: str) -> SpelledDecoder:
     """'off', or 'nested:margin=1:every=2'; BenchError for anything else.
 
     >>> str(parse_correction("nested:every=2:margin=1.0"))
@@ -111,14 +98,9 @@ def parse_correction(text: str) -> Correction:
     """
     name, given = split_call(text)
     ask = "corrections are written after +, as in radial+nested:margin=1"
-    if name == "off":
-        bind_options("off", (), given, ask)
-        return Correction("off", (), {}, plain_steps)
     if name not in _CORRECTIONS:
-        raise unknown("correction", name, ("off", *_CORRECTIONS), ask)
-    options = read_options(_CORRECTIONS[name], reserved=())
-    values = bind_options(name, options, given, ask)
-    return Correction(name, options, values, partial(_CORRECTIONS[name], **values))
+        raise unknown("correction", name, _CORRECTIONS, ask)
+    return spelled_decoder(name, _CORRECTIONS[name], given, ask)
 
 
 @dataclass(frozen=True)

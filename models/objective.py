@@ -119,6 +119,10 @@ class ModelJob:
         network.initialize()
         return network
 
+    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+        assert isinstance(network, Transformer)  # noqa: S101 (what build() made)
+        return network.hidden_matrices()
+
     def describe(self) -> dict[str, Any]:
         return {"model": to_plain(self.model), "objective": to_plain(self.objective), "data": self.data}
 

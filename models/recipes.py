@@ -37,6 +37,9 @@ class TokenizerJob:
     def build(self) -> Tokenizer:
         return Tokenizer(self.config)
 
+    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+        return []
+
     def describe(self) -> dict[str, Any]:
         return {"tokenizer": to_plain(self.config), "data": self.train.name}
 
@@ -96,6 +99,9 @@ class FeatureJob:
 
     def build(self) -> FeatureNet:
         return FeatureNet(self.config)
+
+    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+        return []
 
     def describe(self) -> dict[str, Any]:
         return {"features": to_plain(self.config), "data": self.train.name}

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from orderbench.models.checkpoint import read_pickle, write_atomically
 from orderbench.models.processes import agree, average_gradients, gather, process_rank, share_of
@@ -38,16 +39,17 @@ class TrainConfig:
     warmup: int = 100
     final_share: float = 0.01  # of the learning rate, at the last step
     weight_decay: float = 0.05
+    muon: float = 0.0  # rate of the hidden matrices under Muon, in learning rates; 0 is AdamW for all
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1:
+        if self.steps < 1 or self.batch < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or self.muon < 0:
             raise BenchError(
                 f"cannot train with {asdict(self)}; steps and batch are 1 or more, the learning rate is above 0, "
-                f"and ema lies in [0, 1)"
+                f"muon 0 or more, and ema lies in [0, 1)"
             )
 
     def rate(self, step: int) -> float:
@@ -65,6 +67,9 @@ class Job(Protocol):
 
     def build(self) -> nn.Module:
         """A fresh network; called under a seeded generator."""
+
+    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+        """The matrices between its ends, which Muon may train."""
 
     def describe(self) -> dict[str, Any]:
         """What belongs with the weights: configurations, data, mixture. A plain value, compared on resume."""
@@ -114,11 +119,28 @@ def _epoch(n_images: int, epoch: int, seed: int) -> np.ndarray:
     return generator(seed, "train", (1 << 40) + epoch).permutation(n_images)
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone, as ARPG and LlamaGen train."""
-    decayed = [p for p in network.parameters() if p.ndim >= 2]
-    plain = [p for p in network.parameters() if p.ndim < 2]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def make_optimizers(network: nn.Module, hidden: list[nn.Parameter], config: TrainConfig) -> list[Optimizer]:
+    """AdamW, with weight decay on matrices alone, as ARPG and LlamaGen train; and, if `config.muon` is set, Muon for
+    the hidden matrices, its steps scaled to the size of AdamW's (arXiv 2502.16982, section 2.2).
+
+    Raises BenchError if Muon is asked of a torch that lacks it.
+    """
+    if config.muon and not hasattr(torch.optim, "Muon"):
+        raise BenchError(f"torch {torch.__version__} has no Muon; torch 2.9 or newer would do")
+    taken = {id(p) for p in hidden} if config.muon else set()
+    rest = [p for p in network.parameters() if id(p) not in taken]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizers: list[Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))]
+    if taken:
+        muon = torch.optim.Muon(hidden, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(muon)
+    for optimizer, share in zip(optimizers, (1.0, config.muon), strict=False):
+        for group in optimizer.param_groups:
+            group["share"] = share
+    return optimizers
 
 
 def fit(
@@ -150,9 +172,7 @@ def fit(
     network = job.build().to(device)
     averaged = job.build().to(device)
     averaged.load_state_dict(network.state_dict())
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.95)
-    )
+    optimizers = make_optimizers(network, job.hidden_matrices(network), config)
     if start is not None:
         network.load_state_dict(start)
         averaged.load_state_dict(start)
@@ -163,7 +183,8 @@ def fit(
             raise BenchError(f"'{file}' was trained otherwise than now asked; start anew in another folder")
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         job.restore(state["job"])
         first, history = state["step"], state["history"]
     elif any(gather(file.exists())):  # asked together: the first process writes as soon as it goes on
@@ -175,7 +196,7 @@ def fit(
             "step": step,
             "network": network.state_dict(),
             "averaged": averaged.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "job": job.state(),
             "history": history,
         }
@@ -186,8 +207,8 @@ def fit(
     began = time.monotonic()
     state = checkpoint(first)
     for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+            group["lr"] = group["share"] * config.rate(step)
         indices_B = batch_indices(len(job), config.batch, step, config.seed)
         network.train()
         with _autocast(device, config.bf16):
@@ -197,11 +218,12 @@ def fit(
                 f"the loss of {job.name} is {loss.item()} at step {step}; the last checkpoint is whole, "
                 f"and a smaller learning rate than {config.learning_rate:g} may do"
             )
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(network)
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         job.after(network, step)
         _update_average(averaged, network, min(config.ema, (step + 1) / (step + 10)))
         last = step + 1 == config.steps

@@ -175,6 +175,11 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         nn.init.zeros_(self.head.weight)
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The matrices between embeddings and head."""
+        layers: list[nn.Module] = [self.self_blocks, self.cross_blocks, self.to_k, self.to_v]
+        return [parameter for layer in layers for parameter in layer.parameters() if parameter.ndim == 2]
+
     @property
     def turn_LJ(self) -> Tensor:
         """(L, K/2) complex64, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""

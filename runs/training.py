@@ -35,7 +35,7 @@ from orderbench.orders import BenchError
 RECIPES: dict[str, TrainConfig] = {
     "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
     "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
-    "model": TrainConfig(steps=4500, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, ema=0.998),
+    "model": TrainConfig(steps=6000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998),
 }
 MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}

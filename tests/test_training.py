@@ -20,7 +20,8 @@ from orderbench.models.data import load_images, resize, to_uint8
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.tokenizer import Tokenizer
-from orderbench.models.train import TrainConfig, batch_indices
+from orderbench.models.train import TrainConfig, batch_indices, make_optimizers
+from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid, make_plan, order_names
 from orderbench.runs.training import TrainSpec, train
 
@@ -321,3 +322,23 @@ def test_fashion_mnist_files_are_checked(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")
     with pytest.raises(BenchError, match="could not be read"):
         load_images(str(tmp_path), "train")
+
+
+def test_muon_takes_the_matrices_between_embeddings_and_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(codes=5, classes=2, rows=4, cols=4, width=16, heads=2, self_blocks=1, cross_blocks=1)
+    network = Transformer(config)
+    hidden = network.hidden_matrices()
+    left = {name for name, p in network.named_parameters() if all(p is not h for h in hidden)}
+    assert left == {n for n, p in network.named_parameters() if p.ndim < 2} | {
+        "embeddings.weight",
+        "table_LD",
+        "head.weight",
+    }
+    adamw, muon = make_optimizers(network, hidden, TrainConfig(steps=10, muon=2.0))
+    assert [group["share"] for group in muon.param_groups] == [2.0]
+    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(list(network.parameters()))
+    (alone,) = make_optimizers(network, hidden, TrainConfig(steps=10))
+    assert sum(len(g["params"]) for g in alone.param_groups) == len(list(network.parameters()))
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(BenchError, match=r"has no Muon; torch 2\.9 or newer would do"):
+        make_optimizers(network, hidden, TrainConfig(steps=10, muon=2.0))
