@@ -1,5 +1,5 @@
 # make bench   set up (once) and try the suite
-# make test    set up (once) and run all tests
+# make test    set up (once) and run all tests, a process and a thread a core
 # make check   set up (once) and run ruff, mypy and import-linter
 # All set-up goes into .venv; PYTHON=python3.12 chooses another interpreter.
 
@@ -14,7 +14,7 @@ bench: .venv/.ready
 	$(BIN)/bench run --orders raster,radial
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/.ready
 	$(BIN)/ruff check .

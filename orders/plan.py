@@ -260,6 +260,11 @@ def _drawn(recipe: Recipe, grid: Grid, sample: int) -> IntArray:
     return cells_L
 
 
+def forget_drawn() -> None:
+    """Draw every sample's cells anew when they are asked next: for whoever times that."""
+    _drawn.cache_clear()
+
+
 def draw(order: str, grid: Grid, pace: str | None = None, seed: int = 0) -> str:
     """A small picture: the step, from 0, of each cell (of sample 0)."""
     plan = make_plan(order, grid, pace, seed)

@@ -487,6 +487,8 @@ def run(
             raise BenchError(
                 "--resume goes on with the run in a folder; name it, as in --resume --out bench-runs/my-run"
             )
+        if not (out / "run.json").is_file():
+            raise BenchError(f"'{out}' holds no run to go on with; leave --resume away to start one")
         settings = {**read_config(str(out / "run.json")), **settings}
     if given.get("quick") or settings.get("quick"):
         settings = {**QUICK, **settings}
@@ -497,7 +499,7 @@ def run(
 
 
 def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, as_json: bool) -> int:
-    from orderbench.models.processes import is_first_process
+    from orderbench.models.processes import gather, is_first_process, join_processes
     from orderbench.runs.arms import expand_arms
     from orderbench.runs.estimate import estimate_s
     from orderbench.runs.execute import execute, new_folder, plan_trials
@@ -511,7 +513,8 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
     if dry_run:
         _print_trials(trials, estimates, as_json)
         return 0
-    folder = out or new_folder(spec)
+    join_processes(subject.device)
+    folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
     try:
         with watching(estimates) as watcher:
             ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
@@ -776,17 +779,21 @@ def _print_trials(trials: Sequence[Any], estimates: dict[str, float], as_json: b
     if as_json:
         listed = [
             {"trial": t.id, "kind": t.kind, "arm": t.arm, "seed": t.seed, "setting": t.setting, "batch": t.batch,
-             "estimate_s": estimates[t.id]}
+             "estimate_s": estimates.get(t.id)}
             for t in trials
         ]  # fmt: skip
-        _print_json({"trials": listed, "estimate_s": total_s})
+        _print_json({"trials": listed, "estimate_s": total_s if estimates else None})
         return
     for t in trials:
         what = f"batch {t.batch}, all arms in turns" if t.kind == "latency" else t.arm
         more = f"  seed {t.seed}" if t.kind in ("quality", "tuning") else ""
         setting = "" if t.setting == "fixed" else f"  {t.setting}"
-        _write(f"{t.kind:11s} {what}{more}{setting}  about {estimates[t.id]:.0f} s")
-    _write(f"{len(trials)} trials, about {total_s / 60:.1f} min here, within a factor of two")
+        about = f"  about {estimates[t.id]:.0f} s" if estimates else ""
+        _write(f"{t.kind:11s} {what}{more}{setting}{about}")
+    if estimates:
+        _write(f"{len(trials)} trials, about {total_s / 60:.1f} min here, within a factor of two")
+    else:
+        _write(f"{len(trials)} trials; the model could not decode, so there is no estimate")
 
 
 @contextlib.contextmanager

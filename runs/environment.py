@@ -190,10 +190,12 @@ def _gpu(device: str) -> dict[str, Any] | None:
 
 
 def _nvidia_smi(uuid: object, index: int) -> dict[str, str | None]:
-    """Driver and clocks, asked of the driver's own tool by the card's address: its numbers need not be torch's."""
+    """Driver and limits, asked of the driver's own tool by the card's address: its numbers need not be torch's.
+
+    Nothing of the moment, since machines are compared by this; `timing.clock_state` has the clock.
+    """
     fields = {
         "driver": "driver_version",
-        "clock_sm": "clocks.sm",
         "clock_sm_max": "clocks.max.sm",
         "power_limit": "power.limit",
     }

@@ -29,8 +29,8 @@ from orderbench.models.correction import measure_repair
 from orderbench.models.decode import (
     TILE,
     Counters,
+    Tile,
     decode,
-    decode_steps,
     make_tile,
     run_tile,
     step_bits,
@@ -42,6 +42,7 @@ from orderbench.models.processes import gather, is_first_process, join_processes
 from orderbench.models.sampling import PLAIN, Guidance, Sampling, parse_guidance
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Field, Plan, parallel_tax
+from orderbench.orders.plan import forget_drawn
 from orderbench.orders.streams import generator
 from orderbench.runs.arms import BASELINE, Arm, expand_arms, parse_arm, training_share
 from orderbench.runs.environment import capture
@@ -59,13 +60,12 @@ from orderbench.runs.record import (
     write_json,
 )
 from orderbench.runs.spec import TUNING_SEED, RunSpec
-from orderbench.runs.subject import Subject
-from orderbench.runs.timing import Contender, clock_state, peak_memory, rounds, step_times, warm_up
+from orderbench.runs.subject import REPAIRED, Subject
+from orderbench.runs.timing import Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
 
 FLOORS = ("real", "reconstructed", "noise")
 ERROR_RATES = (0.05, 0.1, 0.2)
 PICTURES = 40
-REPAIRED = 64  # images
 _CHUNK = 50  # images a likelihood pass
 _NOISE_TABLE = 1 << 41  # samples from here on: codes of the noise floor
 
@@ -84,6 +84,11 @@ class Trial:
     seed: int = 0
     setting: str = "fixed"
     batch: int = 0
+
+    @property
+    def reads_held_out(self) -> bool:
+        """Whether it needs codes of images that the model never saw."""
+        return self.kind in ("likelihood", "repair") or self.arm == "reconstructed"
 
     @property
     def id(self) -> str:
@@ -129,6 +134,8 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
         }
         trials += [Trial("floor", name) for name in FLOORS if there[name]]
         tried = _tried(spec)
+        for values in tried.values():
+            sampling_of(spec, subject.recommended, values)  # what is out of range is said now
         trials += [
             Trial("tuning", arm.name, TUNING_SEED + seed, name)
             for arm in arms for name in tried for seed in range(spec.seeds)
@@ -201,6 +208,7 @@ def _open(
 ) -> None:
     """Write run.json, or check that a resumed run is the same and note where it goes on."""
     file = folder / "run.json"
+    held_out = subject.describe_held_out() if any(trial.reads_held_out for trial in trials) else {}
     environment = {"at": now(), **capture(subject.device), "clock": clock_state(subject.device)}
     about = plain(
         {
@@ -209,7 +217,7 @@ def _open(
             "created": now(),
             "config": spec.to_json(),
             "setting": describe_sampling(sampling_of(spec, subject.recommended)),
-            "subject": {**subject.about, "device": subject.device},
+            "subject": {**subject.about, **held_out, "device": subject.device},
             "arms": [_describe(arm, subject) for arm in arms],
             "baseline": BASELINE,
             "trials": [trial.id for trial in trials],
@@ -241,6 +249,10 @@ def _difference(before: Any, now: Any, where: str) -> str:
         for key in [*before, *now]:
             if before.get(key) != now.get(key):
                 return _difference(before.get(key), now.get(key), f"{where}.{key}")
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, pair in enumerate(zip(before, now, strict=True)):
+            if pair[0] != pair[1]:
+                return _difference(*pair, f"{where}[{index}]")
     shown = [text if len(text) < 60 else f"{text[:56]} ..." for text in (str(before), str(now))]
     return f"{where} ({shown[0]}, not {shown[1]})"
 
@@ -267,7 +279,7 @@ def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
 def _predicted_tax(plan: Plan) -> float | None:
     if plan.lattice.n_cells > 1024:
         return None  # the field's covariance is dense
-    return parallel_tax(plan, Field(), range(4))
+    return round(parallel_tax(plan, Field(), range(4)), 9)  # the digits behind change with the threads of BLAS
 
 
 def new_folder(spec: RunSpec) -> Path:
@@ -317,14 +329,14 @@ class _Execution:
                 raise
             except Exception as caught:  # an arm's failure is a result; the others go on
                 problem = caught
-            reasons = gather(None if problem is None else f"{type(problem).__name__}: {problem}")
-            reason = next((one for one in reasons if one is not None), None)
+            told = gather((None if problem is None else f"{type(problem).__name__}: {problem}", _is_whole(body)))
+            reason = next((one for one, _ in told if one is not None), None)
             if is_first_process():
                 record = self._record(trial, body, reason, problem, time.perf_counter() - began)
                 if reason is None:
-                    shutil.rmtree(self._tile_file(trial, 0).parent, ignore_errors=True)
+                    shutil.rmtree(self._tiles(trial), ignore_errors=True)
                 self.watcher.ended(trial, record)
-            if reason is not None:
+            if reason is not None or not all(whole for _, whole in told):
                 failed.append(trial.id)
                 if fail_fast:
                     break
@@ -333,7 +345,10 @@ class _Execution:
 
     def _is_done(self, trial: Trial) -> bool:
         file = self._file(trial)
-        return file.is_file() and read_json(file).get("status") == "done"
+        if not file.is_file():
+            return False
+        record = read_json(file)
+        return record.get("status") == "done" and _is_whole(record)
 
     def _file(self, trial: Trial) -> Path:
         return self.folder / "trials" / f"{trial.id}.json"
@@ -359,6 +374,8 @@ class _Execution:
         else:
             record["reason"] = reason.removeprefix("BenchError: ")
             record["traceback"] = "" if problem is None else "".join(traceback.format_exception(problem)[-6:])
+            if trial.kind == "latency" and self._file(trial).is_file():
+                record = {**read_json(self._file(trial)), **record}  # rounds that were measured stay
         write_json(self._file(trial), record)
         return record
 
@@ -383,10 +400,11 @@ class _Execution:
         plan = arm.plan(self.grid, trial.seed)
         n = self.spec.samples
         numbers = range(-(-n // TILE))
+        files = [self._tiles(trial) / f"{number:05d}.npz" for number in numbers]
         problem: Exception | None = None
         try:
             for number in numbers[process_rank() :: n_processes()]:
-                self._tile(trial, arm, plan, sampling, number)
+                self._tile(files[number], trial, arm, plan, sampling, number)
                 self.watcher.progress(trial, min(n, (number + 1) * TILE), n)
         except Exception as caught:  # told to the others, who would wait for its tiles
             problem = caught
@@ -397,7 +415,7 @@ class _Execution:
             raise BenchError(f"another process failed: {problems[0]}")
         if not is_first_process():
             return None
-        tiles = [read_arrays(self._tile_file(trial, number)) for number in numbers]
+        tiles = [read_arrays(file) for file in files]
         tokens_NL = np.concatenate([tile["tokens_NL"] for tile in tiles])
         changed_NL = np.concatenate([tile["changed_NL"] for tile in tiles])
         counters = Counters(*tiles[0]["counters"].tolist())
@@ -426,22 +444,21 @@ class _Execution:
         return sampling_of(self.spec, self.subject.recommended, tried[name])
 
     def _best_setting(self, arm: str) -> str:
-        """The setting with the least Frechet distance in the first space, over the tuning seeds."""
+        """The setting with the least Frechet distance in the first space, over the tuning seeds; BenchError until all
+        were tried, since a choice among some would be another one after --resume."""
         distances: dict[str, list[float]] = {}
         for trial in self.trials:
             if trial.kind == "tuning" and trial.arm == arm:
                 record = read_json(self._file(trial))
-                if record["status"] == "done":
-                    distances.setdefault(trial.setting, []).append(record["quality"][0]["fd"]["value"])
-        if not distances:
-            raise BenchError(f"no setting of {arm} could be tried, so there is none to choose")
+                if record["status"] != "done":
+                    raise BenchError(f"the setting {trial.setting} could not be tried, so none is chosen for {arm}")
+                distances.setdefault(trial.setting, []).append(record["quality"][0]["fd"]["value"])
         return min(distances, key=lambda name: float(np.mean(distances[name])))
 
-    def _tile_file(self, trial: Trial, number: int) -> Path:
-        return self.folder / "tiles" / trial.id / f"{number:05d}.npz"
+    def _tiles(self, trial: Trial) -> Path:
+        return self.folder / "tiles" / trial.id
 
-    def _tile(self, trial: Trial, arm: Arm, plan: Plan, sampling: Sampling, number: int) -> None:
-        file = self._tile_file(trial, number)
+    def _tile(self, file: Path, trial: Trial, arm: Arm, plan: Plan, sampling: Sampling, number: int) -> None:
         if file.is_file():
             try:
                 read_arrays(file)
@@ -615,16 +632,9 @@ class _Execution:
         contenders = []
 
         def contend(name: str, arm: Arm, decoder: Any) -> None:
+            forget_drawn()  # an arm's set-up includes drawing its cells, whoever drew them before
             began = time.perf_counter()
-            tile = make_tile(
-                subject.model,
-                arm.plan(self.grid, 0),
-                range(batch),
-                sampling=self.fixed,
-                seed=0,
-                in_group="block",
-                device=subject.device,
-            )
+            tile = self._batch(arm, batch)
             setup_s[name] = time.perf_counter() - began
 
             def generate() -> Tensor:
@@ -643,7 +653,17 @@ class _Execution:
         body = self._partial(trial)
         kept: list[Any] = body["rounds"]
         pixels = None if subject.tokenizer is None else self._pixel_decoder()
-        warm = warm_up(contenders, pixels, device=subject.device)
+        warm: dict[str, WarmUp] = {}
+        failed: dict[str, str] = {}
+        for contender in tuple(contenders):
+            try:
+                warm |= warm_up([contender], pixels, device=subject.device)
+            except Exception as problem:  # an arm's failure is a result; the others are timed
+                if contender.name == BASELINE:
+                    raise
+                failed[contender.name] = str(problem)
+                contenders.remove(contender)
+        body["failed_arms"] = failed
         body["warm_up"] = {name: asdict(one) for name, one in warm.items()}
         for finished in rounds(
             contenders, pixels, rounds=self.spec.rounds, first_round=len(kept), device=subject.device, warm=warm
@@ -657,21 +677,24 @@ class _Execution:
         body["weights_bytes"] = _bytes(subject.model)
         body["clock_after"] = clock_state(subject.device)
         if batch == 1:
-            body["step_s"] = {
-                name: step_times(
-                    lambda arm=arm: decode_steps(  # type: ignore[misc]
-                        subject.model,
-                        arm.plan(self.grid, 0),
-                        range(1),
-                        sampling=self.fixed,
-                        device=subject.device,
-                        decoder=arm.decoder,
-                    ),
-                    subject.device,
-                )
-                for name, arm in arms.items()
-            }
+            body["step_s"] = {name: self._step_times(arm) for name, arm in arms.items() if name not in failed}
         return body
+
+    def _batch(self, arm: Arm, batch: int) -> Tile:
+        """The first samples of an arm, ready to be decoded."""
+        return make_tile(
+            self.subject.model,
+            arm.plan(self.grid, 0),
+            range(batch),
+            sampling=self.fixed,
+            seed=0,
+            in_group="block",
+            device=self.subject.device,
+        )
+
+    def _step_times(self, arm: Arm) -> list[list[float]]:
+        tile = self._batch(arm, 1)
+        return step_times(lambda: arm.decoder(tile), self.subject.device)
 
     def _pixel_decoder(self) -> Callable[[Tensor], object]:
         grid, tokenizer = self.grid, self.subject.tokenizer
@@ -689,13 +712,18 @@ class _Execution:
         file = self._file(trial)
         if file.is_file():
             kept = read_json(file)
-            if kept.get("status") == "partial" and kept.get("device") == fresh["device"]:
+            if kept["status"] != "done" and _is_whole(kept) and kept.get("device") == fresh["device"]:
                 return {**fresh, "rounds": kept["rounds"]}
         return fresh
 
     def _record_partial(self, trial: Trial, body: dict[str, Any]) -> None:
         head = {"trial": trial.id, "kind": trial.kind, "arm": "", "seed": 0, "setting": "fixed", "status": "partial"}
         write_json(self._file(trial), {**head, **body})
+
+
+def _is_whole(body: dict[str, Any] | None) -> bool:
+    """Whether no arm failed by itself, where one trial measures many."""
+    return not (body or {}).get("failed_arms")
 
 
 def _machine(device: str) -> dict[str, Any]:

@@ -87,8 +87,8 @@ def _write(file: Path, write: Callable[[Path], object]) -> None:
     except OSError as problem:
         reason = "the disk is full" if problem.errno == errno.ENOSPC else problem.strerror or str(problem)
         raise RecordProblem(
-            f"'{file}' could not be written: {reason}; what was measured so far is kept, and --resume goes on when "
-            f"that is mended"
+            f"'{file}' could not be written: {reason}; what was there before is kept; mend that and "
+            f"ask again (a run goes on with --resume)"
         ) from problem
     finally:
         with contextlib.suppress(OSError):

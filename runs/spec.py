@@ -82,6 +82,11 @@ class RunSpec:
                 raise unknown("setting to tune", name, TUNABLE, "as in --tune guidance=1,1.5,2")
             if not values:
                 raise BenchError(f"--tune {name}= tries nothing; give values, as in --tune guidance=1,1.5,2")
+            for tried in values:
+                number = isinstance(tried, int | float) and not isinstance(tried, bool)
+                if name != "guidance" and (not number or (name == "top_k" and tried != int(tried))):
+                    kind, example = ("a whole number", "0,50") if name == "top_k" else ("a number", "0.9,1")
+                    raise BenchError(f"--tune {name}={tried} is not {kind}; as in --tune {name}={example}")
 
     @property
     def paces(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from orderbench.models.arpg import load_checkpoint
 from orderbench.models.config import ModelConfig, to_plain
-from orderbench.models.data import Images, load_images, to_uint8
+from orderbench.models.data import load_images, to_uint8
 from orderbench.models.decode import AnyOrderModel
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
@@ -41,6 +41,8 @@ from orderbench.runs.training import choose_device, encode, objective_of
 MODEL, TOKENIZER, FEATURES = "fashion-model", "fashion-tokenizer", "fashion-features"
 HELD_OUT, REFERENCE = "fashion-held-out", "fashion-reference"
 N_REFERENCE = 10_000
+REPAIRED = 64  # images whose injected errors are to be repaired
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class PixelDecoder(Protocol):
@@ -66,6 +68,7 @@ class Judge:
     statistics: tuple[np.ndarray, np.ndarray] | None = None
     real: tuple[np.ndarray, np.ndarray | None, np.ndarray] | None = None
     reference_name: str = ""
+    reference_sha256: str = ""
 
     def judge(
         self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray, classes: int
@@ -96,6 +99,14 @@ class Subject:
     def held_out(self) -> tuple[Tensor, Tensor] | None:
         """(N, L) codes and (N,) labels of images that the model never saw; None where there are none."""
         return None if self.held_out_source is None else self.held_out_source()
+
+    def describe_held_out(self) -> dict[str, Any]:
+        """How many there are, and the sha256 of their codes and labels; nothing where there are none."""
+        if self.held_out is None:
+            return {}
+        tokens_NL, labels_N = (np.ascontiguousarray(part.numpy(), "<i8") for part in self.held_out)
+        digest = hashlib.sha256(tokens_NL.tobytes() + labels_N.tobytes()).hexdigest()
+        return {"held_out": {"images": len(tokens_NL), "sha256": digest}}
 
     @property
     def config(self) -> ModelConfig | None:
@@ -134,6 +145,12 @@ def load_subject(spec: RunSpec) -> Subject:
         subject.objective = objective_of(about["objective"], "the weights' metadata")
     shipped = spec.model is None or spec.model in shipped_names()
     if spec.tokenizer is None and not shipped:
+        asked = [f"--{name}" for name in ("data", "reference", "space") if getattr(spec, name)]
+        if asked:
+            raise BenchError(
+                f"{' and '.join(asked)} need a tokenizer that turns this model's codes into images; name it, as in "
+                f"--tokenizer FILE"
+            )
         return subject
     tokenizer, said = load_tokenizer(spec.tokenizer or TOKENIZER, device)
     subject.tokenizer, subject.about["tokenizer"] = tokenizer, said
@@ -156,7 +173,12 @@ def load_subject(spec: RunSpec) -> Subject:
     if "quality" in spec.only:
         subject.judges = _judges(spec, subject, own)
         subject.about["spaces"] = [
-            {"space": j.space.id, "dimensions": j.space.dimensions, "reference": j.reference_name}
+            {
+                "space": j.space.id,
+                "dimensions": j.space.dimensions,
+                "reference": j.reference_name,
+                "reference_sha256": j.reference_sha256,
+            }
             for j in subject.judges
         ]
     return subject
@@ -165,8 +187,8 @@ def load_subject(spec: RunSpec) -> Subject:
 def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, dict[str, Any], dict[str, Any]]:
     """The model, what is to be recorded about it, and its card."""
     if name is not None and ":" in name and not Path(name).exists():
-        model = _own_model(name, device)
-        return model, {"name": name, "factory": True, **_sizes(model)}, {}
+        model = _own_model(name, device, dtype)
+        return model, {"name": name, "factory": True, **_weights_digest(model), **_sizes(model)}, {}
     if name is None and MODEL not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
@@ -192,7 +214,7 @@ def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, di
             "steps_done": card.get("steps_done"),
         }
         about = {key: value for key, value in about.items() if value is not None}
-    network = network.to(device=device, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
+    network = network.to(device=device, dtype=_DTYPES[dtype])
     about |= {"parameters": count_parameters(network), "config": to_plain(network.config), **_sizes(network)}
     return network, about, card
 
@@ -201,8 +223,19 @@ def _sizes(model: AnyOrderModel) -> dict[str, Any]:
     return {"grid": str(model.lattice), "codes": model.n_codes, "classes": model.n_classes}
 
 
-def _own_model(name: str, device: str) -> AnyOrderModel:
-    """What a user's factory returns, on the device and in eval mode if it is a torch module."""
+def _weights_digest(model: AnyOrderModel) -> dict[str, str]:
+    """sha256 of a torch module's weights: names and bytes; nothing of what is no module."""
+    if not isinstance(model, torch.nn.Module):
+        return {}
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return {"sha256": digest.hexdigest()}
+
+
+def _own_model(name: str, device: str, dtype: str) -> AnyOrderModel:
+    """What a user's factory returns; if it is a torch module, on the device, in eval mode, and of the type asked."""
     model = call_factory(name)
     missing = [need for need in NEEDS if not hasattr(model, need)]
     if missing:
@@ -210,7 +243,14 @@ def _own_model(name: str, device: str) -> AnyOrderModel:
             f"what '{name}' returned has no {', '.join(missing)}; orderbench.models.decode.AnyOrderModel lists what a "
             f"model needs, and `bench doctor --model {name}` tests it"
         )
-    return cast(AnyOrderModel, model.to(device).eval() if isinstance(model, torch.nn.Module) else model)
+    if isinstance(model, torch.nn.Module):
+        return cast(AnyOrderModel, model.to(device=device, dtype=_DTYPES[dtype]).eval())
+    if dtype != "fp32":
+        raise BenchError(
+            f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype away "
+            f"and let the factory choose"
+        )
+    return cast(AnyOrderModel, model)
 
 
 def load_tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]]:
@@ -242,6 +282,8 @@ def _encoded(spec: RunSpec, subject: Subject, tokenizer: PixelDecoder) -> tuple[
             f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
             f"the model was trained on, as in --data FOLDER"
         )
+    n = max(spec.held_out, spec.samples, REPAIRED)
+    images = replace(images, images_Nchw=images.images_Nchw[:n], labels_N=images.labels_N[:n])
     return encode(tokenizer, images, subject.device, subject.model.n_codes).long(), images.labels_N
 
 
@@ -287,22 +329,30 @@ def _shipped_judge(space: Space) -> Judge:
         )
     tensors = {name: tensor.numpy() for name, tensor in arrays.tensors.items()}
     real = (tensors["real_ND"], tensors["real_logits_NC"], tensors["real_labels_N"])
-    return Judge(space, tensors["reference_MD"], real=real, reference_name=arrays.about["reference"])
+    return Judge(
+        space,
+        tensors["reference_MD"],
+        real=real,
+        reference_name=arrays.about["reference"],
+        reference_sha256=arrays.sha256,
+    )
 
 
 def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
     if spec.reference is not None:
         kind, *content = read_reference(spec.reference)
-        name = Path(spec.reference).name
+        name, sha = Path(spec.reference).name, _sha256(Path(spec.reference))
         if kind == "statistics":
             if not space.name.startswith("inception"):
                 raise BenchError(
                     f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
                     f"--space inception:WEIGHTS"
                 )
-            return Judge(space, None, statistics=(content[0], content[1]), reference_name=name)
+            statistics = (content[0], content[1])
+            return Judge(space, None, statistics=statistics, reference_name=name, reference_sha256=sha)
         images_Nchw = torch.from_numpy(np.ascontiguousarray(content[0].transpose(0, 3, 1, 2)))
-        return Judge(space, space.extract(images_Nchw)[0], reference_name=f"{name}, {len(images_Nchw)} images")
+        about = f"{name}, {len(images_Nchw)} images"
+        return Judge(space, space.extract(images_Nchw)[0], reference_name=about, reference_sha256=sha)
     assert subject.tokenizer is not None  # noqa: S101 (checked by the caller)
     if subject.held_out_source is None:
         raise BenchError(
@@ -311,11 +361,12 @@ def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
         )
     side = _side(subject.model, subject.tokenizer)
     train, test = (load_images(spec.data, split, side) for split in ("train", "test"))
-    reference = space.extract(train.images_Nchw[:N_REFERENCE])[0]
+    images_Nchw = train.images_Nchw[:N_REFERENCE]
     features, logits = space.extract(test.images_Nchw[:N_REFERENCE])
-    name = f"{train.name}, {len(reference)} images"
-    return Judge(space, reference, real=(features, logits, _labels(test)), reference_name=name)
-
-
-def _labels(images: Images) -> np.ndarray:
-    return np.asarray(images.labels_N[:N_REFERENCE].numpy())
+    return Judge(
+        space,
+        space.extract(images_Nchw)[0],
+        real=(features, logits, np.asarray(test.labels_N[:N_REFERENCE].numpy())),
+        reference_name=f"{train.name}, {len(images_Nchw)} images",
+        reference_sha256=hashlib.sha256(images_Nchw.contiguous().numpy().tobytes()).hexdigest(),
+    )

@@ -127,7 +127,7 @@ def test_a_gpu(answers: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     tool = tmp_path / "nvidia-smi"
-    said = "580.1, 345 MHz, 1980 MHz, 700.00 W" if answers else "No devices were found"
+    said = "580.1, 1980 MHz, 700.00 W" if answers else "No devices were found"
     tool.write_text(f'#!/bin/sh\ncase "$*" in *--id=GPU-abc*) echo "{said}";; *) exit 6;; esac\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,10 +27,12 @@ from orderbench.models.features import FeatureNet
 from orderbench.models.likelihood import bits_of, plan_logits, walk
 from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import execute as executing
 from orderbench.runs import record as recording
 from orderbench.runs.arms import expand_arms, parse_arm
+from orderbench.runs.estimate import estimate_s
 from orderbench.runs.execute import Ended, Trial, execute, plan_trials
 from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
 from orderbench.runs.spec import RunSpec, read_config, read_tune
@@ -72,7 +75,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
         save_file(tensors, folder / f"{name}.safetensors", metadata={"about": json.dumps(about)})
     rng = np.random.default_rng(0)
-    np.savez(folder / "pictures.npz", images=rng.integers(0, 256, (60, 8, 8), np.uint8), labels=np.arange(60) % 3)
+    splits: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        splits[f"{split}_images"] = rng.integers(0, 256, (60, 8, 8), np.uint8)
+        splits[f"{split}_labels"] = np.arange(60) % 3
+    np.savez(folder / "pictures.npz", **splits)  # type: ignore[arg-type]
     return {"data": str(folder / "pictures.npz"), **{n: str(folder / f"{n}.safetensors") for n in networks}}
 
 
@@ -307,6 +314,81 @@ def test_tuning_tries_other_seeds_and_keeps_the_best(files: dict[str, str], tmp_
     assert tuned["sampling"] == best["sampling"]
 
 
+def test_a_setting_is_chosen_when_all_were_tried(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(files, orders=("radial@cosine:4",), only=("quality",), samples=64, tune={"temperature": (0.5, 2.0)})
+    real = executing.decode
+
+    def decode(*given: Any, **how: Any) -> Any:
+        if how["sampling"].temperature == 2.0:
+            raise RuntimeError("no room today")
+        return real(*given, **how)
+
+    monkeypatch.setattr(executing, "decode", decode)
+    ended, one = run(spec, tmp_path / "run")
+    assert len(ended.failed) == 2
+    reasons = {t["reason"] for t in one.trials.values() if t["status"] == "failed"}
+    assert "the setting temperature=2.0 could not be tried, so none is chosen for radial@cosine:4" in reasons
+    monkeypatch.undo()
+    run(spec, tmp_path / "run", resume=True)
+    _, never_failed = run(spec, tmp_path / "other")
+    assert numbers(load_run(tmp_path / "run")) == numbers(never_failed)
+
+
+def test_settings_to_tune_are_looked_at_before_anything_is_measured(files: dict[str, str]) -> None:
+    with pytest.raises(BenchError, match=r"--tune temperature=banana is not a number; as in --tune temperature=0.9,1"):
+        spec_of(files, tune={"temperature": ("banana",)})
+    with pytest.raises(BenchError, match=r"--tune top_k=4.5 is not a whole number"):
+        spec_of(files, tune={"top_k": (4.5,)})
+    spec = spec_of(files, tune={"temperature": (0.0,)})
+    with pytest.raises(BenchError, match="temperature"):
+        plan_trials(spec, expand_arms(("radial",), (), (), Grid(4, 4)), load_subject(spec))
+
+
+# Speed
+
+
+def test_an_arm_that_cannot_be_timed_leaves_the_others_their_times(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refill(*given: Any) -> None:
+        raise RuntimeError("no room today")
+
+    spec = spec_of(files, orders=("radial",), only=("latency",), batch=1)
+    monkeypatch.setattr(Transformer, "refill", refill)
+    ended, one = run(spec, tmp_path / "run")
+    (trial,) = one.done("latency")
+    assert ended.failed == (trial["trial"],)
+    assert list(trial["failed_arms"]) == ["radial+nested"]
+    assert "no room today" in trial["failed_arms"]["radial+nested"]
+    timed = {"raster", "radial", "halton@cosine:4", "A/A", "uncached"}
+    assert [{sample["name"] for sample in taken} for taken in trial["rounds"]] == [timed, timed]
+    assert set(trial["step_s"]) == timed - {"A/A", "uncached"}
+    monkeypatch.undo()
+    ended, one = run(spec, tmp_path / "run", resume=True)
+    assert ended.failed == ()
+    assert "radial+nested" in one.done("latency")[0]["step_s"]
+
+
+def test_rounds_outlive_a_failure_after_them(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def memory(*given: Any) -> None:
+        raise RuntimeError("nobody can say")
+
+    spec = spec_of(files, orders=("radial@cosine:4",), correction=("off",), only=("latency",), batch=1)
+    monkeypatch.setattr(executing, "peak_memory", memory)
+    _, one = run(spec, tmp_path / "run")
+    (trial,) = one.trials.values()
+    assert trial["status"] == "failed"
+    assert len(trial["rounds"]) == 2
+    monkeypatch.undo()
+    _, whole = run(spec, tmp_path / "run", resume=True)
+    (now,) = whole.done("latency")
+    assert now["rounds"] == trial["rounds"]
+
+
 # The folder
 
 
@@ -315,10 +397,27 @@ def test_a_run_is_not_written_over_and_only_the_same_run_is_resumed(whole: Run, 
         run(spec_of(files), whole.folder)
     with pytest.raises(RecordProblem, match=r"holds a run of another config.samples \(150, not 200\)"):
         run(spec_of(files, samples=200), whole.folder, resume=True)
+    with pytest.raises(RecordProblem, match=r"holds a run of another config.orders\[1\] \(radial, not spiral\)"):
+        run(spec_of(files, orders=("raster", "spiral")), whole.folder, resume=True)
     silent = Silent()
     run(spec_of(files), whole.folder, silent, resume=True)
     assert silent.done == list(whole.trials)
     assert silent.ended_trials == []
+
+
+def test_data_that_changed_makes_another_run(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    with np.load(files["data"]) as arrays:
+        changed = dict(arrays)
+    changed["test_images"] = 255 - changed["test_images"]
+    np.savez(tmp_path / "pictures.npz", **changed)
+    shutil.copytree(whole.folder, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about["config"]["data"] = str(tmp_path / "pictures.npz")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    assert about["subject"]["held_out"]["images"] == 60
+    assert len(about["subject"]["spaces"][0]["reference_sha256"]) == 64
+    with pytest.raises(RecordProblem, match=r"holds a run of another subject.held_out.sha256"):
+        run(spec_of({**files, "data": str(tmp_path / "pictures.npz")}), tmp_path / "run", resume=True)
 
 
 def test_there_must_be_a_run_to_resume(files: dict[str, str], tmp_path: Path) -> None:
@@ -350,7 +449,7 @@ def test_a_full_disk_stops_the_run_with_everything_kept(
         real(handle)
 
     monkeypatch.setattr(recording.os, "fsync", full)
-    with pytest.raises(RecordProblem, match="could not be written: the disk is full; what was measured so far is kept"):
+    with pytest.raises(RecordProblem, match="could not be written: the disk is full; what was there before is kept"):
         run(spec_of(files), folder)
     monkeypatch.undo()
     assert load_run(folder).trials
@@ -463,7 +562,7 @@ def test_orders_multiply_by_paces_and_corrections() -> None:
 
 
 def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
-    spec = spec_of(files, tokenizer=None, only=("quality",))
+    spec = spec_of(files, tokenizer=None, data=None, space=(), only=("quality",))
     subject = load_subject(spec)
     with pytest.raises(BenchError, match="nothing of quality can be measured on this model: quality needs a tokenizer"):
         plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
@@ -503,6 +602,40 @@ def test_a_factory_is_measured_like_any_model(files: dict[str, str], tmp_path: P
     assert own.done("quality")[0]["flops_per_image"] is None
 
 
+def test_what_is_no_module_keeps_its_own_precision(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_bare.py").write_text(
+        "class Own:\n"
+        "    lattice, n_codes, n_classes = None, 2, 1\n"
+        "    start = step = logits = refill = rewind = None\n"
+        "def build(): return Own()\n"
+        "def built():\n"
+        "    from orderbench.models.shipped import load_weights\n"
+        f"    return load_weights({files['model']!r}).network\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BenchError, match="no torch module, so its weights cannot be cast to bf16"):
+        load_subject(spec_of(files, model="my_bare:build", dtype="bf16"))
+    subject = load_subject(spec_of(files, model="my_bare:built", dtype="bf16"))
+    assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}  # type: ignore[attr-defined]
+    assert len(subject.about["model"]["sha256"]) == 64
+
+
+def test_nothing_that_was_asked_is_dropped_for_want_of_a_tokenizer(files: dict[str, str]) -> None:
+    with pytest.raises(BenchError, match="--data and --space need a tokenizer"):
+        load_subject(spec_of(files, tokenizer=None))
+
+
+def test_a_model_that_cannot_decode_is_no_reason_for_no_run(files: dict[str, str]) -> None:
+    spec = spec_of(files)
+    subject = load_subject(spec)
+    with torch.no_grad():
+        subject.model.head.weight.fill_(float("nan"))  # type: ignore[attr-defined]
+    arms = expand_arms(spec.orders, (), (), Grid(4, 4))
+    assert estimate_s(plan_trials(spec, arms, subject), arms, spec, subject) == {}
+
+
 def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path) -> None:
     spec = spec_of(files, orders=("confidence@cosine:4",), samples=64)
     _, one = run(spec, tmp_path / "run")
@@ -529,6 +662,9 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     trials = json.loads(listed.stdout)["trials"]
     assert [t["kind"] for t in trials] == ["likelihood", "floor", "floor", "floor", "quality", "latency"]
     assert all(t["estimate_s"] > 0 for t in trials)
+    nothing = bench("run", "--resume", "--out", str(tmp_path / "nothing"))
+    assert nothing.returncode == 2
+    assert "holds no run to go on with; leave --resume away to start one" in nothing.stderr
     again = bench(*asked, "--out", str(tmp_path / "run"))
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
