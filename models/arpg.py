@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from orderbench.models.checkpoint import load_strictly, read_tensors
+from orderbench.models.checkpoint import load_network, read_tensors
 from orderbench.models.config import ModelConfig
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
@@ -21,10 +21,10 @@ from orderbench.orders.errors import unknown
 
 _NAMES = [
     (r"embeddings\.weight", "embeddings.weight"),
-    (r"layers\.self_dec\.(\d+)\.attn\.(to_q|to_k|to_v|proj)\.weight", r"self_blocks.\1.\2.weight"),
-    (r"layers\.self_dec\.(\d+)\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"self_blocks.\1.\2.weight"),
-    (r"layers\.cross_dec\.(\d+)\.attn\.(to_q|proj)\.weight", r"cross_blocks.\1.\2.weight"),
-    (r"layers\.cross_dec\.(\d+)\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"cross_blocks.\1.\2.weight"),
+    (r"layers\.self_dec\.(\d{1,9})\.attn\.(to_q|to_k|to_v|proj)\.weight", r"self_blocks.\1.\2.weight"),
+    (r"layers\.self_dec\.(\d{1,9})\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"self_blocks.\1.\2.weight"),
+    (r"layers\.cross_dec\.(\d{1,9})\.attn\.(to_q|proj)\.weight", r"cross_blocks.\1.\2.weight"),
+    (r"layers\.cross_dec\.(\d{1,9})\.(ffn\.w[123]|attn_norm|ffn_norm)\.weight", r"cross_blocks.\1.\2.weight"),
     (r"layers\.norm\.weight", "shared_norm.weight"),
     (r"layers\.(to_k|to_v)\.weight", r"\1.weight"),
     (r"norm\.weight", "norm.weight"),
@@ -69,9 +69,7 @@ def load_arpg(path: str | Path, heads: int | None = None, side: int | None = Non
     if foreign or "embeddings.weight" not in renamed or "head.weight" not in renamed:
         named = f"unexpected {', '.join(sorted(foreign)[:4])}" if foreign else "no token table and head"
         raise BenchError(f"'{path}' is not in ARPG's layout: {named}; name an ARPG file, as in arpg_300m.pt")
-    model = Transformer.skeleton(_config(renamed, heads, side or 16, str(path)))
-    load_strictly(model, renamed, str(path))
-    return model.eval()
+    return load_network(Transformer, _config(renamed, heads, side or 16, str(path)), renamed, str(path))
 
 
 def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: str) -> ModelConfig:
@@ -100,7 +98,7 @@ def _layers(state: Mapping[str, Any], kind: str) -> list[int]:
 
 def _hidden(state: Mapping[str, Tensor]) -> int | None:
     first = state.get("self_blocks.0.ffn.w1.weight")
-    return None if first is None else len(first)
+    return None if first is None or not first.ndim else len(first)
 
 
 _FAMILIES = {"arpg": load_arpg}

@@ -1,6 +1,6 @@
 """Files of weights: written whole or not at all, read as untrusted input.
 
-Knows safetensors, tensors-only pickles and cards. Refuses to run code from a file.
+Knows safetensors, tensors-only pickles and what fits a network. Refuses to run code from a file.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orderbench.orders import BenchError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
@@ -28,12 +31,12 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(file)
-    except OSError as problem:
-        raise BenchError(
-            f"'{file}' could not be written: {problem.strerror or problem}; name another place"
-        ) from problem
+    except (OSError, RuntimeError, SafetensorError) as problem:  # a full disk, as Python, torch and safetensors say it
+        reason = getattr(problem, "strerror", None) or (str(problem) or type(problem).__name__).splitlines()[0]
+        raise BenchError(f"'{file}' could not be written: {reason}; name another place") from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where its folder is a file, it never was there
+            temporary.unlink(missing_ok=True)
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
@@ -73,12 +76,29 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    others = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others or not state:
         raise BenchError(
-            f"'{file}' does not hold weights alone: {', '.join(map(str, others[:4])) or 'nothing'} is no tensor"
+            f"'{file}' does not hold weights alone: {', '.join(map(str, others[:4])) or 'nothing'} is no named tensor"
         )
     return state
+
+
+def load_network(kind: Callable[[Any], Network], config: Any, state: Mapping[str, Tensor], where: str) -> Network:
+    """The network of a configuration and its weights, in eval mode; BenchError if they do not fit.
+
+    Both came from a file, so sizes that no file could fill are refused before anything of that size is built.
+    """
+    blocks = max((size for name, size in vars(config).items() if name.endswith("_blocks")), default=0)
+    if blocks > len(state):
+        raise BenchError(f"'{where}' holds {len(state)} tensors, too few for {blocks} blocks; name another file")
+    try:
+        with torch.device("meta"):
+            network = kind(config)
+    except (RuntimeError, TypeError, OverflowError) as problem:  # numbers that torch cannot count to
+        raise BenchError(f"'{where}' describes a network that cannot be: {str(problem).splitlines()[0]}") from problem
+    load_strictly(network, state, where)
+    return network.eval()
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -11,6 +11,20 @@ from typing import Any, Literal, TypeVar
 from orderbench.orders import BenchError, Grid
 
 Config = TypeVar("Config")
+_CHOICES = {"position": ("rope", "rope+table"), "label": ("slot", "slot+query")}
+
+
+def _check(config: Any, what: str) -> None:
+    """BenchError for a field out of its choices, or, where it has none, that is no whole number of 1 or more."""
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
+        if value is None and field.default is None:
+            continue
+        if name in _CHOICES:
+            if value not in _CHOICES[name]:
+                raise BenchError(f"the {what}'s {name} is {value!r}; {' or '.join(_CHOICES[name])} would do")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BenchError(f"the {what}'s {name} is {value!r}; give a whole number of 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +50,7 @@ class ModelConfig:
     ffn: int | None = None  # hidden width of the feed-forward; default int(8 width / 3), rounded up
 
     def __post_init__(self) -> None:
-        for name in ("codes", "classes", "rows", "cols", "width", "heads", "self_blocks", "cross_blocks"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BenchError(f"the model's {name} is {value!r}; give a whole number of 1 or more")
-        if self.label not in ("slot", "slot+query"):
-            raise BenchError(f"the model's label is {self.label!r}; slot or slot+query would do")
-        if self.position not in ("rope", "rope+table"):
-            raise BenchError(f"the model's position is {self.position!r}; rope or rope+table would do")
+        _check(self, "model")
         if self.width % (4 * self.heads):
             raise BenchError(
                 f"a width of {self.width} does not give {self.heads} heads a multiple of 4 channels, as two axes of "
@@ -81,6 +88,7 @@ class TokenizerConfig:
     decoder_blocks: int = 3
 
     def __post_init__(self) -> None:
+        _check(self, "tokenizer")
         if self.codes < 2 or self.width % 8:
             raise BenchError(
                 f"a tokenizer of {self.codes} codes and width {self.width} is not served; 2 or more, and 8 n"
@@ -96,16 +104,21 @@ class FeatureConfig:
     width: int = 32
     features: int = 64
 
+    def __post_init__(self) -> None:
+        _check(self, "feature network")
+
 
 def to_plain(config: Any) -> dict[str, Any]:
     """A configuration as a plain value."""
     return asdict(config)
 
 
-def from_plain(kind: type[Config], value: dict[str, Any], where: str) -> Config:
+def from_plain(kind: type[Config], value: Any, where: str) -> Config:
     """A configuration read back; BenchError if keys are missing or unknown."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(value, dict) or set(value) - known:
+    if not isinstance(value, dict):
+        raise BenchError(f"{where} does not hold a {kind.__name__}: {value!r} is no dictionary")
+    if set(value) - known:
         raise BenchError(f"{where} does not hold a {kind.__name__}: unknown {sorted(set(value) - known)}")
     try:
         return kind(**value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from orderbench.models.download import SHA256, download_folder, fetch
 from orderbench.orders import BenchError
+from orderbench.orders.streams import generator
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
 SIDE = 32
@@ -30,6 +31,7 @@ _FASHION = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+_SHUFFLE = 1 << 48  # an address that no step and no epoch of training has
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,17 @@ def to_uint8(images_Bchw: Tensor) -> Tensor:
     return ((images_Bchw + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def load_images(source: str | None, split: str, side: int = SIDE) -> Images:
-    """Images of one split, 'train' or 'test', resized to side x side.
+def load_images(source: str | None, split: str, side: int = SIDE, limit: int | None = None) -> Images:
+    """Images of one split, 'train' or 'test', resized to side x side; the first `limit` of them.
 
     source: None (Fashion-MNIST from Debian's package), 'download' or 'download:FOLDER' (its original files, fetched
     where they are not there yet), a folder with these files, a folder with one folder of images per class (below train/
-    and test/ if these exist), or an .npz file with `images` (uint8, N x h x w [x c]) and `labels` (whole numbers), for
-    train and test alike unless it holds `train_images`, `test_images` and their labels.
+    and test/ if these exist; hidden ones are skipped), or an .npz file with `images` (uint8, N x h x w [x c]) and
+    `labels` (whole numbers), or with `train_images`, `test_images` and their labels.
+
+    Fashion-MNIST keeps its own order. Everything else is shuffled, always alike, so that every beginning is a fair
+    sample; where it holds one split only, a tenth of it, of every class alike, is 'test' and the rest 'train'. Classes
+    are those of the training split.
 
     Raises BenchError for files that are missing, changed, of another form, or cannot be fetched.
     """
@@ -81,14 +87,13 @@ def load_images(source: str | None, split: str, side: int = SIDE) -> Images:
             f"Fashion-MNIST with --data download"
         )
     if where.is_file():
-        images, labels = _read_npz(where, split)
+        images, labels, classes = _read_npz(where, split, limit)
     elif (where / _FASHION[split][0]).is_file():
-        images, labels = _read_fashion(where, split)
+        images, labels, classes = _read_fashion(where, split, limit)
     else:
-        images, labels = _read_folder(where, split, side)
-    resized = resize(torch.from_numpy(images), side)
+        images, labels, classes = _read_folder(where, split, limit, side)
     name = f"{'fashion-mnist' if source is None or fetched else where.name}/{split}"
-    return Images(resized, torch.from_numpy(labels), name, int(labels.max()) + 1)
+    return Images(resize(torch.from_numpy(images), side), torch.from_numpy(labels), name, classes)
 
 
 def resize(images_Nchw: Tensor, side: int) -> Tensor:
@@ -102,16 +107,27 @@ def resize(images_Nchw: Tensor, side: int) -> Tensor:
     return torch.cat([part.round().clamp(0, 255).to(torch.uint8) for part in parts])
 
 
-def _read_fashion(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _picks(labels_N: np.ndarray, split: str, apart: bool) -> np.ndarray:
+    """Which images a split has, shuffled: all, if the source holds the splits apart, or its part."""
+    shuffled_N = generator(0, "train", _SHUFFLE).permutation(len(labels_N))
+    if apart:
+        return shuffled_N
+    by_class_N = shuffled_N[np.argsort(labels_N[shuffled_N], kind="stable")]
+    is_test_N = np.zeros(len(labels_N), bool)
+    is_test_N[by_class_N[::10]] = True
+    return shuffled_N[is_test_N[shuffled_N] == (split == "test")]
+
+
+def _read_fashion(folder: Path, split: str, limit: int | None) -> tuple[np.ndarray, np.ndarray, int]:
     images, labels = (_read_idx(folder / name) for name in _FASHION[split])
-    return images[:, None], labels.astype(np.int64)
+    return images[:limit, None], labels[:limit].astype(np.int64), int(labels.max()) + 1
 
 
 def _read_idx(file: Path) -> np.ndarray:
     """An idx file: two zero bytes, type 8 (uint8), the number of axes, the sides in 32 bits, the content."""
     try:
         content = gzip.decompress(file.read_bytes())
-    except (OSError, EOFError) as problem:
+    except (OSError, EOFError, zlib.error) as problem:
         raise BenchError(f"'{file}' could not be read: {problem}; remove it and fetch the original again") from problem
     wanted = SHA256[file.name]
     if hashlib.sha256(content).hexdigest() != wanted:
@@ -124,42 +140,71 @@ def _read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
 
-def _read_npz(file: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(file: Path, split: str, limit: int | None) -> tuple[np.ndarray, np.ndarray, int]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            prefix = f"{split}_" if f"{split}_images" in arrays else ""
-            images, labels = arrays[f"{prefix}images"], arrays[f"{prefix}labels"]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as problem:
+            apart = {"train_images", "test_images"} <= set(arrays)
+            own, train = (f"{split}_", "train_") if apart else ("", "")
+            images, labels, known = arrays[f"{own}images"], arrays[f"{own}labels"], arrays[f"{train}labels"]
+    except Exception as problem:  # a foreign file may break the reader in any way
         raise BenchError(f"'{file}' does not hold images and labels as plain arrays: {problem}") from problem
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels) or not len(labels):
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or labels.shape != images.shape[:1] or not images.size:
         raise BenchError(
-            f"'{file}' holds images of {images.dtype} and shape {images.shape} and {len(labels)} labels; uint8 of "
-            f"shape (N, h, w) or (N, h, w, c) and one label each would do"
+            f"'{file}' holds images of {images.dtype} and shape {images.shape} and labels of shape {labels.shape}; "
+            f"uint8 of shape (N, h, w) or (N, h, w, c) and one label each would do"
         )
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
+    if any(part.dtype.kind not in "iu" or not part.size or part.min() < 0 for part in (labels, known)):
         raise BenchError(f"'{file}' holds labels of {labels.dtype}; whole numbers of 0 or more would do")
-    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(images), labels.astype(np.int64)
+    classes = int(known.max()) + 1
+    if labels.max() >= classes:
+        raise BenchError(
+            f"'{file}' holds test images of class {labels.max()}, and training images of 0 to {classes - 1} alone; "
+            f"leave away those that no model can have learnt"
+        )
+    picks = _picks(labels, split, apart)[:limit]
+    if not len(picks):
+        raise BenchError(f"'{file}' holds {len(labels)} images, too few for two splits; 10 or more would do")
+    images = images[picks, None] if images.ndim == 3 else images[picks].transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images), labels[picks].astype(np.int64), classes
 
 
-def _read_folder(folder: Path, split: str, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_folder(folder: Path, split: str, limit: int | None, side: int) -> tuple[np.ndarray, np.ndarray, int]:
+    train = folder / "train" if (folder / "train").is_dir() else folder
+    apart = train != folder and (folder / "test").is_dir()
+    known = {name: number for number, name in enumerate(sorted({file.parent.name for file in _pictures(train)}))}
+    files = _pictures(folder / split if apart else train)
+    foreign = sorted({file.parent.name for file in files} - set(known))
+    if foreign:
+        raise BenchError(
+            f"'{folder / split}' holds the classes {', '.join(foreign[:4])}, which '{train}' does not; "
+            f"leave away those that no model can have learnt"
+        )
+    labels = np.array([known[file.parent.name] for file in files], np.int64)
+    picks = _picks(labels, split, apart)[:limit]
+    if not len(picks):
+        raise BenchError(
+            f"'{folder}' holds no images for {split}; a folder of .png or .jpg files per class would do, or "
+            f"Fashion-MNIST's files"
+        )
+    return np.stack([_read_picture(files[pick], side) for pick in picks]), labels[picks], len(known)
+
+
+def _pictures(root: Path) -> list[Path]:
+    """Class by class, but what is hidden."""
+    return sorted(
+        file
+        for file in root.glob("*/*")
+        if file.suffix.lower() in _PICTURES and not file.name.startswith(".") and not file.parent.name.startswith(".")
+    )
+
+
+def _read_picture(file: Path, side: int) -> np.ndarray:
+    """(3, side, side) uint8."""
     from PIL import Image
 
-    root = folder / split if (folder / split).is_dir() else folder
-    classes = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    images, labels = [], []
-    for label, entry in enumerate(classes):
-        for file in sorted(entry.iterdir()):
-            if file.suffix.lower() in _PICTURES:
-                try:
-                    with Image.open(file) as picture:
-                        pixels = np.asarray(picture.convert("RGB"))
-                except OSError as problem:
-                    raise BenchError(f"'{file}' could not be read as an image: {problem}") from problem
-                images.append(resize(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], side)[0].numpy())
-                labels.append(label)
-    if not images:
-        raise BenchError(
-            f"'{folder}' holds no images; a folder of .png or .jpg files per class would do, or Fashion-MNIST's files"
-        )
-    return np.stack(images), np.array(labels, np.int64)
+    try:
+        with Image.open(file) as picture:
+            pixels_hwc = np.array(picture.convert("RGB"))
+    except Exception as problem:  # a foreign file may break the reader in any way
+        raise BenchError(f"'{file}' could not be read as an image: {problem}") from problem
+    return resize(torch.from_numpy(pixels_hwc).permute(2, 0, 1)[None], side)[0].numpy()

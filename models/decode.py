@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderbench.models.likelihood import InGroup, as_bias, walk
+from orderbench.models.likelihood import InGroup, as_bias, check_lattice, walk
 from orderbench.models.sampling import PLAIN, Sampling, filtered, guide, inverse_cdf, uniforms
 from orderbench.orders import BenchError, Grid, Plan
 
 TILE = 64  # samples are decoded in fixed tiles of consecutive indices, so that a split of the work changes no bit
+_NO_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on a GPU and on a processor
 
 
 class AnyOrderModel(Protocol):
@@ -202,11 +203,7 @@ def make_tile(
     device: torch.device | str,
 ) -> Tile:
     """Check what was asked and lay everything out. Labels default to sample index modulo C."""
-    if plan.lattice != model.lattice:
-        raise BenchError(
-            f"the plan is for a {plan.lattice} grid and the model's weights for {model.lattice}; "
-            f"make the plan with --grid {model.lattice}"
-        )
+    check_lattice(model.lattice, plan)
     chosen = [i % model.n_classes for i in samples] if labels is None else list(labels)
     if len(chosen) != len(samples) or any(not 0 <= label <= model.n_classes for label in chosen):
         raise BenchError(
@@ -311,11 +308,14 @@ def decode(
     split changes no bit. Labels by default are the sample index modulo C; given, they belong to `samples`. each:
     called with the number of samples done, after every tile.
 
-    Raises BenchError for a plan of another lattice, labels out of range, logits that are not finite, and a batch that
-    does not fit in memory.
+    Raises BenchError for a plan of another lattice, a sample asked twice, labels out of range, logits that are not
+    finite, and a tile that does not fit in memory.
     """
     given = None if labels is None else dict(zip(samples, labels, strict=True))
     wanted = {sample: place for place, sample in enumerate(samples)}
+    if len(wanted) < len(samples):
+        twice = next(sample for place, sample in enumerate(samples) if wanted[sample] != place)
+        raise BenchError(f"sample {twice} is asked more than once; each once would do, since its codes are the same")
     tokens_NL = torch.empty(len(samples), plan.lattice.n_cells, dtype=torch.int64)
     changed_NL = torch.zeros_like(tokens_NL)
     counters = Counters()
@@ -351,13 +351,12 @@ def run_tile(tile: Tile, decoder: Decoder) -> tuple[Tensor, Tensor]:
                 changes_BL.scatter_add_(1, step.cells_BQ[:, :again], (old != step.tokens_BQ[:, :again]).long())
             codes_BL.scatter_(1, step.cells_BQ, step.tokens_BQ)
             finite &= step.logits_BQV.isfinite().all()
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
-        if isinstance(problem, RuntimeError) and "memory" not in str(
-            problem
-        ):  # torch's on a processor is a RuntimeError
+    except (MemoryError, RuntimeError) as problem:
+        if not isinstance(problem, MemoryError) and not any(words in str(problem) for words in _NO_MEMORY):
             raise
         raise BenchError(
-            f"there is no memory for {len(codes_BL)} samples at once; a smaller batch may do, as in --batch 16"
+            f"there is no memory for {len(codes_BL)} samples at once; a smaller model, another --device or --dtype "
+            f"bf16 may do"
         ) from problem
     if not finite:
         raise BenchError(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orderbench.models.transformer import Transformer
-from orderbench.orders import BenchError, Plan
+from orderbench.orders import BenchError, Grid, Plan
 
 InGroup = Literal["block", "causal"]
 
@@ -76,12 +76,12 @@ def check_labels(model: Transformer, labels_B: Tensor) -> None:
         )
 
 
-def check_lattice(model: Transformer, plan: Plan) -> None:
-    """BenchError if the plan is for another lattice than the model."""
-    if plan.lattice != model.config.grid:
+def check_lattice(lattice: Grid, plan: Plan) -> None:
+    """BenchError if the plan is for another lattice than the model's."""
+    if plan.lattice != lattice:
         raise BenchError(
-            f"the plan is for a {plan.lattice} grid and the model's weights for {model.config.grid}; "
-            f"make the plan with --grid {model.config.grid}"
+            f"the plan is for a {plan.lattice} grid and the model's weights for {lattice}; make the plan with "
+            f"--grid {lattice}"
         )
 
 
@@ -100,7 +100,7 @@ def plan_logits(
     tokens_BL: int64 in [0, V), raster order. labels_B: int64 in [0, C], C for none. samples: whose cells, default 0,
     1, ...
     """
-    check_lattice(model, plan)
+    check_lattice(model.lattice, plan)
     check_tokens(model, tokens_BL, labels_B)
     chosen = range(len(tokens_BL)) if samples is None else samples
     cells_NL = walk(plan, chosen if plan.per_sample else [0], tokens_BL.device)

@@ -20,7 +20,11 @@ def join_processes(device: str) -> None:
     """Join the other processes if `torchrun` started this one. They wait for each other up to a day: the first one
     may have much to do alone."""
     if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo", timeout=timedelta(days=1))
+        on_gpu = torch.device(device).type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(torch.device(device).index or 0)
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # NCCL moves no tensor of a processor, and votes are such
+        dist.init_process_group(backend, timeout=timedelta(days=1))
 
 
 def is_first_process() -> bool:

@@ -17,11 +17,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orderbench.models.checkpoint import load_strictly, read_tensors
+from orderbench.models.checkpoint import load_network, read_tensors
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
 from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
@@ -61,10 +60,8 @@ def load_weights(path: str | Path, kind: str | None = None) -> Loaded:
             f"'{path}' holds {found or 'no network of this suite'}, not {kind or 'one'}; name another file"
         )
     config, network = _NETWORKS[found]
-    with torch.device("meta"):
-        empty = network(from_plain(config, about[found], f"'{path}'"))
-    load_strictly(empty, tensors, str(path))
-    return Loaded(found, empty.eval(), about, card, digest)
+    filled = load_network(network, from_plain(config, about[found], f"'{path}'"), tensors, str(path))
+    return Loaded(found, filled, about, card, digest)
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,22 @@ def load_arrays(path: str | Path, kind: str) -> Arrays:
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], str]:
     tensors = read_tensors(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    card_file = file.with_suffix(".card.json")
-    card = json.loads(card_file.read_text()) if card_file.is_file() else {}
+    card = _card(file.with_suffix(".card.json"))
     if card and card.get("sha256") != digest:
         raise BenchError(f"'{file}' is not the file that its card describes (the checksum differs); fetch it again")
     return tensors, _metadata(file), card, digest
+
+
+def _card(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        card = json.loads(file.read_text())
+    except (OSError, ValueError) as problem:
+        raise BenchError(f"'{file}' is not a whole card: {problem}; fetch it again, or remove it") from problem
+    if not isinstance(card, dict):
+        raise BenchError(f"'{file}' holds a {type(card).__name__}, not a card; fetch it again, or remove it")
+    return card
 
 
 def _metadata(file: Path) -> dict[str, Any]:

@@ -213,15 +213,15 @@ def fit(
         network.train()
         with _autocast(device, config.bf16):
             loss, figures = job.loss(network, indices_B, share_of(config.batch), step)
-        if not torch.isfinite(loss):
-            raise BenchError(
-                f"the loss of {job.name} is {loss.item()} at step {step}; the last checkpoint is whole, "
-                f"and a smaller learning rate than {config.learning_rate:g} may do"
-            )
         network.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(network)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        if not torch.isfinite(loss + norm):  # the norm is that of all processes: they stop together
+            raise BenchError(
+                f"the loss of {job.name} is {loss.item():g} and its gradient {norm.item():g} at step {step}; the last "
+                f"checkpoint is whole, and a smaller learning rate than {config.learning_rate:g} may do"
+            )
         for optimizer in optimizers:
             optimizer.step()
         job.after(network, step)

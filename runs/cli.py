@@ -73,7 +73,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH|download[:FOLDER]",
-        help="A folder or .npz; default Fashion-MNIST, if installed; download fetches it (31 MB, into a cache).",
+        help="A folder or .npz, of which a tenth is held out if it has no test split; default Fashion-MNIST, if "
+        "installed; download fetches it (31 MB, into a cache).",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]

@@ -217,7 +217,7 @@ def _open(
             "created": now(),
             "config": spec.to_json(),
             "setting": describe_sampling(sampling_of(spec, subject.recommended)),
-            "subject": {**subject.about, **held_out, "device": subject.device},
+            "subject": {**subject.about, **held_out, "device": _kind_of(subject.device)},
             "arms": [_describe(arm, subject) for arm in arms],
             "baseline": BASELINE,
             "trials": [trial.id for trial in trials],
@@ -728,7 +728,12 @@ def _is_whole(body: dict[str, Any] | None) -> bool:
 
 def _machine(device: str) -> dict[str, Any]:
     environment = capture(device)
-    return {name: environment.get(name) for name in ("cpu", "gpu", "threads")} | {"device": device}
+    return {name: environment.get(name) for name in ("cpu", "gpu", "threads")} | {"device": _kind_of(device)}
+
+
+def _kind_of(device: str) -> str:
+    """'cuda' of 'cuda:1': which of a machine's cards it was does not make another run."""
+    return device.partition(":")[0]
 
 
 def _bytes(model: Any) -> int | None:

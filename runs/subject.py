@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -276,14 +276,13 @@ def _shipped_held_out() -> tuple[Tensor, Tensor]:
 
 
 def _encoded(spec: RunSpec, subject: Subject, tokenizer: PixelDecoder) -> tuple[Tensor, Tensor]:
-    images = load_images(spec.data, "test", _side(subject.model, tokenizer))
+    n = max(spec.held_out, spec.samples, REPAIRED)
+    images = load_images(spec.data, "test", _side(subject.model, tokenizer), limit=n)
     if images.classes > subject.model.n_classes:
         raise BenchError(
             f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
             f"the model was trained on, as in --data FOLDER"
         )
-    n = max(spec.held_out, spec.samples, REPAIRED)
-    images = replace(images, images_Nchw=images.images_Nchw[:n], labels_N=images.labels_N[:n])
     return encode(tokenizer, images, subject.device, subject.model.n_codes).long(), images.labels_N
 
 
@@ -360,13 +359,12 @@ def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
             "as in --data FOLDER"
         )
     side = _side(subject.model, subject.tokenizer)
-    train, test = (load_images(spec.data, split, side) for split in ("train", "test"))
-    images_Nchw = train.images_Nchw[:N_REFERENCE]
-    features, logits = space.extract(test.images_Nchw[:N_REFERENCE])
+    train, test = (load_images(spec.data, split, side, limit=N_REFERENCE) for split in ("train", "test"))
+    features, logits = space.extract(test.images_Nchw)
     return Judge(
         space,
-        space.extract(images_Nchw)[0],
-        real=(features, logits, np.asarray(test.labels_N[:N_REFERENCE].numpy())),
-        reference_name=f"{train.name}, {len(images_Nchw)} images",
-        reference_sha256=hashlib.sha256(images_Nchw.contiguous().numpy().tobytes()).hexdigest(),
+        space.extract(train.images_Nchw)[0],
+        real=(features, logits, test.labels_N.numpy()),
+        reference_name=f"{train.name}, {len(train)} images",
+        reference_sha256=hashlib.sha256(train.images_Nchw.contiguous().numpy().tobytes()).hexdigest(),
     )

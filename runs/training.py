@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ RECIPES: dict[str, TrainConfig] = {
     "model": TrainConfig(steps=6000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998),
 }
 MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
+_PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
 
 
@@ -74,6 +76,8 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
         raise BenchError(f"no recipe named '{spec.what}'; {', '.join(RECIPES)} would do, as in bench train tokenizer")
     if spec.every < 1 or (spec.minutes is not None and spec.minutes <= 0):
         raise BenchError("--every is 1 or more and --minutes above 0, as in --every 100 --minutes 60")
+    if spec.threads is not None and spec.threads < 1:
+        raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
     device = choose_device(spec.device)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
@@ -103,9 +107,12 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
 
 
 def choose_device(name: str) -> str:
-    """'auto' is a GPU if there is one; BenchError for a device that is not there."""
+    """'auto' is a GPU if there is one, and 'cuda' under `torchrun` this process's own; BenchError for a device that is
+    not there."""
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as problem:  # torch's three ways to say: not here
@@ -177,7 +184,12 @@ class Encoder(Protocol):
 @torch.no_grad()
 def encode(tokenizer: Encoder, images: Images, device: str, codes: int) -> Tensor:
     """(N, L) the codes of all images, in the smallest type that holds them; `codes` are how many there are."""
-    parts = [tokenizer.encode(images.floats(slice(i, i + 500)).to(device)).cpu() for i in range(0, len(images), 500)]
+    pixels = images.images_Nchw[0, 0].numel()
+    batch = max(1, min(500, _PIXELS // pixels))
+    parts = [
+        tokenizer.encode(images.floats(slice(start, start + batch)).to(device)).cpu()
+        for start in range(0, len(images), batch)
+    ]
     return torch.cat(parts).to(torch.uint8 if codes <= 256 else torch.int32)
 
 

@@ -1,5 +1,6 @@
 """Decoding: cached equals uncached for every plan, nothing looks ahead, and codes belong to (seed, sample, cell)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -336,6 +337,7 @@ def test_mistakes_get_one_sentence() -> None:
     cases = [
         (lambda: decode(MODEL, make_plan("raster", Grid(5, 5)), [0]), "the plan is for a 5x5 grid and the model's"),
         (lambda: plan_logits(MODEL, tokens_BL, labels_B, make_plan("raster", Grid(5, 4))), "plan with --grid 4x5"),
+        (lambda: decode(MODEL, plan, [3, 0, 3]), "sample 3 is asked more than once; each once would do"),
         (lambda: decode(MODEL, plan, [0], labels=[4]), "0 to 2, or 3 for no class, would do"),
         (lambda: decode(MODEL, plan, [0], labels=[-1]), "or 3 for no class"),
         (lambda: plan_logits(MODEL, tokens_BL, labels_B + 3, plan), "0 to 2 are classes and"),
@@ -360,12 +362,26 @@ def test_weights_that_are_not_numbers_are_named() -> None:
         decode(broken, make_plan("radial", GRID), [0])
 
 
-def test_too_large_a_batch_is_one_sentence() -> None:
-    class Greedy:
-        lattice, n_codes, n_classes = GRID, 11, 3
+def failing(start: Callable[[], object]) -> Foreign:
+    """A network whose cache cannot be made."""
+    model = Foreign()
+    model.start = lambda labels_B, slots: start()  # type: ignore[assignment, method-assign, return-value]
+    return model
 
-        def start(self, labels_B: torch.Tensor, slots: int) -> None:
-            torch.empty(1 << 60)
 
-    with pytest.raises(BenchError, match="there is no memory for 64 samples at once; a smaller batch may do"):
-        decode(Greedy(), make_plan("radial", GRID), [0])  # type: ignore[arg-type]
+def test_what_does_not_fit_in_memory_is_one_sentence() -> None:
+    def on_a_gpu() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 EiB")
+
+    sentence = "there is no memory for 64 samples at once; a smaller model, another --device or --dtype bf16 may do"
+    for start in (lambda: torch.empty(1 << 60), on_a_gpu):
+        with pytest.raises(BenchError, match=sentence):
+            decode(failing(start), make_plan("radial", GRID), [0])
+
+
+def test_a_fault_that_speaks_of_memory_keeps_its_traceback() -> None:
+    def fault() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        decode(failing(fault), make_plan("radial", GRID), [0])

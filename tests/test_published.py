@@ -180,7 +180,10 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
         ({"model": STATE | {"layers.to_k.weight": torch.zeros(32, 31)}}, "holds to_k.weight as torch.float32 of"),
         ({"model": STATE | {"norm.weight": torch.zeros(32, dtype=torch.int64)}}, "holds norm.weight as torch.int64"),
         ({"model": STATE | {"head.weight": torch.zeros(3)}}, "that is no matrix"),
-        ({"model": {"steps": 4}}, "does not hold weights alone: steps is no tensor"),
+        ({"model": {"steps": 4}}, "does not hold weights alone: steps is no named tensor"),
+        ({"model": {7: torch.zeros(1)}}, "does not hold weights alone: 7 is no named tensor"),
+        ({"model": STATE | {"layers.self_dec.999999999.ffn.w1.weight": torch.zeros(1)}}, "for 1000000000 blocks; name"),
+        ({"model": STATE | {"layers.self_dec.0.ffn.w1.weight": torch.tensor(0.0)}}, "holds self_blocks.0.ffn.w1"),
         ([1, 2], "holds a list, not a dictionary of tensors"),
     ],
 )  # fmt: skip

@@ -2,28 +2,32 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_cli import BENCH, bench
 
-from orderbench.models.checkpoint import read_pickle
-from orderbench.models.config import ModelConfig, TokenizerConfig
-from orderbench.models.data import load_images, resize, to_uint8
+from orderbench.models.checkpoint import read_pickle, write_atomically
+from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
+from orderbench.models.data import Images, load_images, resize, to_uint8
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.tokenizer import Tokenizer
-from orderbench.models.train import TrainConfig, batch_indices, make_optimizers
+from orderbench.models.train import TrainConfig, batch_indices, fit, make_optimizers
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid, make_plan, order_names
-from orderbench.runs.training import TrainSpec, train
+from orderbench.runs.training import RECIPES, TrainSpec, choose_device, encode, train
 
 QUICK = ["--side", "8", "--threads", "1", "--no-bf16", "--batch", "8"]
 
@@ -111,10 +115,20 @@ def test_minutes_stop_and_steps_keep_the_schedule(tmp_path: Path, pictures: str,
     assert (card["steps_done"], card["train"]["steps"]) == (1, 8)
 
 
-def test_two_processes_split_a_batch(tmp_path: Path, pictures: str, tokenizer: str) -> None:
+def test_two_processes_split_a_batch(
+    tmp_path: Path, pictures: str, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under AdamW alone: Muon gives directions without a gradient, which are rounding, steps as long as any other."""
+    monkeypatch.setitem(RECIPES, "model", replace(RECIPES["model"], muon=0.0))
     here("model", tmp_path / "one", pictures, tokenizer)
     launcher = tmp_path / "launch.py"
-    launcher.write_text("from orderbench.runs.cli import main\nmain()\n")
+    launcher.write_text(
+        "from dataclasses import replace\n"
+        "from orderbench.runs.cli import main\n"
+        "from orderbench.runs.training import RECIPES\n"
+        "RECIPES['model'] = replace(RECIPES['model'], muon=0.0)\n"
+        "main()\n"
+    )
     two = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(launcher),
          *asked("model", tmp_path / "two", pictures, tokenizer)],
@@ -193,6 +207,7 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         (lambda: here("tokenizer", new, pictures, steps=0), "steps and batch are 1 or more"),
         (lambda: here("tokenizer", new, pictures, codes=1), "a tokenizer of 1 codes"),
         (lambda: here("tokenizer", new, pictures, minutes=0.0), "--every is 1 or more and --minutes above 0"),
+        (lambda: here("tokenizer", new, pictures, threads=0), "0 threads cannot train; give 1 or more, as in"),
         (lambda: here("model", new, pictures, tokenizer, mixture="best"), "no mixture named 'best'"),
         (lambda: here("model", new, pictures, tokenizer, mixture="shipped"), "on a 4x4 grid of 16 cells"),
         (lambda: here("model", new, pictures, tokenizer, init=Path(tokenizer)), "does not fit Transformer: missing"),
@@ -221,6 +236,49 @@ def test_weights_are_checked_against_their_card(tokenizer: str, tmp_path: Path) 
         load_shipped("nothing")
 
 
+def test_cards_that_are_none_are_named(tokenizer: str, tmp_path: Path) -> None:
+    copy = tmp_path / "tokenizer.safetensors"
+    copy.write_bytes(Path(tokenizer).read_bytes())
+    for text, sentence in [
+        ('{"sha', "card.json' is not a whole card: "),
+        ("[1]", "card.json' holds a list, not a card"),
+    ]:
+        copy.with_suffix(".card.json").write_text(text)
+        with pytest.raises(BenchError, match=sentence):
+            load_weights(copy)
+
+
+@pytest.mark.parametrize(
+    ("what", "changes", "sentence"),
+    [
+        ("features", {"width": -1}, "the feature network's width is -1; give a whole number of 1 or more"),
+        ("features", {"width": "x"}, "the feature network's width is 'x'; give"),
+        ("features", {"width": 10**12}, "describes a network that cannot be: "),
+        ("features", {"width": 10**30}, "describes a network that cannot be: "),
+        ("tokenizer", {"channels": -2}, "the tokenizer's channels is -2; give"),
+        ("tokenizer", {"decoder_blocks": 999_999_999}, "tensors, too few for 999999999 blocks; name another file"),
+        ("model", {"ffn": "x"}, "the model's ffn is 'x'; give"),
+        ("model", {"label": ["slot"]}, "the model's label is ['slot']; slot or slot+query would do"),
+        ("model", {"colour": 1}, "does not hold a ModelConfig: unknown ['colour']"),
+        ("model", 7, "does not hold a ModelConfig: 7 is no dictionary"),
+    ],
+)
+def test_metadata_is_not_to_be_trusted(what: str, changes: Any, sentence: str, tmp_path: Path) -> None:
+    good: dict[str, dict[str, Any]] = {
+        "features": vars(FeatureConfig()),
+        "tokenizer": vars(TokenizerConfig()),
+        "model": vars(
+            ModelConfig(codes=5, classes=2, rows=4, cols=4, width=16, heads=2, self_blocks=1, cross_blocks=1)
+        ),
+    }
+    about = {what: {**good[what], **changes} if isinstance(changes, dict) else changes}
+    file = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"about": json.dumps(about)})
+    with pytest.raises(BenchError) as refusal:
+        load_weights(file)
+    assert sentence in str(refusal.value)
+
+
 def test_every_shipped_file_is_whole_and_the_set_is_small() -> None:
     sizes = []
     for name in shipped_names():
@@ -233,6 +291,108 @@ def test_every_shipped_file_is_whole_and_the_set_is_small() -> None:
 
 
 # The parts
+
+
+class Alone:
+    """The least job: one weight, and a loss of it."""
+
+    name = "alone"
+
+    def __init__(self, cost: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.cost = cost
+
+    def build(self) -> torch.nn.Module:
+        return torch.nn.Linear(1, 1, bias=False)
+
+    def hidden_matrices(self, network: torch.nn.Module) -> list[torch.nn.Parameter]:
+        return []
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def loss(self, network: torch.nn.Module, *_: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        return self.cost(next(network.parameters())).sum(), {}
+
+    def after(self, network: torch.nn.Module, step: int) -> None:
+        pass
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        pass
+
+    def evaluate(self, network: torch.nn.Module) -> dict[str, float]:
+        return {}
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (lambda w: (w - w).sqrt(), "its gradient nan"),  # a loss of 0, with a slope of infinity times 0
+        (lambda w: w / 0, "the loss of alone is (-?inf|nan)"),
+    ],
+)
+def test_what_is_not_finite_reaches_no_weight(
+    cost: Callable[[torch.Tensor], torch.Tensor], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BenchError, match=rf"{said}.* at step 0; the last checkpoint is whole, and a smaller"):
+        fit(Alone(cost), TrainConfig(steps=2, batch=1), tmp_path, every=1)
+    state = read_pickle(tmp_path / "checkpoint.pt")
+    assert state["step"] == 0
+    assert state["network"]["weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("library", ["python", "torch", "safetensors"])
+def test_a_full_disk_is_one_sentence(library: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    ones = torch.ones(1 << 20)
+    write: dict[str, Callable[[Path], object]] = {
+        "python": lambda file: file.write_bytes(bytes(1 << 20)),
+        "torch": lambda file: torch.save({"ones": ones}, file),
+        "safetensors": lambda file: save_file({"ones": ones}, file),
+    }
+    file = tmp_path / "weights"
+    file.write_text("as before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(BenchError, match=r"weights' could not be written: .+; name another place"):
+            write_atomically(file, write[library])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("weights", "as before")]
+    with pytest.raises(BenchError, match=r"could not be written: .*; name another place"):
+        write_atomically(file / "below" / "a" / "file", write["python"])
+
+
+def test_every_process_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: torch.device(device))  # as if it were there
+    assert choose_device("auto") == choose_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto") == choose_device("cuda") == "cuda:3"
+    assert (choose_device("cuda:1"), choose_device("cpu")) == ("cuda:1", "cpu")
+
+
+@pytest.mark.parametrize(("side", "batch"), [(8, 500), (32, 500), (256, 7), (1024, 1)])
+def test_large_images_are_encoded_a_few_at_once(side: int, batch: int) -> None:
+    seen = []
+
+    class Sums:
+        def encode(self, images_Bchw: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images_Bchw))
+            return images_Bchw[:, 0, :1, 0].round().long() + 1
+
+    n = batch + 1
+    numbers = torch.arange(n, dtype=torch.uint8) % 2 * 255
+    images = Images(numbers[:, None, None, None].expand(n, 1, side, side), torch.zeros(n), "", 1)
+    assert encode(Sums(), images, "cpu", 3)[:, 0].tolist() == [2 * (i % 2) for i in range(n)]
+    assert seen == [batch, 1]
 
 
 def test_every_epoch_sees_every_image_once() -> None:
@@ -297,19 +457,80 @@ def test_resizing_keeps_constants_and_means() -> None:
     assert to_uint8(torch.tensor([-1.0, 0.0, 1.0, 5.0])).tolist() == [0, 128, 255, 255]
 
 
-def test_a_folder_of_pictures_by_class(tmp_path: Path) -> None:
+def save_pictures(folder: Path, name: str, n: int, red: int) -> None:
+    """n pictures of a class, in folder/name: its colour is red, which of them it is, green."""
     from PIL import Image
 
-    for label, name in enumerate(["cat", "dog"]):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        for i in range(3):
-            Image.new("RGB", (20, 10), (label * 200, i, 0)).save(tmp_path / "train" / name / f"{i}.png")
-    images = load_images(str(tmp_path), "train", side=8)
-    assert images.images_Nchw.shape == (6, 3, 8, 8)
-    assert images.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
-    assert images.images_Nchw[3:, 0].float().mean() == 200
-    with pytest.raises(BenchError, match="holds no images; a folder of"):
+    (folder / name).mkdir(parents=True)
+    for i in range(n):
+        Image.new("RGB", (20, 10), (red, i, 0)).save(folder / name / f"{i:02d}.png")
+
+
+def read(source: Path, split: str, limit: int | None = None) -> list[tuple[int, int, int]]:
+    """Label, red and green of every image."""
+    images = load_images(str(source), split, side=8, limit=limit)
+    assert images.images_Nchw.shape == (len(images), 3, 8, 8)
+    assert (images.name, images.classes) == (f"{source.name}/{split}", 2)
+    corner = images.images_Nchw[:, :2, 0, 0].tolist()
+    return [(label, *colours) for label, colours in zip(images.labels_N.tolist(), corner, strict=True)]
+
+
+def test_a_folder_of_pictures_by_class(tmp_path: Path) -> None:
+    for name, red in (("cat", 0), ("dog", 200)):
+        save_pictures(tmp_path / "train", name, 30, red)
+    save_pictures(tmp_path / "test", "dog", 3, 200)
+    save_pictures(tmp_path / "train", ".cache", 3, 100)
+    train = read(tmp_path, "train")
+    assert sorted(train) == sorted((label, 200 * label, i) for label in (0, 1) for i in range(30))
+    assert 5 <= sum(label for label, *_ in train[:20]) <= 15
+    assert read(tmp_path, "train", limit=7) == train[:7]
+    assert sorted(read(tmp_path, "test")) == [(1, 200, i) for i in range(3)]  # a dog has train's number
+    with pytest.raises(BenchError, match="holds no images for train; a folder of"):
         load_images(str(tmp_path / "train" / "cat"), "train", side=8)
+    save_pictures(tmp_path / "test", "emu", 1, 50)
+    with pytest.raises(BenchError, match=r"test' holds the classes emu, which '.*train' does not; leave away those"):
+        load_images(str(tmp_path), "test", side=8)
+
+
+@pytest.mark.parametrize("form", ["folder", "train alone", "npz"])
+def test_without_a_split_a_tenth_of_every_class_is_held_out(form: str, tmp_path: Path) -> None:
+    source = tmp_path / "own"
+    if form == "npz":
+        source = tmp_path / "own.npz"
+        images = np.zeros((60, 8, 8, 3), np.uint8)
+        images[30:, ..., 0], images[..., 1] = 200, (np.arange(60) % 30)[:, None, None]
+        np.savez(source, images=images, labels=np.arange(60) // 30)
+    else:
+        for name, red in (("cat", 0), ("dog", 200)):
+            save_pictures(source / "train" if form == "train alone" else source, name, 30, red)
+    train, test = read(source, "train"), read(source, "test")
+    assert [len(train), len(test), sum(label for label, *_ in test)] == [54, 6, 3]
+    assert sorted(train + test) == sorted((label, 200 * label, i) for label in (0, 1) for i in range(30))
+    assert 5 <= sum(label for label, *_ in train[:20]) <= 15  # every beginning is a fair sample
+    assert train == read(source, "train")
+    assert read(source, "test", limit=2) == test[:2]
+
+
+def test_an_npz_of_two_splits_keeps_them_apart(tmp_path: Path) -> None:
+    source = tmp_path / "own.npz"
+    splits = {
+        "train_images": np.zeros((4, 8, 8, 3), np.uint8),
+        "train_labels": np.arange(4) % 2,
+        "test_images": np.full((3, 8, 8, 3), 9, np.uint8),
+        "test_labels": np.zeros(3, int),
+    }
+    np.savez(source, **splits)  # type: ignore[arg-type]
+    assert sorted(read(source, "train")) == [(0, 0, 0), (0, 0, 0), (1, 0, 0), (1, 0, 0)]
+    assert read(source, "test") == [(0, 9, 9)] * 3
+    np.savez(source, **{**splits, "test_labels": np.array([0, 2, 0])})  # type: ignore[arg-type]
+    with pytest.raises(BenchError, match="holds test images of class 2, and training images of 0 to 1 alone"):
+        load_images(str(source), "test", side=8)
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(BenchError, match="does not hold images and labels as plain arrays"):
+        load_images(str(tmp_path / "array.npy"), "train")
+    np.savez(source, images=np.zeros((1, 8, 8), np.uint8), labels=np.zeros(1, int))
+    with pytest.raises(BenchError, match="holds 1 images, too few for two splits"):
+        load_images(str(source), "train")
 
 
 def test_fashion_mnist_files_are_checked(tmp_path: Path) -> None:
@@ -319,9 +540,12 @@ def test_fashion_mnist_files_are_checked(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\0"))
     with pytest.raises(BenchError, match="is not the original file of Fashion-MNIST"):
         load_images(str(tmp_path), "train")
-    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")
-    with pytest.raises(BenchError, match="could not be read"):
-        load_images(str(tmp_path), "train")
+    flipped = bytearray(gzip.compress(bytes(range(256))))
+    flipped[10] ^= 0xFF  # in the compressed stream: zlib's own error
+    for content in (b"not gzip", bytes(flipped)):
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)
+        with pytest.raises(BenchError, match="could not be read"):
+            load_images(str(tmp_path), "train")
 
 
 def test_muon_takes_the_matrices_between_embeddings_and_head(monkeypatch: pytest.MonkeyPatch) -> None:
