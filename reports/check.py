@@ -8,6 +8,7 @@ A snapshot is what a check needs of a run, small enough to be reviewed in a pull
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,13 +21,27 @@ import numpy as np
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.spelling import split_arm
-from orderbench.reports.results import METRICS, Replicates, Results, quality_replicates, round_times
-from orderbench.reports.statistics import Interval, jackknife_percent, paired_ratio, quotient
-from orderbench.runs.record import read_json
+from orderbench.reports.results import (
+    METRICS,
+    Replicates,
+    Results,
+    differ,
+    failures,
+    images_of,
+    model_of,
+    printable,
+    quality_replicates,
+    reference_of,
+    replicate,
+    round_times,
+)
+from orderbench.reports.statistics import Interval, correspond, jackknife_percent, paired_ratio, quotient
+from orderbench.runs.record import Run, read_json
 
-SCHEMA = 1
+SCHEMA = 2  # 1 left out other groups, and did not say on which images
 KIND = "orderbench baseline"
 GROUPS = 20  # of images, for the jackknife of bits per token
+FEWEST_ROUNDS = 5  # that fail a speed: the interval of three or four holds less than its level
 Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
 
 
@@ -37,6 +52,7 @@ class Rules:
     min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. max_speedup_loss:
     percent that a speed-up may lose against the baseline's. max_fd_increase, max_bits_increase: percent of the
     baseline's value; None asks nothing. max_slowdown: percent of absolute latency, same hardware only. counters: exact.
+    any_model: a baseline of other weights will do, for counters and speed; quality is then not comparable.
     """
 
     min_speedup: Mapping[str, float] = field(default_factory=dict)
@@ -46,20 +62,44 @@ class Rules:
     max_fd_increase: float | None = None
     max_bits_increase: float | None = None
     max_slowdown: float | None = None
+    any_model: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.min_speedup, Mapping):
+            raise _other_type("min-speedup", self.min_speedup, 'a table, as in [min-speedup] and "radial/raster" = 3')
+        for name in ("counters", "any_model"):
+            if not isinstance(getattr(self, name), bool):
+                raise _other_type(name, getattr(self, name), "true or false")
+        if not isinstance(self.batch, int) or isinstance(self.batch, bool) or self.batch < 1:
+            raise _other_type("batch", self.batch, "a whole number of 1 or more, as in batch = 16")
         for pair, least in self.min_speedup.items():
-            arms = pair.split("/")
-            if len(arms) != 2 or not all(arms):
-                raise BenchError(f"'{pair}' is no pair of arms; a speed-up is spelled radial/raster=3")
-            for arm in arms:
+            for arm in _pair(pair):
                 split_arm(arm)
+            if not _is_number(least):
+                raise _other_type(f"min-speedup of {pair}", least, "a number, as in 3")
             if not least > 0:
                 raise BenchError(f"a speed-up of {least:g} is not served; it is above 0, as in radial/raster=3")
         for name in ("max_speedup_loss", "max_fd_increase", "max_bits_increase", "max_slowdown"):
             value = getattr(self, name)
+            if value is not None and not _is_number(value):
+                raise _other_type(name, value, "a number of percent, as in 5")
             if value is not None and not 0 <= value < float("inf"):
                 raise BenchError(f"{name.replace('_', '-')} of {value:g} is not served; percent, 0 or more")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _other_type(name: str, value: Any, wanted: str) -> BenchError:
+    return BenchError(f"{name.replace('_', '-')} of {value!r} is not served; {wanted} would do")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(A/A|[^/]+)/(A/A|[^/]+)", text)
+    if found is None:
+        raise BenchError(f"'{text}' is no pair of arms; a speed-up is spelled radial/raster=3")
+    return found[1], found[2]
 
 
 def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
@@ -75,12 +115,12 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
     for name in value:
         if name not in known:
             raise unknown(f"rule in '{file}'", name, known, "docs/checks.md lists them")
-    speedups = {**value.get("min_speedup", {}), **given.get("min_speedup", {})}
     merged = {**value, **{name: entry for name, entry in given.items() if entry is not None}}
-    try:
-        return Rules(**{**merged, "min_speedup": speedups})
-    except TypeError as problem:
-        raise BenchError(f"the rules hold a value of another type: {problem}; docs/checks.md lists them") from problem
+    if isinstance(value.get("min_speedup"), Mapping):
+        merged["min_speedup"] = {**value["min_speedup"], **given.get("min_speedup", {})}
+    elif "min_speedup" in value:
+        merged["min_speedup"] = value["min_speedup"]  # refused there, with what would do
+    return Rules(**merged)
 
 
 @dataclass(frozen=True)
@@ -119,18 +159,20 @@ def snapshot(results: Results) -> dict[str, Any]:
             "speedup": {str(batch): _bounds(ratio) for batch, ratio in row.speedup.items()},
             "latency_s": _bounds(row.figures["latency_s"]) if "latency_s" in row.figures else None,
         }
-    subject = run.about["subject"]
     return {
         "schema": SCHEMA,
         "kind": KIND,
         "created": run.about["created"],
-        "model": subject["model"].get("sha256", subject["model"]["name"]),
-        "tokenizer": subject.get("tokenizer", {}).get("sha256"),
+        "model": model_of(run.about),
+        "tokenizer": run.about["subject"].get("tokenizer", {}).get("sha256"),
+        "images": images_of(run.about),
         "space": results.space,
-        "reference": results.reference,
+        "reference": reference_of(run.about, results.space),
         "setting": run.about["setting"],
         "baseline": results.baseline,
         "device": latency[0]["device"] if latency else None,
+        "busy": _busy(run),
+        "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
         "arms": arms,
     }
 
@@ -149,7 +191,7 @@ def _bits(results: Results, arm: str) -> dict[str, Any] | None:
     if trial is None:
         return None
     bits_N = results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
-    group_N = np.arange(len(bits_N)) % GROUPS
+    group_N = np.arange(len(bits_N)) * GROUPS // len(bits_N)  # blocks: classes come in turn, and 20 is twice ten
     left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
     return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
 
@@ -164,29 +206,97 @@ def read_snapshot(file: Path) -> dict[str, Any]:
             f"'{file}' has schema {value.get('schema')} and this orderbench reads {SCHEMA}; write it anew with "
             f"bench baseline"
         )
+    parts = [("baseline", value, _PARTS), *(("arm", arm, _ARM_PARTS) for arm in _values(value.get("arms")))]
+    for what, part, needed in parts:
+        missing = [name for name in needed if not isinstance(part, Mapping) or name not in part]
+        if missing:
+            raise BenchError(
+                f"'{file}' is no whole baseline: an entry of kind {what} lacks {', '.join(missing)}; write it anew "
+                f"with bench baseline"
+            )
     return value
+
+
+_PARTS = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
+_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s")
+
+
+def _values(arms: Any) -> list[Any]:
+    return list(arms.values()) if isinstance(arms, Mapping) else [arms]
 
 
 def check(results: Results, baseline: Mapping[str, Any] | None, rules: Rules) -> list[Finding]:
     """Every rule on every arm that it speaks of.
 
-    Raises BenchError where nothing was asked: without a baseline and without a least speed-up there is no rule.
+    Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for an
+    arm that the run has not, and for a baseline of another model, unless any will do.
     """
     if baseline is None and not rules.min_speedup:
         raise BenchError(
             "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "
             "--min-speedup radial/raster=3"
         )
+    known = {row.arm for row in results.arms} | {results.baseline, "A/A"}
+    known |= {s["name"] for trial in results.run.done("latency") for one in trial["rounds"] for s in one}
+    for pair in rules.min_speedup:
+        for arm in _pair(pair):
+            if arm not in known:
+                raise unknown("arm", arm, known, "--min-speedup takes arms of the run")
     findings = [_least_speedup(results, pair, least, rules.batch) for pair, least in rules.min_speedup.items()]
-    failed = [row for row in results.arms if row.failed is not None]
-    findings += [Finding("trials", row.arm, "regressed", f"failed: {row.failed}") for row in failed]
+    findings += _trials(results.run)
     if baseline is not None:
-        findings += _against(snapshot(results), baseline, rules)
+        now = snapshot(results)
+        if differ(now["model"], baseline["model"]) and not rules.any_model:
+            raise BenchError(
+                f"the baseline was made with another model ({_model(baseline['model'])}) than the run "
+                f"({_model(now['model'])}); write a new one with bench baseline, or check counters and speed alone "
+                f"with --any-model"
+            )
+        findings += _against(now, baseline, rules)
     return findings
 
 
+def _model(identity: Mapping[str, Any]) -> str:
+    return f"{identity['name']} {(identity['sha256'] or '')[:8]}".strip()
+
+
+def _trials(run: Run) -> list[Finding]:
+    """What failed got worse; what was never finished leaves the run open."""
+    findings = [Finding("trials", arm, "regressed", f"failed: {reason}") for arm, reason in failures(run)]
+    planned = run.about["trials"]
+    unfinished = [name for name in planned if run.trials.get(name, {}).get("status") not in ("done", "failed")]
+    if unfinished:
+        says = f"{len(unfinished)} of {len(planned)} trials are not finished, such as {unfinished[0]}; --resume goes on"
+        findings.append(Finding("trials", "(run)", "inconclusive", says))
+    return findings
+
+
+def _busy(run: Run) -> str:
+    """In words, that others computed beside the timings; empty where no recorded load was above the run's own.
+
+    Threads that wait for each other slow arms unequally once they share their cores, and neither turns nor A/A show it.
+    """
+    for trial in run.done("latency"):
+        cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))
+        own = max(cpu.get("cores_logical") or 0, threads.get("torch") or 0)
+        states = [trial.get("clock_after"), *(one.get("clock") or one for one in run.about["environments"])]
+        load = max((state["load_average"][0] for state in states if (state or {}).get("load_average")), default=0.0)
+        if own and load > own + 1:
+            return f"others computed beside it (load {load:.1f} on {own} cores)"
+    return ""
+
+
+def _speed_verdict(verdict: Verdict, says: str, busy: Sequence[str], rounds: int) -> tuple[Verdict, str]:
+    """Left open where a machine was busy, or where too few rounds would fail something."""
+    for one in filter(None, busy):
+        return "inconclusive", f"{says}; {one}"
+    if verdict == "regressed" and rounds < FEWEST_ROUNDS:
+        return "inconclusive", f"{says}; {rounds} rounds fail nothing, {FEWEST_ROUNDS} would"
+    return verdict, says
+
+
 def _least_speedup(results: Results, pair: str, least: float, batch: int) -> Finding:
-    fast, slow = pair.split("/")
+    fast, slow = _pair(pair)
     rule = f"min-speedup {pair}={least:g}"
     trial = next((t for t in results.run.done("latency") if t["batch"] == batch), None)
     if trial is None:
@@ -200,7 +310,7 @@ def _least_speedup(results: Results, pair: str, least: float, batch: int) -> Fin
     if ratio.low is None or ratio.high is None:
         return Finding(rule, fast, "inconclusive", f"{says}; three rounds or more give an interval", ratio)
     verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
-    return Finding(rule, fast, verdict, says, ratio)
+    return Finding(rule, fast, *_speed_verdict(verdict, says, [_busy(results.run)], len(times[fast])), ratio)
 
 
 def _said(interval: Interval, unit: str = "") -> str:
@@ -225,8 +335,22 @@ def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> l
             if most is not None:
                 findings.append(_quality(arm, metric, now, then, most, why))
         if rules.max_slowdown is not None:
-            findings.append(_slowdown(arm, now, then, rules.max_slowdown))
+            findings.append(_slowdown(arm, now, then, rules.max_slowdown, why))
     return findings
+
+
+def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """Why times of two runs, and their ratios, are of other things."""
+    if now["device"] != then["device"]:
+        return "the hardware or its threads differ, and with them what a speed-up is"
+    return "" if now["setting"] == then["setting"] else "the setting differs, and guidance is part of what is timed"
+
+
+def _left_open(
+    verdict: Verdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str
+) -> tuple[Verdict, str]:
+    rounds = min(side["rounds"].get(batch, 0) for side in (now, then))
+    return _speed_verdict(verdict, says, [now["busy"], then["busy"] and f"the baseline: {then['busy']}"], rounds)
 
 
 def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> Finding:
@@ -247,15 +371,14 @@ def _speedups(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], loss: f
     for batch, stored in then["arms"][arm]["speedup"].items():
         rule = f"max-speedup-loss {loss:g} % at batch {batch}"
         found = now["arms"][arm]["speedup"].get(batch)
-        reason = why or ("" if found else "the run did not time it")
-        if not reason and now["device"] != then["device"]:
-            reason = "the hardware or its threads differ, and with them what a speed-up is"
+        reason = why or ("" if found else "the run did not time it") or _other_speed(now, then)
         if reason:
             findings.append(Finding(rule, arm, "not comparable", reason))
             continue
         ratio = quotient(Interval(*found), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
-        findings.append(Finding(rule, arm, _verdict_above(ratio, 1 - loss / 100, 1 + loss / 100), says, ratio))
+        verdict = _verdict_above(ratio, 1 - loss / 100, 1 + loss / 100)
+        findings.append(Finding(rule, arm, *_left_open(verdict, says, now, then, batch), ratio))
     return findings
 
 
@@ -271,11 +394,13 @@ def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
 def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
     rule = f"max-{metric}-increase {most:g} %"
     before, after = then["arms"][arm], now["arms"][arm]
+    why = why or ("the models differ" if differ(now["model"], then["model"]) else "")
     if metric == "fd":
         why = why or next(
-            (f"the {name} differs" for name in ("space", "reference", "setting") if now[name] != then[name]),
-            "" if before["n"] == after["n"] else f"n differs ({before['n']}, {after['n']})",
-        )
+            (f"the {name} differs" for name in ("space", "setting") if now[name] != then[name]),
+            "the reference differs" if differ(now["reference"], then["reference"])
+            else "" if before["n"] == after["n"] else f"n differs ({before['n']}, {after['n']})",
+        )  # fmt: skip
         sides = [_seeds(side["quality"].get("fd", {})) for side in (before, after)]
         seeds = sorted(sides[0].keys() & sides[1].keys())
         why = why or ("" if seeds else "they share no seed, or one has no Frechet distance")
@@ -284,9 +409,13 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         bits = (before["bits"], after["bits"])
         if now["tokenizer"] != then["tokenizer"]:
             why = why or "the tokenizers differ, and with them the codes"
+        if differ(now["images"], then["images"]):
+            why = why or "the held-out images differ"
         if None in bits or bits[0]["n"] != bits[1]["n"]:
             why = why or "one has no likelihood, or of another number of images"
-        pairs = ([], []) if why else tuple([(side["value"], side["left_out"])] for side in bits)  # type: ignore[assignment]
+        pairs = ([], []) if why else tuple([replicate(side)] for side in bits)  # type: ignore[assignment]
+    if not correspond(*pairs):
+        why = why or "the groups of samples that are left out in turn differ"
     if why:
         return Finding(rule, arm, "not comparable", why)
     percent = jackknife_percent(*pairs)
@@ -300,14 +429,14 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
 
 
 def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
-    return {seed: (one["value"], one["left_out"]) for seed, one in stored.items()}
+    return {seed: replicate(one) for seed, one in stored.items()}
 
 
-def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float) -> Finding:
+def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
     rule = f"max-slowdown {most:g} %"
     before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
-    if before is None or after is None or now["device"] != then["device"]:
-        why = "one has no latency" if None in (before, after) else "the hardware or its threads differ"
+    why = why or ("one has no latency" if None in (before, after) else _other_speed(now, then))
+    if why:
         return Finding(rule, arm, "not comparable", why)
     slower = quotient(Interval(*after), Interval(*before))
     says = f"{_said(slower)} times the baseline's {1000 * before[0]:.3g} ms"
@@ -315,7 +444,8 @@ def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: f
         return Finding(rule, arm, "inconclusive", says, slower)
     limit = 1 + most / 100
     verdict: Verdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
-    return Finding(rule, arm, "improved" if slower.high < 1 / limit else verdict, says, slower)
+    verdict = "improved" if slower.high < 1 / limit else verdict
+    return Finding(rule, arm, *_left_open(verdict, says, now, then, "1"), slower)
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
@@ -362,11 +492,12 @@ def to_junit(findings: Sequence[Finding]) -> str:
     suite.set("failures", str(sum(f.verdict == "regressed" for f in findings)))
     suite.set("skipped", str(sum(f.verdict in ("inconclusive", "not comparable") for f in findings)))
     for f in findings:
-        case = ElementTree.SubElement(suite, "testcase", classname=f.arm, name=f.rule)
+        case = ElementTree.SubElement(suite, "testcase", classname=printable(f.arm), name=printable(f.rule))
+        says = printable(f.says)
         if f.verdict == "regressed":
-            ElementTree.SubElement(case, "failure", message=f.says)
+            ElementTree.SubElement(case, "failure", message=says)
         elif f.verdict in ("inconclusive", "not comparable"):
-            ElementTree.SubElement(case, "skipped", message=f"{f.verdict}: {f.says}")
+            ElementTree.SubElement(case, "skipped", message=f"{f.verdict}: {says}")
         else:
-            ElementTree.SubElement(case, "system-out").text = f.says
+            ElementTree.SubElement(case, "system-out").text = says
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode")

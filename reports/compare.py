@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from orderbench.orders import BenchError
-from orderbench.reports.results import BETTER, METRICS, Replicates, Results, Row, quality_replicates
-from orderbench.reports.statistics import Interval, jackknife_difference, paired_mean
+from orderbench.reports.results import (
+    BETTER,
+    METRICS,
+    Replicates,
+    Results,
+    Row,
+    differ,
+    images_of,
+    quality_replicates,
+    reference_of,
+)
+from orderbench.reports.statistics import Interval, correspond, jackknife_difference, paired_mean
 
 Verdict = Literal["better", "worse", "no difference shown", "same", "changed", "not comparable"]
 
@@ -67,7 +77,8 @@ def compare_runs(before: Results, after: Results) -> list[Line]:
     """What the second run says differently from the first, arm by arm.
 
     Quality and likelihood are paired, since equal seeds mean equal noise. Speed-ups are compared as ratios within each
-    run; absolute times only where both runs had the same hardware. Raises BenchError where no arm is in both.
+    run; they and absolute times only under one plan and setting and on the same hardware. Raises BenchError
+    where no arm is in both.
     """
     shared = [row.arm for row in before.arms if row.setting == "fixed" and _has(after, row.arm)]
     if not shared:
@@ -82,7 +93,7 @@ def compare_runs(before: Results, after: Results) -> list[Line]:
         lines += _counters(one, two, why)
         lines += _quality(before, after, one, two, why)
         lines += _likelihood(before, after, one, two, why)
-        lines += _times(before, after, one, two)
+        lines += _times(before, after, one, two, why)
     return lines
 
 
@@ -103,7 +114,7 @@ def _counters(one: Row, two: Row, why: str) -> list[Line]:
 def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Line]:
     if not why and before.space != after.space:
         why = f"the feature spaces differ ({before.space}, {after.space})"
-    if not why and before.reference != after.reference:
+    if not why and differ(*(reference_of(side.run.about, side.space) for side in (before, after))):
         why = f"the references differ ({before.reference}, {after.reference})"
     if not why and one.n != two.n:
         why = f"n differs ({one.n}, {two.n})"
@@ -114,6 +125,8 @@ def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> l
             continue
         pairs = _shared_seeds(before, after, one.arm, metric)
         reason = why or ("" if pairs is not None else "the seeds differ")
+        if not reason and pairs is not None and not correspond(*pairs):
+            reason = "the groups of samples that are left out in turn differ"
         if reason or pairs is None:
             lines.append(Line(one.arm, metric, a, b, None, "not comparable", reason))
         else:
@@ -135,6 +148,8 @@ def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -
     sides = [_bits(results, one.arm) for results in (before, after)]
     if not why and before.run.about["subject"].get("tokenizer") != after.run.about["subject"].get("tokenizer"):
         why = "the tokenizers differ, and with them the codes"
+    if not why and differ(images_of(before.run.about), images_of(after.run.about)):
+        why = "the held-out images differ"
     if not why and len(sides[0]) != len(sides[1]):
         why = f"the numbers of held-out images differ ({len(sides[0])}, {len(sides[1])})"
     if why:
@@ -148,25 +163,27 @@ def _bits(results: Results, arm: str) -> Any:
     return results.run.arrays(trial, "bits")["bits_N"]
 
 
-def _times(before: Results, after: Results, one: Row, two: Row) -> list[Line]:
+def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Line]:
+    hardware = [results.run.done("latency") for results in (before, after)]
+    if not why and all(hardware) and hardware[0][0]["device"] != hardware[1][0]["device"]:
+        why = "the hardware or its threads differ"
+    if not why and before.run.about["setting"] != after.run.about["setting"]:
+        why = "the settings differ, and guidance is part of what is timed"
     lines = []
     for batch, ratio in one.speedup.items():
         if batch in two.speedup:
-            lines.append(_ratio(one.arm, f"x, batch {batch}", ratio, two.speedup[batch]))
-    hardware = [results.run.done("latency") for results in (before, after)]
-    same = all(hardware) and hardware[0][0]["device"] == hardware[1][0]["device"]
+            lines.append(_ratio(one.arm, f"x, batch {batch}", ratio, two.speedup[batch], why))
     for name in ("latency_s", "images_per_s"):
         a, b = one.figures.get(name), two.figures.get(name)
         if a is not None and b is not None:
-            if same:
-                lines.append(_ratio(one.arm, name, a, b, lower=name == "latency_s"))
-            else:
-                lines.append(Line(one.arm, name, a, b, None, "not comparable", "the hardware or its threads differ"))
+            lines.append(_ratio(one.arm, name, a, b, why, lower=name == "latency_s"))
     return lines
 
 
-def _ratio(arm: str, metric: str, a: Interval, b: Interval, lower: bool = False) -> Line:
+def _ratio(arm: str, metric: str, a: Interval, b: Interval, why: str, lower: bool = False) -> Line:
     """Two figures of two runs: different if their intervals do not overlap."""
+    if why:
+        return Line(arm, metric, a, b, None, "not comparable", why)
     verdict: Verdict = "no difference shown"
     if None not in (a.low, a.high, b.low, b.high):
         assert a.low is not None and a.high is not None and b.low is not None and b.high is not None  # noqa: S101, PT018

@@ -14,6 +14,7 @@ import functools
 import itertools
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orderbench.orders import BenchError, Grid, Plan, make_plan
-from orderbench.reports.results import Results, Row, too_small
+from orderbench.orders.spelling import split_call
+from orderbench.reports.results import Results, Row, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.summary import bounds
 from orderbench.runs.record import RecordProblem
@@ -457,9 +459,8 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
 def _rests_on(results: Results, rows: Sequence[Row]) -> tuple[list[str], str]:
     """What quality figures rest on, and a warning where that is little."""
     counts = sorted({row.n for row in rows if row.n is not None})
-    seeds = max((row.seeds for row in rows), default=1)
     small = any(too_small(results, row) for row in rows)
-    n = f"n = {', '.join(map(str, counts))}" + (f" x {seeds} seeds" if seeds > 1 else "")
+    n = f"n = {', '.join(map(str, counts))}{times_seeds(rows)}"
     space = f"space {results.space}"
     return ([space], f"{n}: a first look") if small else ([f"{n} images an arm", space], "")
 
@@ -795,6 +796,16 @@ def tokens_over_time(results: Results, sheet: Sheet) -> Figure | None:
     return chart.finish("median of 3 passes, step by step; markers: done")
 
 
+def guided(guidance: str) -> bool:
+    """Whether a guidance, as it is spelled, has an unconditional branch with a cache of its own.
+
+    >>> guided("constant:scale=1"), guided("linear:scale=3")
+    (False, True)
+    """
+    kind, options = split_call(guidance)
+    return kind != "none" and float(options.get("scale", 1)) != 1
+
+
 @_styled
 def memory(results: Results, sheet: Sheet) -> Figure | None:
     """What a generation adds to the memory, and its cache."""
@@ -814,6 +825,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     figure = _figure(sheet.width, 1.0 + 0.25 * len(rows))
     axes = figure.subplots()
     _heading(figure, "Memory that a generation adds")
+    branches = 2 if guided(results.run.about["setting"]["guidance"]) else 1  # counters are of one
     for place, row in enumerate(rows):
         look = sheet.look(results, row)
         gid = f"o{look.number}"
@@ -821,7 +833,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
             if row.arm not in by_arm:
                 continue
             y = place - 0.16 + 0.32 * (number + 0.5) / len(added)
-            cache = row.counters.get("cache_bytes", 0) * batch / 2**20
+            cache = row.counters.get("cache_bytes", 0) * batch * branches / 2**20
             axes.plot([cache] * 2, [y - 0.14, y + 0.14], color=FAINT, linewidth=2.2, gid=gid)
             axes.plot(
                 [by_arm[row.arm] / 2**20], [y], marker="o" if batch == 1 else "s", color=look.color, markersize=4.6,
@@ -894,7 +906,7 @@ def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     found, grid = changed_cells(results), lattice(results)
     if not found or grid is None:
         return None
-    found = found[:6]
+    hidden, found = len(found[6:]), found[:6]
     across = min(len(found), 2 if sheet.width < 5 else 4)
     down = math.ceil(len(found) / across)
     side = min(1.9, sheet.width / across - 0.1)
@@ -911,7 +923,8 @@ def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     bar.set_label("rewritings an image")
     bar.outline.set_visible(False)
     words, first_look = _rests_on(results, [row for row, _ in found])
-    _foot(figure, words, first_look)
+    more = f"{hidden} more arm{'s' * (hidden > 1)} {'are' if hidden > 1 else 'is'} not shown" if hidden else ""
+    _foot(figure, [*words, more], first_look)
     return figure
 
 
@@ -966,13 +979,21 @@ def plan_of(row: Row) -> Plan | None:
         return None
 
 
+def shown_seed(results: Results, kind: str) -> int | None:
+    """The lowest seed that all arms have samples of, or else most: pictures side by side share seed and noise."""
+    having = Counter(trial["seed"] for trial in results.run.done(kind))
+    return max(having, key=lambda seed: (having[seed], -seed), default=None)
+
+
 def pictures_of(results: Results, kind: str, arm: str, setting: str = "fixed") -> np.ndarray | None:
-    """(N, h, w, c) uint8: the first samples of an arm's first seed, or of a floor; None if they are not there."""
-    trials = [t for t in results.run.done(kind) if t["arm"] == arm and t["setting"] == setting]
+    """(N, h, w, c) uint8: the first samples of an arm under the seed that all arms show, or of a floor; None if they
+    are not there."""
+    seed = shown_seed(results, kind)
+    trials = [t for t in results.run.done(kind) if t["arm"] == arm and t["setting"] == setting and t["seed"] == seed]
     if not trials:
         return None
     try:
-        arrays = results.run.arrays(min(trials, key=lambda t: t["seed"])["trial"], "pictures")
+        arrays = results.run.arrays(trials[0]["trial"], "pictures")
     except RecordProblem:
         return None
     images: np.ndarray = arrays["images_Nhwc"]
@@ -1081,17 +1102,19 @@ class Plot:
 PLOTS = (
     Plot("fd-by-steps", "quality", quality_by_steps("fd"),
          "Each line is one order under the same weights, noise and labels; whiskers are 95 % jackknife intervals. FD "
-         "is biased upwards at small n, alike for all arms: compare heights, and read no value as a published FID."),
+         "is biased upwards at small n, not by the same amount for every arm: read it beside KD, and read no value as "
+         "a published FID."),
     Plot("kd-by-steps", "quality", quality_by_steps("kd"),
-         "The kernel distance is unbiased: where n is small, it is the one to read. It can fall below zero."),
+         "The kernel distance is nearly unbiased, and the one to read where n is small: balanced classes make it "
+         "slightly too small, at equal n by about as much for every arm. It can fall below zero."),
     Plot("agreement-by-steps", "quality", quality_by_steps("agreement"),
          "The share of images that the feature network's classifier gives the label they were made for. It rewards "
          "faithful and typical images and does not see variety."),
     Plot("fd-by-steps-tuned", "quality", quality_by_steps("fd", "tuned"),
          "Each arm at the best of the settings it was tried under, found on other seeds with the same budget for all."),
     Plot("fd-by-latency", "tradeoff", quality_by_speed("latency_s"),
-         "Both axes come from this run, its guidance and its settings. The front is drawn through point estimates: "
-         "where whiskers overlap, it could run otherwise."),
+         "Both axes have the same guidance and settings. The front is drawn through point estimates: where whiskers "
+         "overlap, it could run otherwise."),
     Plot("fd-by-throughput", "tradeoff", quality_by_speed("images_per_s"),
          "The same at a batch. Arms often change places: a batch fills the machine even with one cell a step."),
     Plot("speedups", "speed", speedups,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderbench.reports.results import METRICS
+from orderbench.reports.results import METRICS, check_whole, replicate
 from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
 
@@ -36,6 +36,7 @@ def frame_of(run: Run | str | Path) -> DataFrame:
     import pandas
 
     one = run if isinstance(run, Run) else load_run(run)
+    check_whole(one)
     table = pandas.DataFrame(list(_rows(one)), columns=list(COLUMNS))
     for name in ("n_steps", "seed", "batch", "n"):
         table[name] = table[name].astype("Int64")
@@ -79,8 +80,7 @@ def _quality(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for metric in METRICS:
             entry = result.get(metric)
             if entry and entry["value"] is not None:
-                interval = jackknife([(entry["value"], entry.get("left_out"))])
-                yield _row(metric, interval, UNITS[metric], result["n"], space=result["space"])
+                yield _row(metric, jackknife([replicate(entry)]), UNITS[metric], result["n"], space=result["space"])
         if result.get("fd_extrapolated") is not None:
             yield _row("fd_extrapolated", result["fd_extrapolated"], UNITS["fd"], result["n"], space=result["space"])
     for name, count in trial.get("counters", {}).items():

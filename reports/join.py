@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.reports.results import check_whole, differ, images_of, reference_of
 from orderbench.runs.record import Run
 
 KINDS = {
@@ -55,6 +56,8 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
 
     Raises BenchError where no run holds a finished trial, and for a folder that is named twice.
     """
+    for run in runs:
+        check_whole(run)
     names = run_names(runs)
     empty = [name for name, run in zip(names, runs, strict=True) if not run.done()]
     if len(empty) == len(runs):
@@ -137,14 +140,26 @@ class _Part:
                   for side in (ours, theirs)]  # fmt: skip
         if all(counts) and counts[0] != counts[1]:
             return f"n differs ({', '.join(map(str, counts[0]))}; {', '.join(map(str, counts[1]))})"
+        if kind == "likelihood" and any(differ(images_of(r.about), images_of(run.about)) for r in self._with(kind)):
+            return "the held-out images differ"
         if kind == "samples":
+            if _groups(ours) and _groups(theirs) and _groups(ours) != _groups(theirs):
+                return "the groups of samples that are left out in turn differ; an older orderbench made them otherwise"
             spaces = [
                 next((_spaces(r.about) for r in side if _spaces(r.about)), [])
                 for side in ([*self.runs.values()], [run])
             ]
             if all(spaces) and spaces[0] != spaces[1]:
                 return f"the feature spaces or references differ ({_listed(spaces[0])}; {_listed(spaces[1])})"
+            for other in self._with(kind):
+                for entry in run.about["subject"].get("spaces", []):
+                    if differ(reference_of(other.about, entry["space"]), reference_of(run.about, entry["space"])):
+                        return f"the references in the space {entry['space']} differ, though not by name"
         return ""
+
+    def _with(self, kind: str) -> list[Run]:
+        """The runs whose records of a kind are here."""
+        return [self.runs[name] for one, name in self.has if one == kind]
 
     def add(self, name: str, run: Run, kind: str) -> None:
         if name not in self.names:
@@ -285,6 +300,11 @@ def _contenders(trial: dict[str, Any]) -> set[str]:
 
 def _spaces(about: dict[str, Any]) -> list[str]:
     return [f"{entry['space']} against {entry['reference']}" for entry in about["subject"].get("spaces", [])]
+
+
+def _groups(trials: Sequence[dict[str, Any]]) -> set[int]:
+    return {len(left) for trial in trials for result in trial.get("quality", [])
+            if trial["kind"] == "quality" and (left := (result.get("fd") or {}).get("left_out"))}  # fmt: skip
 
 
 def _listed(values: Any) -> str:

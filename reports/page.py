@@ -46,9 +46,10 @@ from orderbench.reports.figures import (
     training_words,
 )
 from orderbench.reports.join import Part, describe_device, join, run_names
-from orderbench.reports.results import Results, Row, results_of, too_small
+from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.tables import WRITERS, Column, Table, bounds, figure, quality_table, tables_of, to_json
+from orderbench.reports.summary import bounds
+from orderbench.reports.tables import WRITERS, Column, Table, figure, quality_table, tables_of, to_json
 from orderbench.reports.terminal import sizes_line
 from orderbench.runs.record import Run
 
@@ -213,7 +214,7 @@ class _Report:
             figures = [
                 {
                     "name": piece.name,
-                    "caption": piece.plot.caption,
+                    "caption": " ".join([*_axes_of(part, name), piece.plot.caption]),
                     "space": piece.results.space if piece.results is not results else None,
                     "svg": Markup(inline_svg(self.svgs[piece.name], f"{piece.name}-")),  # noqa: S704 (matplotlib's,
                     # which escapes its texts; inline_svg takes all but drawing away)
@@ -240,11 +241,7 @@ class _Report:
                 for place, row in enumerate(row for row in results.arms if row.setting == "fixed")
             ],
             "sheets": list(_sheets(results, self.looks)),
-            "failed": [
-                {"trial": trial["trial"], "arm": trial["arm"], "reason": trial.get("reason", "")}
-                for trial in part.run.trials.values()
-                if trial["status"] == "failed"
-            ],
+            "failed": failures(part.run),
             "unfinished": [
                 name
                 for name in part.run.about["trials"]
@@ -267,7 +264,7 @@ class _Report:
                 "cells": [
                     {
                         "text": column.text(line.cells.get(column.key)),
-                        "sort": _sort_key(line.cells.get(column.key)),
+                        "sort": _sort_key(line.cells.get(column.key), column.key),
                         "place": best[column.key].get(place, 0),
                     }
                     for column in table.columns
@@ -292,6 +289,7 @@ class _Report:
                       "steps": steps.tolist(), "ms": ms}  # fmt: skip
             still = _data_uri("image/png", _map_png(steps.reshape(plan.lattice.rows, plan.lattice.cols), plan.n_steps))
         measured, predicted = row.figures.get("tax"), row.about.get("predicted_tax_bits")
+        one_by_one = row.about["n_steps"] == sum(row.about["sizes"])
         return {
             "id": name,
             "look": look,
@@ -301,7 +299,7 @@ class _Report:
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
             "never": row.about.get("training_share") == 0,
-            "tax": None if measured is None else f"{figure(measured)} bits" if predicted else "none: one cell a step",
+            "tax": None if measured is None else "none: one cell a step" if one_by_one else f"{figure(measured)} bits",
             "predicted": f"{predicted:.3f}" if predicted else None,
             "digest": (row.about.get("plan_digest") or "")[:8],
             "per_sample": row.about.get("per_sample", False),
@@ -402,9 +400,11 @@ def _head(column: Column) -> dict[str, str]:
     }
 
 
-def _sort_key(cell: Any) -> str:
+def _sort_key(cell: Any, column: str = "") -> str:
     if cell is None:
         return ""
+    if column == "trained":
+        return "0" if cell == "never" else cell.split()[0]
     value = cell.value if isinstance(cell, Interval) else cell
     return f"{value:.9g}" if isinstance(value, int | float) else str(value)
 
@@ -453,6 +453,16 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def _axes_of(part: Part, section: str) -> Iterator[str]:
+    """Of figures that hold quality against speed, which runs each comes from."""
+    if section == "tradeoff" and len(part.runs) == 1:
+        yield "Both axes come from one run."
+    elif section == "tradeoff":
+        samples, timings = (" and ".join(name for one, name in part.has if one == kind)
+                            for kind in ("samples", "timings"))  # fmt: skip
+        yield f"Samples come from {samples}, times from {timings}."
+
+
 def _model(part: Part) -> str:
     model = part.run.about["subject"]["model"]
     return f"{model['name']}, {model.get('grid')} cells"
@@ -481,8 +491,8 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
     )
     counts = sorted({row.n for row in results.arms if row.n is not None})
     if counts:
-        seeds = max(row.seeds for row in results.arms)
-        yield "samples", f"n = {', '.join(map(str, counts))} an arm and seed, {seeds} seed{'s' * (seeds != 1)}"
+        seeds = n_seeds(results.arms)
+        yield "samples", f"n = {', '.join(map(str, counts))} an arm and seed, {seeds} seed{'s' * (seeds != '1')}"
     for trial in results.run.done("latency"):
         yield f"timing, batch {trial['batch']}", f"{len(trial['rounds'])} rounds on {describe_device(trial['device'])}"
 

@@ -10,7 +10,8 @@ rounds. Likelihood is paired over images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from orderbench.orders import BenchError
 from orderbench.reports.statistics import (
     Interval,
+    correspond,
     jackknife,
     jackknife_difference,
     mean_interval,
@@ -83,11 +85,66 @@ class Results:
         raise BenchError(f"the run has no arm '{arm}'; it has {', '.join(dict.fromkeys(r.arm for r in self.arms))}")
 
 
+def check_whole(run: Run) -> None:
+    """BenchError where `run.json` lacks what every reader needs."""
+    needed = ("arms", "baseline", "config", "created", "environments", "setting", "subject", "trials")
+    missing = [name for name in needed if name not in run.about]
+    if missing:
+        raise BenchError(
+            f"'{run.folder / 'run.json'}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the "
+            f"file back or measure anew, as in bench run --out NEW"
+        )
+
+
+def identity(name: Any, sha256: str | None) -> dict[str, Any]:
+    """What tells models, references and images apart, by `differ`."""
+    return {"name": name, "sha256": sha256}
+
+
+def differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    """Whether two identities are of different things: by digest where both have one (of as many images), else by
+    name."""
+    by = "sha256" if one["sha256"] and two["sha256"] and one.get("images") == two.get("images") else "name"
+    return bool(one[by] != two[by])
+
+
+def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a run's model."""
+    model = about["subject"]["model"]
+    return identity(model["name"], model.get("sha256"))
+
+
+def images_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a run's held-out images; without their digest, the data that was asked for."""
+    held_out = about["subject"].get("held_out") or {}  # a run encodes as many as it needs
+    return {**identity(about["config"].get("data"), held_out.get("sha256")), "images": held_out.get("images")}
+
+
+def reference_of(about: Mapping[str, Any], space: str | None) -> dict[str, Any]:
+    """The identity of what a space's distances are measured against."""
+    entries = [entry for entry in about["subject"].get("spaces", []) if entry["space"] == space]
+    entry = entries[0] if entries else {}
+    return identity(entry.get("reference", ""), entry.get("reference_sha256"))
+
+
+def n_seeds(rows: Sequence[Row]) -> str:
+    """How many seeds stand behind some rows: '2', or '1 to 2' where a trial failed."""
+    counts = sorted({row.seeds for row in rows if row.seeds}) or [1]
+    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+
+
+def times_seeds(rows: Sequence[Row]) -> str:
+    """The same, to stand behind an n: ' x 2 seeds'; empty for one."""
+    n = n_seeds(rows)
+    return "" if n == "1" else f" x {n} seeds"
+
+
 def results_of(run: Run, space: str | None = None, baseline: str | None = None) -> Results:
     """The table of a run in one feature space, the first by default, against one arm, the run's own by default.
 
-    Raises BenchError for a space or a baseline that the run has not.
+    Raises BenchError for a space or a baseline that the run has not, and where `run.json` is not whole.
     """
+    check_whole(run)
     names = [arm["name"] for arm in run.about["arms"]]
     against = run.about["baseline"] if baseline is None else baseline
     if baseline is not None and baseline not in names:
@@ -107,11 +164,15 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
             floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
     timed = run.about["baseline"]  # what A/A and uncached repeat
-    noise = {batch: paired_ratio(round_times(t, timed), round_times(t, "A/A")) for batch, t in speeds.items()}
+    noise = {
+        batch: paired_ratio(*sides)
+        for batch, trial in speeds.items()
+        if all(sides := [round_times(trial, name) for name in (timed, "A/A")])
+    }
     uncached = None
     if 1 in speeds and round_times(speeds[1], "uncached"):
         uncached = paired_ratio(round_times(speeds[1], "uncached"), round_times(speeds[1], timed))
-    reference = next((e["reference"] for e in run.about["subject"].get("spaces", []) if e["space"] == chosen), "")
+    reference = reference_of(run.about, chosen)["name"]
     return Results(run, chosen, reference, against, arms, tuple(floors), noise, uncached)
 
 
@@ -122,7 +183,13 @@ def _in_space(trial: dict[str, Any], space: str | None) -> dict[str, Any] | None
 def _replicates(results: Sequence[dict[str, Any]], metric: str) -> Replicates:
     """A metric's value and its left-out values in each of some trials."""
     found = [result[metric] for result in results if result.get(metric) and result[metric]["value"] is not None]
-    return [(one["value"], one.get("left_out")) for one in found]
+    return [replicate(one) for one in found]
+
+
+def replicate(stored: Mapping[str, Any]) -> tuple[float, list[float] | None]:
+    """A metric's value and its left-out values, as records hold them; none where one of them is null."""
+    left_out = stored.get("left_out")
+    return stored["value"], None if not left_out or None in left_out else left_out
 
 
 def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, dict[str, Any]]:
@@ -147,6 +214,22 @@ def quality_replicates(
     return found
 
 
+def failures(run: Run) -> list[tuple[str, str]]:
+    """What failed, in the order planned: the arm, or the trial where it is of no one arm, and the reason."""
+    found = []
+    for trial in run.trials.values():
+        if trial["status"] == "failed":
+            found.append((trial["arm"] or trial["trial"], printable(trial.get("reason", ""))))
+        found += [(arm, printable(reason)) for arm, reason in (trial.get("failed_arms") or {}).items()]
+    return found
+
+
+def printable(text: Any) -> str:
+    """A text without colours and control characters, which terminals obey and XML forbids."""
+    plain = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", str(text))
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", plain)
+
+
 def round_times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
     """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
     samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
@@ -166,7 +249,7 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
             figures[metric] = jackknife(own)
         shared = [seed for seed in quality if seed in theirs]
         pairs = [_replicates([side[seed] for seed in shared], metric) for side in (theirs, quality)]
-        if arm != baseline and pairs[0] and len(pairs[0]) == len(pairs[1]) == len(shared):
+        if arm != baseline and pairs[0] and len(pairs[0]) == len(shared) and correspond(*pairs):
             against[metric] = jackknife_difference(*pairs)
     extrapolated = [r["fd_extrapolated"] for r in quality.values() if r.get("fd_extrapolated") is not None]
     if extrapolated:
@@ -187,7 +270,7 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
             counters = trial["counters"][arm]
     sampled = next((t for t in trials if t["kind"] == "quality" and t["setting"] == setting), {})
-    failed = next((t["reason"] for t in trials if t["status"] == "failed"), None)
+    failed = next((reason for one, reason in failures(run) if one == arm), None)
     return Row(
         arm=arm,
         setting=setting,

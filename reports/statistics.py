@@ -132,9 +132,9 @@ def jackknife(seeds: Sequence[Replicates]) -> Interval:
     """The mean over seeds of a statistic, each seed given as (value, the values without each of its G groups).
 
     One seed's variance is (G - 1) / G times the summed squares around the mean of the values left out; groups are of
-    about one size. With S seeds the variances add up to sum / S^2; from three seeds on, the values' own variance over
-    seeds counts instead where it is larger. Student's t, with all G - 1 or with S - 1 degrees of freedom. No interval
-    where a seed has no values left out and there are fewer than three.
+    about one size, and a seed may have its own G. With S seeds the variances add up to sum / S^2; from three seeds on,
+    the values' own variance over seeds counts instead where it is larger. Student's t, with all G - 1 or with S - 1
+    degrees of freedom. No interval where a seed has no values left out and there are fewer than three.
     """
     values, left_out = _unpacked(seeds)
     return _stratified(float(values.mean()), values, None if left_out is None else [x / len(values) for x in left_out])
@@ -186,11 +186,17 @@ def _unpacked(seeds: Sequence[Replicates]) -> tuple[np.ndarray, list[np.ndarray]
     return values, parts if len(parts) == len(values) else None
 
 
+def correspond(baseline: Sequence[Replicates], other: Sequence[Replicates]) -> bool:
+    """Whether both have the same seeds and, where values were left out, as many groups: whether they can be paired."""
+    pairs = list(zip(baseline, other, strict=False))
+    return len(baseline) == len(other) and all(not (a and b) or len(a) == len(b) for (_, a), (_, b) in pairs)
+
+
 def _corresponding(
     baseline: Sequence[Replicates], other: Sequence[Replicates]
 ) -> tuple[tuple[np.ndarray, list[np.ndarray] | None], tuple[np.ndarray, list[np.ndarray] | None]]:
-    groups = [[0 if left_out is None else len(left_out) for _, left_out in side] for side in (baseline, other)]
-    if len(groups[0]) != len(groups[1]) or any(m != n and m and n for m, n in zip(*groups, strict=True)):
+    if not correspond(baseline, other):
+        groups = [[len(left_out or ()) for _, left_out in side] for side in (baseline, other)]
         raise BenchError(
             f"a baseline of {groups[0]} groups by seed and an arm of {groups[1]} cannot be paired; give both the same "
             f"seeds and samples"

@@ -14,8 +14,10 @@ from rich.text import Text
 
 from orderbench.reports.check import Finding
 from orderbench.reports.compare import Line
-from orderbench.reports.results import Results, Row, too_small
+from orderbench.reports.results import Results, Row, failures, times_seeds, too_small
 from orderbench.reports.statistics import Interval
+
+TINY = 1e-3  # below it, four decimals run out
 
 
 def digits(*values: float | None) -> int:
@@ -35,12 +37,20 @@ def figure(interval: Interval | None) -> str:
     return f"{interval.value:.{places}f} ±{half:.{places}f}"
 
 
+def tiny(interval: Interval | None) -> bool:
+    """Whether decimals run out before its value or its interval begins."""
+    return interval is not None and 0 < max(abs(bound) for bound in (interval.value, interval.low or 0.0,
+                                                                     interval.high or 0.0)) < TINY  # fmt: skip
+
+
 def bounds(interval: Interval | None) -> str:
-    """A value with its interval in brackets, for what is not symmetric."""
+    """A value with its interval in brackets, for what is not symmetric; powers of ten where decimals would run out."""
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.{digits(interval.value)}f}"
+        return f"{interval.value:.2e}" if tiny(interval) else f"{interval.value:.{digits(interval.value)}f}"
+    if tiny(interval):
+        return f"{interval.value:.2e} [{interval.low:.1e}, {interval.high:.1e}]"
     places = min(digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
     return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
 
@@ -71,18 +81,16 @@ def _parts(results: Results, width: int) -> Iterator[RenderableType]:
         yield Text()
     for note in notes(results):
         yield Text(note, style="dim")
-    for row in results.arms:
-        if row.failed is not None:
-            yield Text(f"failed: {row.arm}: {row.failed}", style="red")
+    for arm, reason in failures(results.run):
+        yield Text(f"failed: {arm}: {reason}", style="red")
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left", title_style="bold"
-    )
-    table.add_column(columns[0], no_wrap=True, style="cyan")
+    # Texts, not strings, here and in the rows: what records say may look like rich's markup.
+    table = Table(box=None, pad_edge=False, header_style="bold", title=Text(title, style="bold"), title_justify="left")
+    table.add_column(Text(columns[0]), no_wrap=True, style="cyan")
     for column in columns[1:]:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(Text(column), justify="right", no_wrap=True)
     return table
 
 
@@ -104,7 +112,7 @@ def _quality(results: Results, rows: list[Row], setting: str, several: bool, wid
             *([figure(row.figures.get("kd"))] if wide else []),
             figure(row.figures.get("agreement")),
         ]
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -121,7 +129,7 @@ def _speed(results: Results, wide: bool) -> Table:
     for row in results.arms:
         if row.setting == "fixed":
             latency = row.figures.get("latency_s")
-            table.add_row(
+            shown = [
                 row.arm,
                 "-" if latency is None else f"{1000 * latency.value:.0f} ms",
                 *("1" if row.arm == results.baseline else bounds(row.speedup.get(batch)) for batch in batches),
@@ -130,8 +138,9 @@ def _speed(results: Results, wide: bool) -> Table:
                     for _ in big
                 ),
                 *([str(row.counters.get("passes", "")), f"{cells / row.about['n_steps']:.1f}"] if wide else []),
-            )
-    table.add_row("A/A (noise)", "", *(bounds(results.noise[batch]) for batch in batches))
+            ]
+            table.add_row(*map(Text, shown))
+    table.add_row("A/A (noise)", "", *(bounds(results.noise.get(batch)) for batch in batches))
     return table
 
 
@@ -141,11 +150,9 @@ def notes(results: Results) -> Iterator[str]:
     sampling = about["setting"]
     n = next((row.n for row in results.arms if row.n is not None), None)
     if results.space is not None and n is not None:
-        seeds = max(row.seeds for row in results.arms)
         yield (
-            f"FD and KD: in the space {results.space} against {results.reference}; n = {n}"
-            + (f" x {seeds} seeds" if seeds > 1 else "")
-            + f"; guidance {sampling['guidance']}, temperature {sampling['temperature']:g}. Not FID."
+            f"FD and KD: in the space {results.space} against {results.reference}; n = {n}{times_seeds(results.arms)}"
+            f"; guidance {sampling['guidance']}, temperature {sampling['temperature']:g}. Not FID."
         )
         if any(too_small(results, row) for row in results.arms):
             yield (
@@ -165,21 +172,28 @@ _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable"
 
 def comparison(lines: Sequence[Line], titles: tuple[str, str]) -> RenderableType:
     """A table of a comparison, a line a metric; counters that are the same are only counted."""
-    table = _table("", "arm", "metric", *titles, "difference", "")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", overflow="fold", min_width=15)
+    for title in titles:
+        table.add_column(Text(title), justify="right", overflow="fold", min_width=8)
+    table.add_column("difference", justify="right", no_wrap=True)  # numbers stay whole, words wrap
+    table.add_column("", min_width=13)
     same = sum(line.verdict == "same" for line in lines)
     shown: str | None = None
     for line in lines:
         if line.verdict != "same":
-            verdict = Text(line.verdict + (f": {line.why}" if line.why else ""), style=_COLORS.get(line.verdict, "dim"))
-            arm = "" if line.arm == shown else line.arm
+            said = line.verdict.removeprefix("no difference ") + (f": {line.why}" if line.why else "")
+            verdict = Text(said if said != "shown" else "none shown", style=_COLORS.get(line.verdict, "dim"))
+            if line.arm != shown:
+                table.add_row(Text(line.arm, style="cyan"))
             shown = line.arm
-            table.add_row(arm, line.metric, _side(line.before), _side(line.after), _apart(line), verdict)
+            table.add_row(*map(Text, (line.metric, _side(line.before), _side(line.after), _apart(line))), verdict)
     return Group(table, Text(f"{same} counters are the same" if same else "", style="dim"))
 
 
 def _side(value: Interval | int | None) -> str:
     if isinstance(value, Interval):
-        return f"{value.value:.{digits(value.value)}f}"
+        return bounds(Interval(value.value))
     return "-" if value is None else str(value)
 
 
@@ -188,9 +202,8 @@ def _apart(line: Line) -> str:
     if line.difference is not None:
         return bounds(line.difference)
     if isinstance(line.before, Interval) and isinstance(line.after, Interval) and line.after.low is not None:
-        one, two = (f"[{i.low:.{digits(i.value)}f}, {i.high:.{digits(i.value)}f}]" if i.low is not None else ""
-                    for i in (line.before, line.after))  # fmt: skip
-        return f"{one} {two}".strip()
+        one, two = (bounds(i).partition(" ")[2] for i in (line.before, line.after))
+        return f"{one}\n{two}".strip()
     return "-"
 
 
@@ -204,5 +217,6 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
         table.add_column(head, no_wrap=True)
     table.add_column("found")
     for one in findings:
-        table.add_row(Text(one.verdict, style=_VERDICTS.get(one.verdict, "dim")), one.arm, one.rule, one.says)
+        verdict = Text(one.verdict, style=_VERDICTS.get(one.verdict, "dim"))
+        table.add_row(verdict, *map(Text, (one.arm, one.rule, one.says)))
     return table

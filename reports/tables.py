@@ -18,42 +18,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orderbench.reports import summary
-from orderbench.reports.results import Results, Row, results_of, round_times
+from orderbench.reports.results import Results, Row, results_of, round_times, times_seeds
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import digits, training
+from orderbench.reports.summary import TINY, bounds, digits, tiny, training
 
 Cell = Interval | int | float | str | None
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-_TINY = 1e-3  # below it, decimals run out
-
-
-def _tiny(interval: Interval | None) -> bool:
-    return interval is not None and 0 < max(abs(bound) for bound in (interval.value, interval.low or 0.0,
-                                                                     interval.high or 0.0)) < _TINY  # fmt: skip
-
-
 def figure(interval: Interval | None) -> str:
     """A value with its interval's half-width behind ±; more decimals, or powers of ten, where four would run out."""
     if interval is None or interval.low is None or interval.high is None:
-        return f"{interval.value:.2e}" if interval is not None and _tiny(interval) else summary.figure(interval)
+        return f"{interval.value:.2e}" if interval is not None and tiny(interval) else summary.figure(interval)
     half = (interval.high - interval.low) / 2
-    if _tiny(interval):
+    if tiny(interval):
         return f"{interval.value:.2e} ±{half:.1e}"
-    if 0 < half < _TINY:
+    if 0 < half < TINY:
         places = min(6, 1 - math.floor(math.log10(half)))
         return f"{interval.value:.{places}f} ±{half:.{places}f}"
     return summary.figure(interval)
-
-
-def bounds(interval: Interval | None) -> str:
-    """A value with its interval in brackets; powers of ten where decimals would run out."""
-    if interval is None or not _tiny(interval):
-        return summary.bounds(interval)
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.2e}"
-    return f"{interval.value:.2e} [{interval.low:.1e}, {interval.high:.1e}]"
 
 
 @dataclass(frozen=True)
@@ -233,10 +216,9 @@ def rests_on(results: Results, quality: bool = True, speed: bool = True) -> str:
     words = []
     n = sorted({row.n for row in results.arms if row.n is not None})
     if quality and n:
-        seeds = max(row.seeds for row in results.arms)
         words.append(
             f"FD and KD in the space {results.space} against {results.reference} (not FID), "
-            f"n = {', '.join(map(str, n))}{f' x {seeds} seeds' if seeds > 1 else ''} an arm"
+            f"n = {', '.join(map(str, n))}{times_seeds(results.arms)} an arm"
         )
     held_out = sorted({trial["n"] for trial in results.run.done("likelihood")})
     if quality and held_out:

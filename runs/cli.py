@@ -683,6 +683,9 @@ def check(
             "--max-slowdown", parser=_optional_number, metavar="PERCENT", help="Absolute; same hardware only."
         ),
     ] = None,
+    any_model: Annotated[
+        bool, typer.Option("--any-model", help="A baseline of other weights will do, for counters and speed alone.")
+    ] = False,
     rules: Annotated[str | None, typer.Option("--rules", metavar="FILE.toml", help="The same; flags win.")] = None,
     space: Annotated[
         str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
@@ -714,7 +717,7 @@ def check(
     given = {
         "min_speedup": dict(_speedup(text) for text in min_speedup or []), "batch": batch,
         "max_fd_increase": max_fd_increase, "max_bits_increase": max_bits_increase,
-        "max_speedup_loss": max_speedup_loss, "max_slowdown": max_slowdown,
+        "max_speedup_loss": max_speedup_loss, "max_slowdown": max_slowdown, "any_model": any_model or None,
     }  # fmt: skip
     asked = gate.read_rules(rules, given)
     before = None

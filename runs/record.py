@@ -152,7 +152,7 @@ def load_run(folder: str | Path) -> Run:
         raise RecordProblem(f"there is no folder '{folder}'; name the folder of a run, as in bench report RUN")
     about = _current(read_json(where / "run.json"), where / "run.json")
     trials = {}
-    for name in about["trials"]:
+    for name in about.get("trials", ()):
         file = where / "trials" / f"{name}.json"
         if file.is_file():
             trial = read_json(file)

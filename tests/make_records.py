@@ -60,7 +60,11 @@ def weights(folder: Path) -> dict[str, str]:
         tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
         save_file(tensors, folder / f"toy-{name}.safetensors", metadata={"about": json.dumps(about)})
     rng = np.random.default_rng(0)
-    np.savez(folder / "toy.npz", images=rng.integers(0, 256, (60, 8, 8), np.uint8), labels=np.arange(60) % 3)
+    splits: dict[str, np.ndarray] = {}
+    for split in ("train", "test"):
+        splits[f"{split}_images"] = rng.integers(0, 256, (60, 8, 8), np.uint8)
+        splits[f"{split}_labels"] = np.arange(60) % 3
+    np.savez(folder / "toy.npz", **splits)  # type: ignore[arg-type]
     return {"data": str(folder / "toy.npz"), **{n: str(folder / f"toy-{n}.safetensors") for n in networks}}
 
 

@@ -1,6 +1,7 @@
 """`bench check`: it fails where something got worse, says so where it cannot tell, and cries no wolf."""
 
 import copy
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 from test_cli import bench
 
 from orderbench.orders import BenchError
 from orderbench.reports.check import (
     Finding,
     Rules,
+    Verdict,
     check,
     exit_code,
     read_rules,
@@ -24,10 +27,11 @@ from orderbench.reports.check import (
     to_markdown,
 )
 from orderbench.reports.results import Results, results_of
-from orderbench.reports.statistics import Interval, quotient
-from orderbench.runs.record import Run, write_arrays, write_json
+from orderbench.reports.statistics import Interval, jackknife, quotient
+from orderbench.reports.summary import findings_table
+from orderbench.runs.record import Run, load_run, write_arrays, write_json
 
-DEVICE = {"cpu": "a", "gpu": None, "threads": 2, "device": "cpu"}
+DEVICE = {"cpu": {"model": "a", "cores_logical": 2}, "gpu": None, "threads": {"torch": 2}, "device": "cpu"}
 
 
 def made(
@@ -45,8 +49,10 @@ def made(
     counters = {"passes": 16, "content_tokens": 16, "query_tokens": 16, "cache_bytes": 512}
     about = {
         "schema": 1, "kind": "orderbench run", "created": "2026-11-23T00:00:00+00:00", "baseline": "raster",
-        "setting": {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0}, "config": {}, "environments": [],
-        "subject": {"model": {"name": "toy", "sha256": "m"}, "tokenizer": {"sha256": "t"},
+        "setting": {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0},
+        "config": {"data": more.get("data")},
+        "environments": [{"clock": {"load_average": [more.get("load", 1.0), 1.0, 1.0]}}],
+        "subject": {"model": {"name": "toy", "sha256": more.get("model", "m")}, "tokenizer": {"sha256": "t"},
                     "spaces": [{"space": "toy-1", "dimensions": 4, "reference": "toy"}]},
         "arms": [{"name": name, "plan_digest": name, "n_steps": n, "sizes": [16 // n] * n, "training_share": None}
                  for name, n in (("raster", 16), ("radial", 4))],
@@ -59,12 +65,12 @@ def made(
     ]  # fmt: skip
     trials: dict[str, dict[str, Any]] = {
         "latency": {"trial": "latency", "kind": "latency", "arm": "", "seed": 0, "setting": "fixed", "status": "done",
-                    "batch": 1, "rounds": times, "device": DEVICE,
+                    "batch": 1, "rounds": times, "device": DEVICE, "clock_after": {"load_average": [2.0, 2.0, 2.0]},
                     "counters": {name: {**counters, **more.get("counters", {})} for name in per}},
     }  # fmt: skip
     for arm in ("raster", "radial"):
         base = 10 + (fd / 10 if arm == "radial" else 0)
-        left = [base + 0.02 * float(np.sin(g)) for g in range(20)]
+        left = [base + 0.02 * float(np.sin(g)) for g in range(more.get("groups", 20))]
         trials[f"q-{arm}"] = {
             "trial": f"q-{arm}", "kind": "quality", "arm": arm, "seed": 0, "setting": "fixed", "status": "done",
             "n": 400, "sampling": {}, "counters": counters,
@@ -72,7 +78,7 @@ def made(
         }  # fmt: skip
         trials[f"l-{arm}"] = {"trial": f"l-{arm}", "kind": "likelihood", "arm": arm, "seed": 0, "setting": "fixed",
                               "status": "done", "n": 100}  # fmt: skip
-        bits = np.linspace(1, 3, 100) + more.get("bits", 0.0)
+        bits = more.get("bits_N", np.linspace(1, 3, 100)) + more.get("bits", 0.0)
         write_arrays(folder / "data" / f"l-{arm}.bits.npz", {"bits_N": bits, "singly_N": bits})
     about["trials"] = list(trials)
     write_json(folder / "run.json", about)
@@ -131,13 +137,17 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
     results = made(tmp_path)
     baseline = snapshot(results)
     for change, rule, why in (
-        ({"device": {**DEVICE, "cpu": "b"}}, "max-speedup-loss", "the hardware or its threads differ"),
+        ({"device": {**DEVICE, "gpu": {}}}, "max-speedup-loss", "the hardware or its threads differ"),
+        ({"device": {**DEVICE, "gpu": {}}}, "max-slowdown", "the hardware or its threads differ"),
+        ({"setting": {}}, "max-speedup-loss", "the setting differs, and guidance is part"),
         ({"space": "other"}, "max-fd-increase", "the space differs"),
+        ({"reference": {"name": "other", "sha256": None}}, "max-fd-increase", "the reference differs"),
         ({"setting": {}}, "max-fd-increase", "the setting differs"),
         ({"tokenizer": "u"}, "max-bits-increase", "the tokenizers differ"),
+        ({"images": {"name": "other", "sha256": None}}, "max-bits-increase", "the held-out images differ"),
     ):
         other = {**copy.deepcopy(baseline), **change}
-        findings = check(results, other, Rules(max_fd_increase=5, max_bits_increase=5))
+        findings = check(results, other, Rules(max_fd_increase=5, max_bits_increase=5, max_slowdown=5))
         found = next(f for f in findings if f.rule.startswith(rule) and f.arm == "radial")
         assert found.verdict == "not comparable"
         assert why in found.says
@@ -147,8 +157,13 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
     findings = check(results, other, Rules())
     assert {f.verdict for f in findings if f.arm in ("radial", "spiral")} == {"not comparable"}
     assert exit_code([f for f in findings if f.arm == "spiral"]) == 4
-    missing = check(results, None, Rules(min_speedup={"halton/raster": 2}))
-    assert (missing[0].verdict, missing[0].says) == ("not comparable", "the run did not time halton")
+    with pytest.raises(BenchError, match="no arm named 'radail'; did you mean 'radial'"):
+        check(results, None, Rules(min_speedup={"radail/raster": 2}))
+    trial = results.run.trials["latency"]
+    trial["rounds"] = [[s for s in one if s["name"] != "radial"] for one in trial["rounds"]]
+    missing = check(results, None, Rules(min_speedup={"radial/raster": 2, "raster/A/A": 0.5}))
+    assert (missing[0].verdict, missing[0].says) == ("not comparable", "the run did not time radial")
+    assert missing[1].verdict == "pass"
     at_64 = check(results, None, Rules(min_speedup={"radial/raster": 2}, batch=64))
     assert at_64[0].says == "the run measured no speed at batch 64"
 
@@ -162,12 +177,117 @@ def test_absolute_times_only_if_asked(tmp_path: Path) -> None:
     assert found["max-slowdown", "raster"] == "pass"
 
 
-def test_a_failed_arm_is_a_regression(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("trial", "change", "arm", "verdict", "says"),
+    [
+        ("q-radial", {"status": "failed", "reason": "\x1b[31mout of\x00 memory"}, "radial", "regressed",
+         "failed: out of memory"),
+        ("latency", {"status": "failed", "reason": "out of memory"}, "latency", "regressed", "failed: out of memory"),
+        ("latency", {"failed_arms": {"radial": "out of memory"}}, "radial", "regressed", "failed: out of memory"),
+        ("latency", {"status": "partial"}, "(run)", "inconclusive", "1 of 5 trials are not finished, such as latency"),
+        ("q-raster", None, "(run)", "inconclusive", "1 of 5 trials are not finished, such as q-raster"),
+    ],
+)  # fmt: skip
+def test_a_run_that_failed_or_was_cut_off_does_not_pass(
+    tmp_path: Path, trial: str, change: dict[str, Any] | None, arm: str, verdict: Verdict, says: str
+) -> None:
     results = made(tmp_path)
-    results.run.trials["q-radial"].update(status="failed", reason="out of memory")
-    findings = check(results_of(results.run), None, Rules(min_speedup={"radial/raster": 3}))
-    assert exit_code(findings) == 3
-    assert findings[1].says == "failed: out of memory"
+    baseline = snapshot(results)
+    if change is None:
+        del results.run.trials[trial]
+    else:
+        results.run.trials[trial].update(change)
+    for before, rules in ((baseline, Rules()), (None, Rules(min_speedup={"radial/raster": 3}))):
+        findings = check(results_of(results.run), before, rules)
+        found = next(f for f in findings if f.rule == "trials")
+        assert (found.arm, found.verdict) == (arm, verdict)
+        assert found.says.startswith(says)
+        assert exit_code(findings) == (3 if verdict == "regressed" else 4)
+
+
+def test_a_busy_machine_leaves_speed_open_and_nothing_else(tmp_path: Path) -> None:
+    quiet, asked = made(tmp_path / "quiet"), Rules(min_speedup={"radial/raster": 3}, max_slowdown=50)
+    busy = made(tmp_path / "busy", load=4.2)
+    late = made(tmp_path / "late")
+    late.run.trials["latency"]["clock_after"]["load_average"][0] = 3.5
+    for now, then in ((busy, quiet), (late, quiet), (quiet, busy)):
+        findings = verdicts(check(now, snapshot(then), asked))
+        assert findings["max-speedup-loss", "radial"] == findings["max-slowdown", "radial"] == "inconclusive"
+        assert findings["min-speedup", "radial"] == ("pass" if now is quiet else "inconclusive")
+        assert findings["counters", "radial"] == "pass"
+    (said, *_) = check(busy, None, asked)
+    assert "others computed beside it (load 4.2 on 2 cores)" in said.says
+    assert exit_code(check(quiet, snapshot(quiet), asked)) == 0
+
+
+def test_too_few_rounds_fail_nothing(tmp_path: Path) -> None:
+    baseline, asked = snapshot(made(tmp_path / "before")), Rules(min_speedup={"radial/raster": 12}, max_slowdown=5)
+    for rounds, verdict in ((4, "inconclusive"), (5, "regressed")):
+        slow = made(tmp_path / f"{rounds}", rounds=rounds, slower=2, noise=0.003)
+        assert [f.verdict for f in check(slow, baseline, asked) if "radial" in f.arm and f.rule != "counters"] == (
+            [verdict] * 3
+        )
+    few = snapshot(made(tmp_path / "few", rounds=3, noise=0.003))
+    found = verdicts(check(made(tmp_path / "slow", slower=2), few, Rules()))
+    assert found["max-speedup-loss", "radial"] == "inconclusive"
+
+
+def test_a_baseline_of_another_model_is_refused_unless_any_will_do(tmp_path: Path) -> None:
+    results, baseline = made(tmp_path / "now"), snapshot(made(tmp_path / "before", model="other"))
+    with pytest.raises(BenchError, match=r"another model \(toy other\) than the run \(toy m\); .*--any-model"):
+        check(results, baseline, Rules())
+    file = tmp_path / "rules.toml"
+    file.write_text("any-model = true\nmax-fd-increase = 5\nmax-bits-increase = 5\n")
+    found = verdicts(check(results, baseline, read_rules(str(file), {"any_model": None})))
+    assert found["counters", "radial"] == found["max-speedup-loss", "radial"] == "pass"
+    assert found["max-fd-increase", "radial"] == found["max-bits-increase", "radial"] == "not comparable"
+    named = {**baseline, "model": {"name": "toy", "sha256": None}}
+    assert verdicts(check(results, named, Rules(max_fd_increase=5)))["max-fd-increase", "radial"] == "pass"
+
+
+def test_the_same_images_are_told_by_their_digest_and_else_by_name(tmp_path: Path) -> None:
+    def judged(change: Any) -> str:
+        results = made(tmp_path / "now", data="there")
+        baseline = snapshot(results)
+        change(results.run.about["subject"], baseline)
+        return verdicts(check(results, baseline, Rules(max_bits_increase=5, max_fd_increase=5)))[rule, "radial"]
+
+    rule = "max-bits-increase"
+    here = {"held_out": {"images": 100, "sha256": "a"}}
+    assert judged(lambda now, then: now.update(here)) == "pass"  # the baseline has no digest; the data is the same
+    alike = {"name": "elsewhere", "sha256": "a", "images": 100}
+    assert judged(lambda now, then: (now.update(here), then.update(images=alike))) == "pass"
+    other = {"name": "there", "sha256": "b", "images": 100}
+    assert judged(lambda now, then: (now.update(here), then.update(images=other))) == "not comparable"
+    more = {"name": "there", "sha256": "b", "images": 200}  # as many as were needed, of the same data
+    assert judged(lambda now, then: (now.update(here), then.update(images=more))) == "pass"
+    rule = "max-fd-increase"
+    swapped = {"name": "toy", "sha256": "b"}
+    assert judged(lambda now, then: then.update(reference=swapped)) == "pass"
+    assert judged(
+        lambda now, then: (now["spaces"][0].update(reference_sha256="a"), then.update(reference=swapped))
+    ) == "not comparable"  # fmt: skip
+
+
+def test_groups_of_bits_hold_all_classes(tmp_path: Path) -> None:
+    """Ten classes in turn, one of them dear: that is no noise, since every set of images has as many of it."""
+    rng = np.random.default_rng(0)
+    bits_N = np.where(np.arange(1000) % 10 == 3, 6.0, 1.0) + 0.1 * rng.standard_normal(1000)
+    left_out = snapshot(made(tmp_path, bits_N=bits_N))["arms"]["radial"]["bits"]["left_out"]
+    assert jackknife([(float(bits_N.mean()), left_out)]).error == pytest.approx(0.1 / 1000**0.5, rel=0.5)
+
+
+def test_other_groups_are_not_comparable_and_a_null_is_no_group(tmp_path: Path) -> None:
+    results, asked = made(tmp_path / "now"), Rules(max_fd_increase=5)
+    other = snapshot(made(tmp_path / "other", groups=12))
+    (found,) = (f for f in check(results, other, asked) if f.rule.startswith("max-fd") and f.arm == "radial")
+    assert (found.verdict, found.says) == ("not comparable", "the groups of samples that are left out in turn differ")
+    results.run.trials["q-radial"]["quality"][0]["fd"]["left_out"][3] = None
+    again = results_of(results.run)
+    assert verdicts(check(again, snapshot(again), asked))["max-fd-increase", "radial"] == "inconclusive"
+    stored = snapshot(made(tmp_path / "again"))
+    stored["arms"]["radial"]["quality"]["fd"]["0"]["left_out"][3] = None
+    assert verdicts(check(made(tmp_path / "once"), stored, asked))["max-fd-increase", "radial"] == "inconclusive"
 
 
 def test_nothing_asked_is_refused_and_rules_are_strict(tmp_path: Path) -> None:
@@ -184,6 +304,11 @@ def test_nothing_asked_is_refused_and_rules_are_strict(tmp_path: Path) -> None:
         ('min-speedup = {"radial" = 3}', "is no pair of arms"),
         ('min-speedup = {"radial/raster" = 0}', "a speed-up of 0 is not served"),
         ("max-fd-increase = [", "could not be read"),
+        ("min-speedup = 3", "min-speedup of 3 is not served; a table, as in"),
+        ('min-speedup = {"radial/raster" = "3"}', "a number, as in 3 would do"),
+        ('batch = "1"', "batch of '1' is not served; a whole number of 1 or more"),
+        ("max-slowdown = true", "max-slowdown of True is not served; a number of percent"),
+        ("any-model = 1", "any-model of 1 is not served; true or false would do"),
     ):
         file.write_text(text)
         with pytest.raises(BenchError, match=sentence):
@@ -197,6 +322,11 @@ def test_every_output_says_the_same(tmp_path: Path) -> None:
     suite = ElementTree.fromstring(to_junit(findings))  # noqa: S314 (our own)
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert suite[0].find("failure") is not None
+    hostile = [Finding("trials", "radial", "regressed", "failed: \x1b[31m[/red] a \x00\ud800 |")]
+    assert ElementTree.fromstring(to_junit(hostile))[0][0].get("message") == "failed: [/red] a  |"  # noqa: S314
+    console = Console(width=80, file=io.StringIO())
+    console.print(findings_table(hostile))
+    assert "[/red] a" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -219,6 +349,32 @@ def test_the_commands(tmp_path: Path) -> None:
     assert bench("check", "--help").stdout.count("bench check ") >= 4
     with pytest.raises(BenchError, match="is no baseline of this suite"):
         read_snapshot(tmp_path / "run" / "run.json")
+
+
+def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
+    whole = snapshot(made(tmp_path / "run"))
+    file = tmp_path / "baseline.json"
+    for content, sentence in (
+        ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 2; write it anew"),
+        ({"kind": "orderbench baseline", "schema": 2}, "an entry of kind baseline lacks model, tokenizer"),
+        ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),
+        ({**whole, "arms": 3}, "an entry of kind arm lacks plan_digest"),
+    ):
+        write_json(file, content)
+        with pytest.raises(BenchError, match=sentence):
+            read_snapshot(file)
+    write_json(file, whole)
+    assert read_snapshot(file) == json.loads(json.dumps(whole))
+    run = load_run(tmp_path / "run")
+    del run.about["arms"]
+    with pytest.raises(BenchError, match=r"run.json' lacks arms; it is no whole record of a run"):
+        results_of(run)
+
+
+def test_our_own_gate_asks_what_the_docs_say() -> None:
+    script = (Path(__file__).parent.parent / ".ci" / "run").read_text()
+    for words in ("OMP_WAIT_POLICY=PASSIVE", "--any-model", "--max-speedup-loss 60", "--min-speedup radial/raster=2"):
+        assert words in script
 
 
 def test_quotients_add_their_widths_as_squares() -> None:

@@ -18,6 +18,7 @@ from orderbench.models.config import FeatureConfig
 from orderbench.models.features import FeatureNet
 from orderbench.models.shipped import Loaded
 from orderbench.orders import BenchError
+from orderbench.reports.statistics import jackknife
 from orderbench.runs import quality
 from orderbench.runs.quality import Space, frechet_to_statistics, measure, read_reference
 
@@ -67,7 +68,8 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def without(n: int, classes: int, groups: int, g: int) -> np.ndarray:
-    return np.arange(n) // classes % groups != g
+    size = n // classes // groups * classes
+    return np.arange(n) // size != g
 
 
 # metrics
@@ -121,8 +123,9 @@ def test_kernel_distance_of_more_samples_than_the_reference_has() -> None:
     assert found["n"] == 60
     assert found["value"] == pytest.approx(squared_mmd(x[:60], y), abs=1e-10)
     kept = without(60, 1, 20, 3)
+    assert len(found["left_out"]) == 20
     assert found["left_out"][3] == pytest.approx(squared_mmd(x[:60][kept], y), abs=1e-10)
-    assert scores(x, y[:15], classes=5)["kd"]["left_out"] is None  # 15 samples do not fill 20 groups
+    assert scores(x, y[:15], classes=5)["kd"]["left_out"] is None  # 15 samples do not fill 4 groups
 
 
 def test_the_jackknife_tells_the_spread_over_draws() -> None:
@@ -137,6 +140,20 @@ def test_the_jackknife_tells_the_spread_over_draws() -> None:
             errors[name].append(float(np.sqrt((1 - 1 / len(left_out)) * ((left_out - left_out.mean()) ** 2).sum())))
     for name in values:
         assert 0.5 < np.mean(errors[name]) / np.std(values[name], ddof=1) < 2, name
+
+
+@pytest.mark.parametrize(("n", "groups"), [(64, 6), (256, 12)])
+def test_groups_have_one_size_so_that_bias_is_not_taken_for_noise(n: int, groups: int) -> None:
+    """Where the distance is mostly bias: in many dimensions, at the sizes of --quick and of a first look."""
+    reference = gaussian(1000, 64, seed=100)
+    found = [
+        measure(gaussian(n, 64, seed, scale=1.1), None, None, reference, classes=10)["fd"]
+        for seed in range(24)
+    ]  # fmt: skip
+    errors = [jackknife([(one["value"], one["left_out"])]).error for one in found]
+    assert {len(one["left_out"]) for one in found} == {groups}
+    rms = np.sqrt(np.mean(np.square(np.array(errors, float))))
+    assert 0.7 < rms / np.std([one["value"] for one in found], ddof=1) < 2
 
 
 def test_extrapolation_takes_the_bias_away() -> None:

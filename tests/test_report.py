@@ -22,16 +22,20 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from rich.console import Console
 from test_cli import bench
 
 import orderbench.reports
 from orderbench.orders import BenchError
-from orderbench.reports import figures, tables
+from orderbench.reports import figures, summary, tables
+from orderbench.reports import page as report_page
+from orderbench.reports.compare import compare_arms, compare_runs
 from orderbench.reports.figures import ONE_COLUMN, PLOTS, SMALLEST, TWO_COLUMNS, Plot, Sheet, looks_of, pareto
 from orderbench.reports.join import join
 from orderbench.reports.page import inline_svg, write_report
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval
+from orderbench.reports.summary import comparison
 from orderbench.reports.tables import Column, Line, Table, tables_of, to_csv, to_json, to_latex, to_markdown
 from orderbench.runs.record import Run, load_run
 
@@ -499,6 +503,210 @@ def test_a_run_named_twice_and_a_run_of_nothing_are_refused(record: Run) -> None
         join([replace(record, trials={})])
 
 
+# After a failed seed
+
+
+@pytest.fixture
+def one_seed_less(record: Run) -> Run:
+    """Raster failed under seed 0: the only seed that all arms have is 1."""
+
+    def fail(trial: dict[str, Any]) -> None:
+        if (trial["kind"], trial["arm"], trial["seed"]) == ("quality", "raster", 0):
+            trial.update(status="failed", reason="[/red] out of memory")
+
+    return changed(record, "less", trial=fail)
+
+
+def test_samples_side_by_side_have_one_seed(record: Run, one_seed_less: Run) -> None:
+    assert figures.shown_seed(results_of(record), "quality") == 0
+    results = results_of(one_seed_less)
+    assert figures.shown_seed(results, "quality") == 1
+    for arm in ("raster", "radial"):
+        trial = next(t for t in record.done("quality") if (t["arm"], t["seed"]) == (arm, 1))
+        shown = figures.pictures_of(results, "quality", arm)
+        assert shown is not None
+        assert np.array_equal(shown, record.arrays(trial["trial"], "pictures")["images_Nhwc"])
+
+
+def test_captions_say_where_seeds_are_missing(one_seed_less: Run) -> None:
+    results = results_of(one_seed_less)
+    assert "n = 48 x 1 to 2 seeds an arm" in tables_of(results)[0].caption
+    assert any("n = 48 x 1 to 2 seeds;" in note for note in summary.notes(results))
+    figure = figures.quality_by_steps("fd")(results, Sheet())
+    assert figure is not None
+    assert "n = 48 x 1 to 2 seeds: a first look" in [text.get_text() for text in figure.texts]
+    assert ("samples", "n = 48 an arm and seed, 1 to 2 seeds") in list(report_page._facts(results))
+
+
+# In a terminal
+
+
+def printed(shown: Any, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(shown)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_comparison_shows_its_numbers_in_80_columns(results: Results) -> None:
+    lines = compare_runs(results, results)
+    shown = printed(comparison(lines, ("20261123-061234-raster-radial", "20261123-071234-raster-radial")))
+    latency = results.row("radial").figures["latency_s"]
+    assert latency.low is not None
+    assert f"{latency.value:.4f}" in shown
+    assert f"[{latency.low:.4f}, " in shown
+    assert "none shown" in shown
+    assert "…" not in shown
+    tiny = compare_arms(results)[0]
+    assert "-0.0000" not in printed(comparison([tiny], ("raster", "arm")))
+
+
+def test_reasons_and_names_are_no_markup(one_seed_less: Run, results: Results) -> None:
+    assert "failed: raster: [/red] out of memory" in printed(summary.summary(results_of(one_seed_less), 80))
+    named = replace(results.arms[1], arm="mine[/cyan]", failed="[/red] x")
+    other = replace(results, arms=(results.arms[0], named), baseline="raster")
+    assert "mine[/cyan]" in printed(summary.summary(other, 120), 120)
+    line = compare_arms(results)[0]
+    assert "[/green]" in printed(comparison([replace(line, arm="[/green]", why="[/bold]")], ("[/a]", "[/b]")), 120)
+
+
+# Two runs compared
+
+
+def compared(record: Run, about: Any = None, trial: Any = None) -> dict[str, str]:
+    """By metric of radial, why it is not comparable with the same run after a change."""
+    other = results_of(changed(record, "other", about or (lambda _: None), trial or (lambda _: None)))
+    lines = compare_runs(results_of(record), other)
+    return {line.metric: line.why for line in lines if line.arm == "radial" and line.verdict == "not comparable"}
+
+
+def fewer_groups(trial: dict[str, Any]) -> None:
+    for result in trial.get("quality", []):
+        for metric in ("fd", "kd"):
+            result[metric]["left_out"] = result[metric]["left_out"][:-1]
+
+
+SPEEDS = {"x, batch 1", "x, batch 2", "latency_s", "images_per_s"}
+
+
+@pytest.mark.parametrize(
+    ("about", "trial", "metrics", "why"),
+    [
+        (plan, None, SPEEDS, "the plans differ"),
+        (setting, None, SPEEDS, "the settings differ, and guidance is part of what is timed"),
+        (None, hardware, SPEEDS, "the hardware or its threads differ"),
+        (lambda about: about["config"].update(data="other"), None, {"bits"}, "the held-out images differ"),
+        (lambda about: about["subject"]["spaces"][0].update(reference="other"), None, {"fd", "kd"},
+         "the references differ"),
+        (None, fewer_groups, {"fd", "kd"}, "the groups of samples that are left out"),
+    ],
+)  # fmt: skip
+def test_two_runs_are_compared_only_where_they_can_be(
+    record: Run, about: Any, trial: Any, metrics: set[str], why: str
+) -> None:
+    assert compared(record) == {}
+    found = compared(record, about, trial)
+    assert metrics <= found.keys()
+    assert all(found[metric].startswith(why) for metric in metrics)
+
+
+def test_digests_tell_images_and_references_apart(record: Run) -> None:
+    def digested(about: dict[str, Any], digest: str = "a") -> None:
+        about["subject"]["held_out"] = {"images": 24, "sha256": digest}
+        about["subject"]["spaces"][0]["reference_sha256"] = digest
+
+    one = changed(record, "one", digested)
+    assert {"fd", "kd", "bits"} <= compared(one, lambda about: digested(about, "b")).keys()
+    assert compared(one, lambda about: about["config"].update(data="renamed")) == {}
+    assert compared(record, digested) == {}
+    parts = join([one, changed(record, "two", lambda about: digested(about, "b"))])
+    notes = " ".join(note for part in parts for note in part.notes)
+    assert "the held-out images differ" in notes
+    assert "differ, though not by name" in notes
+
+
+def test_samples_of_other_groups_do_not_join(record: Run) -> None:
+    parts = join([record, changed(record, "older", trial=fewer_groups)])
+    assert len(parts) == 2
+    assert any("groups of samples that are left out in turn differ" in note for note in parts[0].notes)
+
+
+def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, tmp_path: Path) -> None:
+    def untimed(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "latency":
+            trial["failed_arms"] = {"A/A": "out of memory"}
+            trial["rounds"] = [[s for s in one if s["name"] != "A/A"] for one in trial["rounds"]]
+
+    results = results_of(changed(only(record, "latency"), "untimed", trial=untimed))
+    assert results.noise == {}
+    assert results.row("radial").speedup
+    assert "failed: A/A: out of memory" in printed(summary.summary(results, 80))
+    words = " ".join(Text(write_report([results.run], tmp_path).read_text()).words)
+    assert "out of memory" in words
+
+
+def test_a_null_among_the_left_out_is_no_interval(record: Run) -> None:
+    def null(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "quality" and trial["arm"] == "radial":
+            trial["quality"][0]["fd"]["left_out"][1] = None
+
+    run = changed(only(record, "quality"), "null", trial=null)
+    assert results_of(run).row("radial").figures["fd"].low is None
+    table = orderbench.reports.load(run)
+    assert table.query("metric == 'fd' and arm == 'radial'")["low"].isna().all()
+
+
+# What the page says of itself
+
+
+def test_captions_claim_no_more_than_they_know(page: Path, record: Run, tmp_path: Path) -> None:
+    words = " ".join(" ".join(Text(page.read_text()).words).split())
+    assert "not by the same amount for every arm" in words
+    assert "alike for all arms" not in words
+    assert "nearly unbiased" in words
+    assert "distance is unbiased" not in words
+    assert "Both axes come from one run." in words
+    assert "come from one run" in words
+    assert "in the folder that holds the run:" in words
+    halves = [only(record, "quality"), changed(only(record, "latency"), "timed")]
+    joined = " ".join(" ".join(Text(write_report(halves, tmp_path).read_text()).words).split())
+    assert "Samples come from schema-1, times from timed." in joined
+    assert "come from one run" not in joined
+
+
+def test_a_tax_is_said_to_be_none_only_where_cells_come_one_at_a_time(record: Run, tmp_path: Path) -> None:
+    run = changed(only(record, "likelihood"), "unpredicted", lambda about: [
+        arm.update(predicted_tax_bits=None) for arm in about["arms"]
+    ])  # fmt: skip
+    words = " ".join(" ".join(Text(write_report([run], tmp_path).read_text()).words).split())
+    assert words.count("none: one cell a step") == 1  # raster alone
+
+
+def test_training_sorts_by_share() -> None:
+    cells = ["9 %", "50 %*", "never", "12 %"]
+    assert sorted(cells, key=lambda cell: float(report_page._sort_key(cell, "trained"))) == [
+        "never", "9 %", "12 %", "50 %*",
+    ]  # fmt: skip
+    assert report_page._sort_key("never", "arm") == "never"
+
+
+def test_memory_counts_the_cache_of_both_branches(record: Run) -> None:
+    def widest(run: Run) -> float:
+        figure = figures.memory(results_of(run), Sheet())
+        assert figure is not None
+        return max(float(line.get_xdata()[0]) for line in figure.axes[0].lines if len(line.get_xdata()) == 2)  # type: ignore[index, arg-type]
+
+    assert widest(changed(record, "guided", setting)) == pytest.approx(2 * widest(record))
+
+
+def test_maps_that_find_no_room_are_counted(record: Run) -> None:
+    results = results_of(record)
+    row = results.row("radial+nested")
+    many = replace(results, arms=(*results.arms, *[row] * 7))
+    figure = figures.changes_by_cell(many, Sheet())
+    assert figure is not None
+    assert "2 more arms are not shown" in " ".join(text.get_text() for text in figure.texts)
+
+
 # The data frame
 
 
@@ -663,7 +871,9 @@ def test_the_page_works_in_a_browser(page: Path, browser: Browser) -> None:
     browser.run(
         "const pace = document.querySelector('.pace'); pace.value = 'time'; pace.dispatchEvent(new Event('change'))"
     )
-    assert "ms" in browser.run("return document.querySelector('.clock').textContent")
+    assert re.fullmatch(
+        r"\d+ ms, [1-9][\d.]* times slowed", browser.run("return document.querySelector('.clock').textContent")
+    )
     assert browser.pdf().startswith(b"%PDF")
     assert browser.log() == []
 

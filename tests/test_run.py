@@ -122,7 +122,7 @@ def test_a_run_holds_every_trial_with_its_numbers(whole: Run) -> None:
         assert quality["n"] == 150
         assert quality["n_reference"] == 60
         assert quality["fd"]["value"] > 0
-        assert len(quality["fd"]["left_out"]) == quality["groups"] == 20
+        assert len(quality["fd"]["left_out"]) == quality["groups"] == 16
         tokens_NL = whole.arrays(trial["trial"], "tokens")["tokens_NL"]
         assert tokens_NL.shape == (150, 16)
         assert tokens_NL.max() < 11

@@ -11,6 +11,7 @@ from orderbench.orders import BenchError
 from orderbench.reports.statistics import (
     Interval,
     Replicates,
+    correspond,
     jackknife,
     jackknife_difference,
     jackknife_percent,
@@ -76,6 +77,15 @@ def test_seeds_are_averaged_and_their_variances_added() -> None:
     assert far.high == pytest.approx(2 + 4.302653 * far.error, rel=1e-6)
     near = jackknife([a, a, a])
     assert near.error == pytest.approx(one.error / math.sqrt(3))
+
+
+def test_seeds_may_have_groups_of_their_own_but_sides_that_are_paired_may_not() -> None:
+    a, b = (1.0, [0.9, 1.1, 1.2]), (2.0, [1.5, 2.5, 2.0, 2.2, 1.8])
+    assert jackknife([a, b]).error is not None
+    assert correspond([a, b], [a, b])
+    assert correspond([a], [(1.0, None)])
+    assert not correspond([a], [b])
+    assert not correspond([a], [a, a])
 
 
 def test_where_nothing_was_left_out_only_seeds_can_tell() -> None:

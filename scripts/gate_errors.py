@@ -1,0 +1,117 @@
+"""How often does the gate cry wolf, and what does it miss? Printed as Markdown for docs/checks.md.
+
+    python scripts/gate_errors.py --out FOLDER [--runs 51] [--slowed 10] [--rounds 5] [--batch 4]
+
+Repeats `bench run --only latency` of unchanged code, a process each, and checks every run against the first and against
+the one before it. Then the same with a network that waits: after every decision of more than one cell, until it has
+taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept and not
+repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from orderbench.models.shipped import load_shipped
+from orderbench.models.transformer import Cache, Transformer
+
+BENCH = Path(sys.executable).with_name("bench")
+RULES = ("--max-speedup-loss", "10", "--min-speedup", "radial/raster=2")
+
+
+class Slowed(Transformer):
+    """A network that takes `factor` times as long over every step of more than one cell."""
+
+    factor = 1.0
+
+    def start(self, labels_B: Tensor, slots: int) -> Cache:
+        self.mark = time.perf_counter()
+        return super().start(labels_B, slots)
+
+    def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:
+        logits_BQV = super().logits(cache, cells_BQ)
+        now = time.perf_counter()
+        if cells_BQ.shape[1] > 1:
+            wake = now + (self.factor - 1) * (now - self.mark)
+            while now < wake:
+                now = time.perf_counter()
+        self.mark = now
+        return logits_BQV
+
+
+def slowed() -> Slowed:
+    """The shipped network, slowed by the environment's SLOWED; what `--model gate_errors:slowed` calls."""
+    loaded = load_shipped("fashion-model", "model").network
+    assert isinstance(loaded, Transformer)
+    network = Slowed(loaded.config)
+    network.load_state_dict(loaded.state_dict())
+    network.factor = float(os.environ["SLOWED"])
+    return network.eval()
+
+
+def bench(given: argparse.Namespace, folder: Path, factor: float) -> Path:
+    """A finished run in `folder`."""
+    if not (folder / "report").exists():
+        command = [
+            str(BENCH), "run", "--orders", "raster,radial", "--correction", "off", "--only", "latency",
+            "--rounds", str(given.rounds), "--batch", str(given.batch), "--model", "gate_errors:slowed",
+            "--out", str(folder.resolve()), *(["--resume"] if folder.exists() else []),
+        ]  # fmt: skip
+        env = {**os.environ, "SLOWED": str(factor)}
+        subprocess.run(command, check=True, env=env, cwd=Path(__file__).parent, capture_output=True)  # noqa: S603 (ours)
+    return folder
+
+
+def check(run: Path, baseline: Path) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code and the findings of a check."""
+    command = [str(BENCH), "check", str(run), "--baseline", str(baseline), *RULES, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 (ours)
+    return done.returncode, json.loads(done.stdout)["findings"]
+
+
+def row(name: str, results: list[tuple[int, list[dict[str, Any]]]]) -> None:
+    """One line of the table: verdicts of radial's speed-up at each batch, and exit codes."""
+    verdicts = Counter(
+        finding["verdict"]
+        for _, findings in results
+        for finding in findings
+        if finding["rule"].startswith("max-speedup-loss") and finding["arm"] == "radial"
+    )
+    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    codes = Counter(code for code, _ in results)
+    print(
+        f"| {name} | {len(results)} | {said} | {', '.join(f'{n} x {c}' for c, n in sorted(codes.items()))} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=51)
+    parser.add_argument("--slowed", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=4)
+    given = parser.parse_args()
+    runs = [bench(given, given.out / f"unchanged-{i:02d}", 1.0) for i in range(given.runs)]
+    print("| what | checks | radial's speed-up, at two batches | exit codes |\n| --- | ---: | --- | --- |")
+    row("unchanged, against the first run", [check(run, runs[0]) for run in runs[1:]])
+    row("unchanged, against the run before", [check(run, before) for before, run in itertools.pairwise(runs)])
+    for factor in (1.1, 1.25, 1.5):
+        slow = [bench(given, given.out / f"slowed-{factor:g}-{i:02d}", factor) for i in range(given.slowed)]
+        row(f"slowed by {factor:g}", [check(run, runs[i]) for i, run in enumerate(slow)])
+
+
+if __name__ == "__main__":
+    main()
