@@ -17,7 +17,7 @@ from orderbench.orders import BenchError, Grid
 from orderbench.runs.arms import BASELINE, Arm, parse_arm
 from orderbench.runs.execute import ERROR_RATES, Trial, sampling_of
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import REPAIRED, Subject
+from orderbench.runs.subject import Subject
 
 
 class _Nothing:
@@ -103,13 +103,14 @@ def estimate_s(trials: Sequence[Trial], arms: Sequence[Arm], spec: RunSpec, subj
         elif trial.kind == "floor":
             seconds[trial.id] = 1 + 0.004 * spec.samples
         elif trial.kind == "repair":
-            seconds[trial.id] = len(ERROR_RATES) * pace.decode_s(counted[trial.arm], REPAIRED)
+            seconds[trial.id] = len(ERROR_RATES) * pace.decode_s(counted[trial.arm], spec.repaired)
         elif trial.kind == "likelihood":
             seconds[trial.id] = 2 * spec.held_out * pace.token_s * _work(single)
         else:
             one = [pace.decode_s(c, trial.batch) for c in counted.values()]
             again = 2 * pace.decode_s(single, trial.batch)
-            rare = pace.decode_s(count(parse_arm(BASELINE), grid, uncached=True), 1) if trial.batch == 1 else 0.0
+            uncached = trial.batch == 1 and not spec.quick
+            rare = pace.decode_s(count(parse_arm(BASELINE), grid, uncached=True), 1) if uncached else 0.0
             # every contender lasts 0.2 s at least, and is run for warm-up, rounds and memory
             seconds[trial.id] = (spec.rounds + 3) * (sum(max(0.2, s) for s in one) + again + rare)
     return seconds

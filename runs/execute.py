@@ -60,7 +60,7 @@ from orderbench.runs.record import (
     write_json,
 )
 from orderbench.runs.spec import TUNING_SEED, RunSpec
-from orderbench.runs.subject import REPAIRED, Subject
+from orderbench.runs.subject import Subject
 from orderbench.runs.timing import Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
 
 FLOORS = ("real", "reconstructed", "noise")
@@ -532,7 +532,8 @@ class _Execution:
     def _repair(self, trial: Trial) -> dict[str, Any]:
         assert self.subject.held_out is not None  # noqa: S101 (planned only where there are some)
         arm, (tokens_NL, labels_N) = self.arms[trial.arm], self.subject.held_out
-        tokens_BL, labels = tokens_NL[:REPAIRED].to(self.subject.device), labels_N[:REPAIRED].tolist()
+        n = self.spec.repaired
+        tokens_BL, labels = tokens_NL[:n].to(self.subject.device), labels_N[:n].tolist()
         rates = []
         for done, rate in enumerate(ERROR_RATES, start=1):
             repair = measure_repair(
@@ -648,7 +649,7 @@ class _Execution:
         for name, arm in arms.items():
             contend(name, arm, arm.decoder)
         contend("A/A", baseline, baseline.decoder)
-        if batch == 1 and isinstance(subject.model, Transformer):
+        if batch == 1 and isinstance(subject.model, Transformer) and not self.spec.quick:
             contend("uncached", baseline, uncached_steps)
         body = self._partial(trial)
         kept: list[Any] = body["rounds"]

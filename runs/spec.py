@@ -20,7 +20,7 @@ from orderbench.orders.streams import check_seed
 KINDS = ("quality", "latency", "likelihood")
 TUNABLE = ("guidance", "temperature", "top_k", "top_p")
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
-QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 8}
+QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,11 @@ class RunSpec:
                 if name != "guidance" and (not number or (name == "top_k" and tried != int(tried))):
                     kind, example = ("a whole number", "0,50") if name == "top_k" else ("a number", "0.9,1")
                     raise BenchError(f"--tune {name}={tried} is not {kind}; as in --tune {name}={example}")
+
+    @property
+    def repaired(self) -> int:
+        """Images whose injected errors are to be repaired."""
+        return min(64, -(-self.samples // 2))
 
     @property
     def paces(self) -> tuple[str, ...]:

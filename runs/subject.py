@@ -41,7 +41,6 @@ from orderbench.runs.training import choose_device, encode, objective_of
 MODEL, TOKENIZER, FEATURES = "fashion-model", "fashion-tokenizer", "fashion-features"
 HELD_OUT, REFERENCE = "fashion-held-out", "fashion-reference"
 N_REFERENCE = 10_000
-REPAIRED = 64  # images whose injected errors are to be repaired
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -276,7 +275,7 @@ def _shipped_held_out() -> tuple[Tensor, Tensor]:
 
 
 def _encoded(spec: RunSpec, subject: Subject, tokenizer: PixelDecoder) -> tuple[Tensor, Tensor]:
-    n = max(spec.held_out, spec.samples, REPAIRED)
+    n = max(spec.held_out, spec.samples)
     images = load_images(spec.data, "test", _side(subject.model, tokenizer), limit=n)
     if images.classes > subject.model.n_classes:
         raise BenchError(
