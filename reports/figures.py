@@ -405,7 +405,7 @@ def _plain_ticks(axis: Any, values: Sequence[float], *, base: int = 10) -> None:
         if inside > 7:
             ticks = [10.0**p for p in powers]
         elif inside < 3:
-            ticks = [m * 10.0**p for p in powers for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
+            ticks = [m * 10.0**p for p in powers for m in (1, 1.5, 2, 3, 4, 5, 7)]
     if axis.axis_name == "x":
         axis.axes.set_xscale("log", base=base)
     else:
