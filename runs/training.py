@@ -81,7 +81,6 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     device = choose_device(spec.device)
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    torch.set_flush_denormal(True)  # a vanishing gradient must not slow the processor down (docs/log.md)
     join_processes(device)
     given: dict[str, Any] = {
         "steps": spec.steps,
@@ -97,10 +96,14 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     )
     job = _job(spec, config, device)
     start = None if spec.init is None else _weights(spec.init, job)
-    state = fit(
-        job, config, spec.out, device=device, resume=spec.resume, minutes=spec.minutes, every=spec.every, start=start,
-        report=report, tick=tick,
-    )  # fmt: skip
+    torch.set_flush_denormal(True)  # a vanishing gradient must not slow the processor down (docs/log.md)
+    try:
+        state = fit(
+            job, config, spec.out, device=device, resume=spec.resume, minutes=spec.minutes, every=spec.every,
+            start=start, report=report, tick=tick,
+        )  # fmt: skip
+    finally:
+        torch.set_flush_denormal(False)
     if not is_first_process():
         return {}
     return _write(spec, job, config, state)
