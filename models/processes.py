@@ -5,6 +5,7 @@ Knows ranks and collectives; alone, everything here is the identity. Refuses to 
 
 from __future__ import annotations
 
+import atexit
 import os
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,12 @@ def join_processes(device: str) -> None:
             torch.cuda.set_device(torch.device(device).index or 0)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # NCCL moves no tensor of a processor, and votes are such
         dist.init_process_group(backend, timeout=timedelta(days=1))
+        atexit.register(_leave)  # a process that ends with its threads at work is aborted
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def is_first_process() -> bool:

@@ -216,7 +216,7 @@ def test_real_sigkills_lose_nothing(whole: Run, files: dict[str, str], tmp_path:
 def test_two_processes_decode_the_same_run(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                "-m", "orderbench.runs", "--orders", "raster,radial", "--samples", "150", "--held-out", "30",
                "--rounds", "2", "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
                "--space", files["features"], *flags, "--out", str(folder), "--json"]  # fmt: skip
