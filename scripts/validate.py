@@ -137,7 +137,9 @@ def errors(given: argparse.Namespace) -> None:
 
 def tax(given: argparse.Namespace) -> None:
     """Bits per token that a plan loses by deciding cells in parallel, measured and on a Gaussian field."""
-    results = measured(RunSpec(orders=PLANS, only=("likelihood",), held_out=given.samples, device=given.device))
+    results = measured(
+        RunSpec(orders=PLANS, correction=("off",), only=("likelihood",), held_out=given.samples, device=given.device)
+    )
     rows, pairs = [], []
     for row in sorted(results.arms, key=lambda row: -row.figures["tax"].value):
         predicted = row.about["predicted_tax_bits"]
@@ -199,7 +201,8 @@ def control(given: argparse.Namespace) -> None:
     sides = []
     for model in ("fashion-model", given.control):  # both with a tokenizer named, so that both see the same images
         both = ("likelihood", "quality")
-        sides.append(measured(RunSpec(orders=("raster", *plans), only=both, samples=given.samples, model=model,
+        sides.append(measured(RunSpec(orders=("raster", *plans), correction=("off",), only=both,
+                                      samples=given.samples, model=model,
                                       tokenizer="fashion-tokenizer", held_out=given.samples,
                                       device=given.device)))  # fmt: skip
     rows = []
