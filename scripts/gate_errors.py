@@ -2,9 +2,9 @@
 
     python scripts/gate_errors.py --out FOLDER [--runs 51] [--slowed 10] [--rounds 5] [--batch 4]
 
-Repeats `bench run --only latency` of unchanged code, a process each, and checks every run against the first and against
-the one before it. Then the same with a network that waits: after every decision of more than one cell, until it has
-taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept and not
+Repeats `bench run --only latency --threads 1` of unchanged code, a process each, and checks every run against the first
+and against the one before it. Then the same with a network that waits: after every decision of more than one cell, until
+it has taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept and not
 repeated.
 """
 
@@ -65,8 +65,8 @@ def bench(given: argparse.Namespace, folder: Path, factor: float) -> Path:
     if not (folder / "report").exists():
         command = [
             str(BENCH), "run", "--orders", "raster,radial", "--correction", "off", "--only", "latency",
-            "--rounds", str(given.rounds), "--batch", str(given.batch), "--model", "gate_errors:slowed",
-            "--out", str(folder.resolve()), *(["--resume"] if folder.exists() else []),
+            "--threads", "1", "--rounds", str(given.rounds), "--batch", str(given.batch),
+            "--model", "gate_errors:slowed", "--out", str(folder.resolve()), *(["--resume"] if folder.exists() else []),
         ]  # fmt: skip
         env = {**os.environ, "SLOWED": str(factor)}
         subprocess.run(command, check=True, env=env, cwd=Path(__file__).parent, capture_output=True)  # noqa: S603 (ours)
