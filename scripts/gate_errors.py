@@ -3,9 +3,9 @@
     python scripts/gate_errors.py --out FOLDER [--runs 51] [--slowed 10] [--rounds 5] [--batch 4]
 
 Repeats `bench run --only latency --threads 1` of unchanged code, a process each, and checks every run against the first
-and against the one before it. Then the same with a network that waits: after every decision of more than one cell, until
-it has taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept and not
-repeated.
+and against the one before it. Then the same with a network that waits: after every decision of more than one cell,
+until it has taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept
+and not repeated.
 """
 
 from __future__ import annotations
