@@ -31,7 +31,7 @@ ARMS = [
     ("radial", "off"),
     ("radial", "nested"),
     ("radial", "nested:every=3:window=3"),
-    ("radial", "nested:every=4"),
+    ("radial", "nested:every=12"),  # at the last step only
     ("random@cosine:32", "off"),
     ("halton@cosine:13", "off"),
 ]
