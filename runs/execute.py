@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 import traceback
@@ -123,6 +124,7 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
 
     Raises BenchError where what was asked cannot be measured on this subject.
     """
+    sampling_of(spec, subject.recommended)  # what is out of range is said now
     trials: list[Trial] = []
     if "likelihood" in spec.only and subject.held_out_source is not None:
         trials += [Trial("likelihood", arm.name) for arm in arms if arm.has_likelihood]
@@ -135,12 +137,12 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
         trials += [Trial("floor", name) for name in FLOORS if there[name]]
         tried = _tried(spec)
         for values in tried.values():
-            sampling_of(spec, subject.recommended, values)  # what is out of range is said now
+            sampling_of(spec, subject.recommended, values)
         trials += [
             Trial("tuning", arm.name, TUNING_SEED + seed, name)
             for arm in arms for name in tried for seed in range(spec.seeds)
         ]  # fmt: skip
-        for seed in range(spec.seeds):
+        for seed in spec.replicates:
             for arm in arms:
                 trials += [Trial("quality", arm.name, seed)]
                 trials += [Trial("quality", arm.name, seed, "tuned")] if tried else []
@@ -174,6 +176,12 @@ def sampling_of(spec: RunSpec, recommended: dict[str, Any], over: dict[str, Any]
         top_k=int(values.get("top_k", 0)),
         top_p=float(values.get("top_p", 1.0)),
     )
+
+
+def _traceback(problem: Exception | None) -> str:
+    """Its last frames, with no more of a file's path than its folder: records are published."""
+    lines = [] if problem is None else traceback.format_exception(problem)[-6:]
+    return re.sub(r'File "[^"]*?([^"/\\]+[/\\][^"/\\]+)"', r'File "\1"', "".join(lines))
 
 
 def describe_sampling(sampling: Sampling) -> dict[str, Any]:
@@ -231,6 +239,7 @@ def _open(
                 f"--out {folder.name}-2"
             )
         before = load_run(folder).about
+        before["config"] = RunSpec.from_json(before["config"], "run.json").to_json()  # keys that came later
         for key in ("config", "setting", "subject", "arms", "trials"):
             if before[key] != about[key]:
                 raise RecordProblem(
@@ -373,7 +382,7 @@ class _Execution:
             record |= body or {}
         else:
             record["reason"] = reason.removeprefix("BenchError: ")
-            record["traceback"] = "" if problem is None else "".join(traceback.format_exception(problem)[-6:])
+            record["traceback"] = _traceback(problem)
             if trial.kind == "latency" and self._file(trial).is_file():
                 record = {**read_json(self._file(trial)), **record}  # rounds that were measured stay
         write_json(self._file(trial), record)

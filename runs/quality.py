@@ -28,7 +28,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,7 +44,6 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 GROUPS = 20  # of the jackknife, at most
 NEIGHBOURS = 3  # k of precision and recall: Kynkaanniemi et al., arXiv 1904.06991, and the ADM evaluator
-_FEW_DIMENSIONS = 256  # up to which a Frechet distance is quick enough to be repeated for every group
 _FEW_SAMPLES = 5000  # up to which torch-fidelity's three whole kernel matrices fit a laptop (200 MB each)
 _CURVE = range(2, 11)  # sizes of the sub-samples, in tenths
 _LINEAR = 5  # from 5 D samples on, the bias of a Frechet distance goes as 1 / N; below it grows faster
@@ -299,21 +298,24 @@ def measure(
     features_ND: np.ndarray,
     logits_NC: np.ndarray | None,
     labels_N: np.ndarray | None,
-    reference_MD: np.ndarray,
+    reference_MD: np.ndarray | None,
     *,
     classes: int,
+    statistics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """How N generated images compare with M reference images, ready for JSON.
 
     features_ND, logits_NC: of the generated, as `Space.extract` returns them. labels_N: the class asked for, of sample
     i i mod `classes`, so that consecutive blocks are balanced. reference_MD: features of the reference, in an order
-    whose every beginning is a fair sample.
+    whose every beginning is a fair sample; None where only its `statistics` are known, mean (D,) and covariance (D, D).
+    Given both, the Frechet distance is to the statistics and all else to the features, as in ADM's evaluator; given the
+    statistics alone, n_reference, kd, precision and recall are missing.
 
     n, n_reference, groups: N, M and G, at most 20, the groups of the jackknife: of size classes * ceil(N // classes /
     20), consecutive, and N // size of them. left_out[g] is the metric without samples g * size to (g + 1) * size - 1,
     None below 4 groups; a rest that fills no group is in all of them.
 
-    fd: Frechet distance, squared; 0 to infinity, less is better; left_out None above 256 dimensions, for its cost.
+    fd: Frechet distance, squared; 0 to infinity, less is better.
     kd: squared MMD, unbiased for independent samples (balanced classes make it slightly too small), kernel
     (x.y / D + 1)^3 (Binkowski et al., arXiv 1801.01401), of the first n = min(N, M) samples of both sides, in groups of
     these n; about 0 (below it, too) where both are alike; scale and meaning belong to the space.
@@ -331,13 +333,15 @@ def measure(
     """
     if classes < 1:
         raise BenchError(f"{classes} classes cannot be; give 1 for images without classes")
-    x, reference = _matrix(features_ND, "features"), _matrix(reference_MD, "features of the reference")
+    x = _matrix(features_ND, "features")
     N, D = x.shape
-    if reference.shape[1] != D or len(reference) < 2:
+    reference = None if reference_MD is None else _matrix(reference_MD, "features of the reference")
+    if reference is not None and (reference.shape[1] != D or len(reference) < 2):
         raise BenchError(
             f"features of {D} dimensions cannot be held against a reference of shape {reference.shape}; 2 rows or more "
             f"of {D} would do, from the same space"
         )
+    to = _statistics(reference) if statistics is None and reference is not None else _given(statistics, D)
     logits = None if logits_NC is None else _matrix(logits_NC, "logits")
     labels = None if labels_N is None else np.asarray(labels_N)
     for name, given in (("logits", logits), ("labels", labels)):
@@ -345,24 +349,29 @@ def measure(
             raise BenchError(f"{name} of shape {given.shape} do not go with {N} samples; one row each would do")
     group_N, groups = _groups(N, classes)
 
-    def scored(metric: Callable[[np.ndarray], float], repeat: bool = True) -> dict[str, Any]:
+    def scored(metric: Callable[[np.ndarray], float]) -> dict[str, Any]:
         if N < 2:
             return {"value": None, "left_out": None}
-        left_out = [metric(group_N != g) for g in range(groups)] if repeat and groups >= 4 else None
+        left_out = [metric(group_N != g) for g in range(groups)] if groups >= 4 else None
         return {"value": metric(np.ones(N, bool)), "left_out": left_out}
 
-    statistics = _statistics(reference)
-    curve = _curve(x, statistics, classes)
+    fd = {
+        "value": _frechet(x, to) if N >= 2 else None,
+        "left_out": _frechet_left_out(x, to, group_N, groups) if groups >= 4 else None,
+    }
+    curve = _curve(x, to, classes)
     right_N = None  # other spaces' classes are not the model's
     if logits is not None and labels is not None and logits.shape[1] == classes:
         right_N = logits.argmax(1) == labels
+    against: dict[str, Any] = {}
+    if reference is not None:
+        against = {"kd": _kernel_scores(x, reference, classes), **_precision_and_recall(x, reference)}
     return {
         "n": N,
-        "n_reference": len(reference),
+        **({} if reference is None else {"n_reference": len(reference)}),
         "groups": groups,
-        "fd": scored(lambda kept: _frechet(x[kept], statistics), D <= _FEW_DIMENSIONS),
-        "kd": _kernel_scores(x, reference, classes),
-        **_precision_and_recall(x, reference),
+        "fd": fd,
+        **against,
         "inception_score": None if logits is None else scored(lambda kept: _inception_score(logits[kept])),
         "agreement": None if right_N is None else scored(lambda kept: float(right_N[kept].mean())),
         "fd_curve": curve,
@@ -370,52 +379,42 @@ def measure(
     }
 
 
-def frechet_to_statistics(features_ND: np.ndarray, mu_D: np.ndarray, sigma_DD: np.ndarray) -> float | None:
-    """The Frechet distance of features to a reference known by mean and covariance alone; None below 2 samples.
+@dataclass(frozen=True)
+class Reference:
+    """What samples are held against: images (N, h, w, c) uint8 with 1 or 3 channels, statistics, float64 mean (D,) and
+    covariance (D, D), or both; None for what is not there."""
 
-    BenchError where the dimensions differ.
-    """
-    x = _matrix(features_ND, "features")
-    if mu_D.shape != x.shape[1:] or sigma_DD.shape != mu_D.shape * 2:
-        raise BenchError(
-            f"features of {x.shape[1]} dimensions cannot be held against statistics of {len(mu_D)}; statistics belong "
-            f"to one space, name a reference that was made in this one"
-        )
-    if len(x) < 2:
-        return None
-    return _frechet(x, {"mu": mu_D.astype(np.float64), "sigma": sigma_DD.astype(np.float64)})
+    images: np.ndarray | None
+    statistics: tuple[np.ndarray, np.ndarray] | None
 
 
-def read_reference(
-    path: str | Path, prefer: Literal["images", "statistics"] = "images"
-) -> tuple[Literal["images"], np.ndarray] | tuple[Literal["statistics"], np.ndarray, np.ndarray]:
-    """A reference in the layout of ADM's evaluator (an .npz file).
-
-    ('images', (N, h, w, c) uint8 array with 1 or 3 channels) from `arr_0`, or ('statistics', mu (D,), sigma (D, D)) in
-    float64; ADM's own files hold both, and `prefer` says which is read. BenchError for a file with neither; nothing in
-    it is ever run.
-    """
+def read_reference(path: str | Path) -> Reference:
+    """A reference in the layout of ADM's evaluator: an .npz file with `arr_0`, images, or `mu` and `sigma`; ADM's own
+    files hold both. BenchError for a file with neither; nothing in it is ever run."""
     ask = "an .npz file of ADM's layout would do: arr_0, uint8 images (N, h, w, c), or mu and sigma"
     if not Path(path).is_file():
         raise BenchError(f"there is no file '{path}'; {ask}")
     try:
         with np.load(path, allow_pickle=False) as opened:
-            wanted = [("arr_0",), ("mu", "sigma")]
-            if prefer == "statistics":
-                wanted.reverse()
-            names = next((names for names in wanted if set(names) <= set(opened.files)), ())
-            arrays = [opened[name] for name in names]
+            arrays = {name: opened[name] for name in ("arr_0", "mu", "sigma") if name in opened.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as problem:
         raise BenchError(f"'{path}' is not a whole file of named arrays; {ask}") from problem
-    match arrays:
-        case [images] if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3) and len(images):
-            return "images", images
-        case [mu, sigma] if mu.ndim == 1 and sigma.shape == mu.shape * 2 and mu.dtype.kind == sigma.dtype.kind == "f":
-            if np.isfinite(mu).all() and np.isfinite(sigma).all():
-                return "statistics", mu.astype(np.float64), sigma.astype(np.float64)
+    found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+    images, mu, sigma = (arrays.get(name) for name in ("arr_0", "mu", "sigma"))
+    if images is not None and not (
+        images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3) and len(images)
+    ):
+        raise BenchError(f"'{path}' holds {found}; {ask}")
+    statistics = None
+    if mu is not None and sigma is not None:
+        if not (mu.ndim == 1 and sigma.shape == mu.shape * 2 and mu.dtype.kind == sigma.dtype.kind == "f"):
+            raise BenchError(f"'{path}' holds {found}; {ask}")
+        if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
             raise BenchError(f"the statistics in '{path}' are not finite; make them anew")
-    found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in zip(names, arrays, strict=True))
-    raise BenchError(f"'{path}' holds {found or 'other arrays'}; {ask}")
+        statistics = (mu.astype(np.float64), sigma.astype(np.float64))
+    if images is None and statistics is None:
+        raise BenchError(f"'{path}' holds {found or 'other arrays'}; {ask}")
+    return Reference(images, statistics)
 
 
 def _matrix(given: np.ndarray, what: str) -> np.ndarray:
@@ -436,10 +435,50 @@ def _statistics(x_ND: np.ndarray) -> dict[str, np.ndarray]:
     return {"mu": found["mu"], "sigma": np.atleast_2d(found["sigma"])}
 
 
+def _given(statistics: tuple[np.ndarray, np.ndarray] | None, D: int) -> dict[str, np.ndarray]:
+    if statistics is None:
+        raise BenchError("there is nothing to compare with; give features of a reference, or its statistics")
+    mu_D, sigma_DD = statistics
+    if mu_D.shape != (D,) or sigma_DD.shape != (D, D):
+        raise BenchError(
+            f"features of {D} dimensions cannot be held against statistics of {len(mu_D)}; statistics belong to one "
+            f"space, name a reference that was made in this one"
+        )
+    return {"mu": mu_D.astype(np.float64), "sigma": sigma_DD.astype(np.float64)}
+
+
 def _frechet(x_ND: np.ndarray, reference: dict[str, np.ndarray]) -> float:
     metric = _torch_fidelity().metric_fid
     found = metric.fid_statistics_to_metric(_statistics(x_ND), reference, verbose=False)
     return float(found[metric.KEY_METRIC_FID])
+
+
+def _frechet_left_out(
+    x_ND: np.ndarray, reference: dict[str, np.ndarray], group_N: np.ndarray, groups: int
+) -> list[float]:
+    """The Frechet distance without each group in turn.
+
+    The trace of the root of S1 S2 is that of the symmetric R S1 R, R being the root of S2. R is taken once, and a group
+    leaves R S1 R as a product of its own few rows; so every group costs one set of eigenvalues (2048 dimensions: 1 s).
+    """
+    values, vectors = np.linalg.eigh(reference["sigma"])
+    root_DD = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    centred_ND = x_ND - x_ND.mean(0)
+    moved_ND = centred_ND @ root_DD
+    gram_DD = moved_ND.T @ moved_ND
+    squares = float((centred_ND**2).sum())
+    left_out = []
+    for g in range(groups):
+        own = group_N == g
+        n = int((~own).sum())
+        shift_D = -centred_ND[own].sum(0) / n  # the mean of the rest, seen from the mean of all
+        moved_shift_D = shift_D @ root_DD
+        rest_DD = gram_DD - moved_ND[own].T @ moved_ND[own] - n * np.outer(moved_shift_D, moved_shift_D)
+        trace = squares - float((centred_ND[own] ** 2).sum()) - n * float(shift_D @ shift_D)
+        roots = np.sqrt(np.linalg.eigvalsh(rest_DD / (n - 1)).clip(0)).sum()
+        apart_D = x_ND.mean(0) + shift_D - reference["mu"]
+        left_out.append(float(apart_D @ apart_D + trace / (n - 1) + np.trace(reference["sigma"]) - 2 * roots))
+    return left_out
 
 
 def _curve(x_ND: np.ndarray, reference: dict[str, np.ndarray], classes: int) -> list[list[float]]:

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
-from orderbench.orders.streams import check_seed
 
 KINDS = ("quality", "latency", "likelihood")
 TUNABLE = ("guidance", "temperature", "top_k", "top_p")
@@ -27,9 +26,9 @@ QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 class RunSpec:
     """One run. Settings that are None take what the weights' card recommends, or the plain ones.
 
-    orders: arms, or orders that paces and corrections multiply. samples: images a trial. seeds: replicates, seeds
-    0, 1, .... batch: of the throughput measurement. rounds: of the speed measurement, each all arms once. held_out:
-    images of the likelihood. tune: settings to try for each arm, on seeds of their own.
+    orders: arms, or orders that paces and corrections multiply. samples: images a trial. seeds: replicates, of seeds
+    first_seed, first_seed + 1, .... batch: of the throughput measurement. rounds: of the speed measurement, each all
+    arms once. held_out: images of the likelihood. tune: settings to try for each arm, on seeds of their own.
     """
 
     orders: tuple[str, ...] = ("raster", "radial")
@@ -38,6 +37,7 @@ class RunSpec:
     correction: tuple[str, ...] = ()
     samples: int = 256
     seeds: int = 1
+    first_seed: int = 0
     held_out: int = 1000
     batch: int = 16
     rounds: int = 8
@@ -59,8 +59,9 @@ class RunSpec:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 1), ("seeds", 1), ("held_out", 1), ("batch", 1), ("rounds", 1)):
-            _whole(name, getattr(self, name), least)
+        for name in ("samples", "seeds", "held_out", "batch", "rounds"):
+            _whole(name, getattr(self, name), 1)
+        _whole("first_seed", self.first_seed, 0)
         if self.threads is not None:
             _whole("threads", self.threads, 1)
         for steps in self.steps:
@@ -74,9 +75,11 @@ class RunSpec:
                 raise unknown("measurement", kind, KINDS, "as in --only quality,likelihood")
         if self.dtype not in ("fp32", "bf16"):
             raise BenchError(f"a dtype of '{self.dtype}' is not served; fp32 or bf16 would do")
-        check_seed(self.seeds)
-        if self.seeds >= TUNING_SEED:
-            raise BenchError(f"{self.seeds} replicates reach the seeds that settings are tuned on; give fewer")
+        if self.first_seed + self.seeds >= TUNING_SEED:
+            raise BenchError(
+                f"{self.seeds} replicates from seed {self.first_seed} on reach the seeds that settings are tuned on, "
+                f"{TUNING_SEED} and above; give fewer, or a lower --first-seed"
+            )
         for name, values in (self.tune or {}).items():
             if name not in TUNABLE:
                 raise unknown("setting to tune", name, TUNABLE, "as in --tune guidance=1,1.5,2")
@@ -87,6 +90,11 @@ class RunSpec:
                 if name != "guidance" and (not number or (name == "top_k" and tried != int(tried))):
                     kind, example = ("a whole number", "0,50") if name == "top_k" else ("a number", "0.9,1")
                     raise BenchError(f"--tune {name}={tried} is not {kind}; as in --tune {name}={example}")
+
+    @property
+    def replicates(self) -> range:
+        """The seeds that are reported."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     @property
     def repaired(self) -> int:

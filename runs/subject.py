@@ -29,7 +29,6 @@ from orderbench.runs.factory import NEEDS, call_factory
 from orderbench.runs.quality import (
     Space,
     feature_space,
-    frechet_to_statistics,
     inception_space,
     lite0_space,
     measure,
@@ -58,7 +57,7 @@ class PixelDecoder(Protocol):
 class Judge:
     """A feature space with the reference that samples are held against.
 
-    reference_MD: features of the reference; or statistics (mu, sigma) where only those are known. real: features and
+    reference_MD: features of the reference, and statistics (mu, sigma), or one of the two. real: features and
     logits of real images that are not in the reference, for the floor; None where there are none.
     """
 
@@ -72,13 +71,11 @@ class Judge:
     def judge(
         self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray, classes: int
     ) -> dict[str, Any]:
-        """The metrics of one set of images; with statistics alone, the Frechet distance and nothing else."""
-        about = {"space": self.space.id, "reference": self.reference_name}
-        if self.reference_MD is None:
-            assert self.statistics is not None  # noqa: S101 (one of the two is there)
-            value = frechet_to_statistics(features_ND, *self.statistics)
-            return {**about, "n": len(features_ND), "fd": {"value": value, "left_out": None}}
-        return {**about, **measure(features_ND, logits_NC, labels_N, self.reference_MD, classes=classes)}
+        """The metrics of one set of images."""
+        found = measure(
+            features_ND, logits_NC, labels_N, self.reference_MD, classes=classes, statistics=self.statistics
+        )
+        return {"space": self.space.id, "reference": self.reference_name, **found}
 
 
 @dataclass
@@ -338,19 +335,20 @@ def _shipped_judge(space: Space) -> Judge:
 
 def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
     if spec.reference is not None:
-        kind, *content = read_reference(spec.reference)
+        given = read_reference(spec.reference)
         name, sha = Path(spec.reference).name, _sha256(Path(spec.reference))
-        if kind == "statistics":
-            if not space.name.startswith("inception"):
+        statistics = given.statistics if space.name.startswith("inception") else None  # such files hold Inception's
+        if given.images is None:
+            if statistics is None:
                 raise BenchError(
                     f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
                     f"--space inception:WEIGHTS"
                 )
-            statistics = (content[0], content[1])
-            return Judge(space, None, statistics=statistics, reference_name=name, reference_sha256=sha)
-        images_Nchw = torch.from_numpy(np.ascontiguousarray(content[0].transpose(0, 3, 1, 2)))
-        about = f"{name}, {len(images_Nchw)} images"
-        return Judge(space, space.extract(images_Nchw)[0], reference_name=about, reference_sha256=sha)
+            return Judge(space, None, statistics, reference_name=f"{name}, statistics", reference_sha256=sha)
+        images_Nchw = torch.from_numpy(np.ascontiguousarray(given.images.transpose(0, 3, 1, 2)))
+        about = f"{name}, {len(images_Nchw)} images" + (" and statistics" if statistics else "")
+        features_MD = space.extract(images_Nchw)[0]
+        return Judge(space, features_MD, statistics, reference_name=about, reference_sha256=sha)
     assert subject.tokenizer is not None  # noqa: S101 (checked by the caller)
     if subject.held_out_source is None:
         raise BenchError(

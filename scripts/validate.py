@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from orderbench.models.decode import TILE, decode, make_tile, run_tile, uncached_steps
+from orderbench.models.decode import make_tile, run_tile, uncached_steps
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import figure
+from orderbench.reports.summary import bounds, figure
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.execute import Trial, execute, sampling_of
 from orderbench.runs.record import load_run
@@ -159,25 +159,38 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def cache(given: argparse.Namespace) -> None:
-    """With a cache and without: the same codes, other times."""
+    """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
     subject = load_subject(RunSpec(device=given.device, only=("latency",)))
-    rows = []
-    for name in ("raster@even:64", "radial", "halton@cosine:13"):
+    plans, decoders = ("raster", "raster@even:64", "radial", "halton@cosine:13"), ("with", "without")
+
+    grid = subject.model.lattice
+
+    def generate(name: str, decoder: str) -> torch.Tensor:
         arm = parse_arm(name)
-        plan = arm.plan(subject.model.lattice, 0)
-        codes, times = [], []
-        for decoder in (arm.decoder, uncached_steps):
-            began = time.perf_counter()
-            codes.append(decode(subject.model, plan, range(TILE), decoder=decoder, device=subject.device).tokens_NL)
-            times.append(time.perf_counter() - began)
-        differ = int((codes[0] != codes[1]).sum())
-        rows.append([f"`{name}`", f"{differ} of {codes[0].numel()}", *(f"{t:.2f} s" for t in times)])
-    table(["plan", "codes that differ", "with a cache", "without"], rows)
+        tile = make_tile(subject.model, arm.plan(grid, 0), range(4), sampling=sampling_of(RunSpec(), {}), seed=0,
+                         in_group="block", device=subject.device)  # fmt: skip
+        return run_tile(tile, arm.decoder if decoder == "with" else uncached_steps)[0]
+
+    contenders = [Contender(f"{name} {d}", partial(generate, name, d)) for name in plans for d in decoders]
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for finished in rounds(contenders, None, rounds=5, device=subject.device):
+        for sample in finished:
+            times[sample.name].append(sample.total_s)
+    rows = []
+    for name in plans:
+        one, two = (times[f"{name} {d}"] for d in decoders)
+        differ = int((generate(name, "with") != generate(name, "without")).sum())
+        over = (paired_ratio(times[f"raster {d}"], times[f"{name} {d}"]) for d in decoders)
+        rows.append([f"`{name}`", f"{differ} of {4 * grid.rows * grid.cols}",
+                     *(f"{1000 * float(np.median(t)):.0f} ms" for t in (one, two)), bounds(paired_ratio(two, one)),
+                     *map(bounds, over)])  # fmt: skip
+    table(["plan", "codes that differ", "with a cache", "without", "faster by the cache", "over raster, both with",
+           "both without"], rows)  # fmt: skip
 
 
 def nested(given: argparse.Namespace) -> None:
     """What correction does: at equal steps, at equal time, to errors that were put in."""
-    rules = ("every=2", "every=3", "every=3:window=3", "window=2", "rule=sample", "rule=never")
+    rules = ("every=3:window=3", "every=12", "every=12:margin=0.3", "window=2", "rule=sample", "rule=never")
     arms = ("raster", "radial", "radial@cosine:32", "radial+nested", *(f"radial+nested:{rule}" for rule in rules))
     spec = RunSpec(orders=arms, only=("quality", "latency"), samples=given.samples, rounds=5, device=given.device)
     results = measured(spec)

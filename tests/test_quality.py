@@ -5,9 +5,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from orderbench.models.shipped import Loaded
 from orderbench.orders import BenchError
 from orderbench.reports.statistics import jackknife
 from orderbench.runs import quality
-from orderbench.runs.quality import Space, frechet_to_statistics, measure, read_reference
+from orderbench.runs.quality import Space, measure, read_reference
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import Subject, _own_judge
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,8 +90,13 @@ def test_frechet_distance_is_the_closed_formula() -> None:
     x, y = gaussian(200, seed=1, scale=1.3), gaussian(500, seed=2) + 0.2
     assert scores(x, y)["fd"]["value"] == pytest.approx(formula(x, y), rel=1e-9)
     mu, sigma = y.mean(0, dtype=float), np.cov(y, rowvar=False)
-    assert frechet_to_statistics(x, mu, sigma) == pytest.approx(formula(x, y), rel=1e-6)
-    assert frechet_to_statistics(x[:1], mu, sigma) is None
+    alone = measure(x, None, None, None, classes=10, statistics=(mu, sigma))
+    assert alone["fd"]["value"] == pytest.approx(formula(x, y), rel=1e-6)
+    assert not alone.keys() & {"n_reference", "kd", "precision", "recall"}
+    assert measure(x[:1], None, None, None, classes=1, statistics=(mu, sigma))["fd"]["value"] is None
+    both = measure(x, None, None, gaussian(90, seed=3), classes=10, statistics=(mu, sigma))
+    assert both["fd"] == alone["fd"]
+    assert both["kd"] == scores(x, gaussian(90, seed=3))["kd"]
 
 
 def test_kernel_distance_is_the_unbiased_statistic_of_torch_fidelity(
@@ -113,7 +121,7 @@ def test_left_out_values_are_the_metrics_of_what_is_left() -> None:
         kept = without(n, classes, 7, g)
         again = measure(x[kept], logits[kept], np.arange(n)[kept] % classes, y, classes=classes)
         for name in ("fd", "inception_score", "agreement"):
-            assert found[name]["left_out"][g] == pytest.approx(again[name]["value"], abs=1e-12), name
+            assert found[name]["left_out"][g] == pytest.approx(again[name]["value"], abs=1e-10), name
         assert found["kd"]["left_out"][g] == pytest.approx(squared_mmd(x[kept], y[:n]), abs=1e-10)
 
 
@@ -204,12 +212,12 @@ def test_few_samples_leave_gaps_and_no_errors(n: int) -> None:
     assert found["fd"]["left_out"] is found["kd"]["left_out"] is found["fd_extrapolated"] is None
 
 
-def test_many_dimensions_are_not_repeated_for_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "_FEW_DIMENSIONS", 7)
-    found = scores(gaussian(40), gaussian(50, seed=1))
-    assert found["fd"]["value"] > 0
-    assert found["fd"]["left_out"] is None
-    assert len(found["kd"]["left_out"]) == 4
+def test_an_interval_where_dimensions_outnumber_the_samples() -> None:
+    x, y = gaussian(60, 80, seed=1), gaussian(500, 80, seed=2)
+    left_out = scores(x, y)["fd"]["left_out"]
+    for g in range(6):
+        kept = without(60, 10, 6, g)
+        assert left_out[g] == pytest.approx(measure(x[kept], None, None, y, classes=10)["fd"]["value"], rel=1e-6)
 
 
 X, NOT_FINITE = gaussian(20), gaussian(20)
@@ -227,7 +235,11 @@ NOT_FINITE[3, 2] = np.nan
         (lambda: measure(X, X[:7], None, X, classes=1), r"logits of shape \(7, 8\) do not go with 20 samples"),
         (lambda: measure(X, None, np.arange(7), X, classes=1), r"labels of shape \(7,\) do not go with 20"),
         (lambda: measure(X, None, None, X, classes=0), "0 classes cannot be"),
-        (lambda: frechet_to_statistics(X, np.zeros(5), np.eye(5)), "8 dimensions .* statistics of 5"),
+        (
+            lambda: measure(X, None, None, None, classes=1, statistics=(np.zeros(5), np.eye(5))),
+            "8 dimensions .* statistics of 5",
+        ),
+        (lambda: measure(X, None, None, None, classes=1), "nothing to compare with"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(call: Callable[[], object], sentence: str) -> None:
@@ -244,17 +256,13 @@ def test_references_in_adm_layout_are_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images)
     np.savez(tmp_path / "statistics.npz", mu=mu, sigma=sigma)
     np.savez(tmp_path / "both.npz", arr_0=images, mu=mu, sigma=sigma)
-    for name in ("images", "both"):
-        kind, *found = read_reference(tmp_path / f"{name}.npz")
-        assert kind == "images"
-        assert (found[0] == images).all()
-    for kind, *found in (
-        read_reference(tmp_path / "statistics.npz"),
-        read_reference(tmp_path / "both.npz", "statistics"),
-    ):
-        assert kind == "statistics"
-        assert [array.dtype for array in found] == [np.float64] * 2
-        assert (found[1] == sigma).all()
+    for name, holds in (("images", (True, False)), ("statistics", (False, True)), ("both", (True, True))):
+        found = read_reference(tmp_path / f"{name}.npz")
+        assert (found.images is not None, found.statistics is not None) == holds
+        assert found.images is None or (found.images == images).all()
+        if found.statistics is not None:
+            assert [array.dtype for array in found.statistics] == [np.float64] * 2
+            assert (found.statistics[1] == sigma).all()
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -474,3 +482,21 @@ def test_a_torch_fidelity_that_cannot_be_imported_says_why(problem: Exception, m
     assert f"torch-fidelity cannot be imported ({problem})" in status["how"]
     with pytest.raises(BenchError, match="would do"):
         toy_space().extract(pictures(1))
+
+
+def test_published_statistics_are_taken_where_they_are_inceptions(tmp_path: Path) -> None:
+    file = tmp_path / "adm.npz"
+    np.savez(file, pictures(30).permute(0, 2, 3, 1).numpy(), mu=np.zeros(6), sigma=np.eye(6))
+    spec, nobody = RunSpec(reference=str(file)), cast(Subject, None)
+    toy = toy_space()
+    features, logits = toy.extract(pictures(40, seed=1))
+    labels = np.arange(40) % 3
+    own = _own_judge(spec, nobody, toy)
+    assert own.reference_name == "adm.npz, 30 images"
+    inception = _own_judge(spec, nobody, replace(toy, name="inception"))
+    assert inception.reference_name == "adm.npz, 30 images and statistics"
+    one, two = (judge.judge(features, logits, labels, 3) for judge in (own, inception))
+    assert one["fd"]["value"] == pytest.approx(formula(features, toy.extract(pictures(30))[0]), rel=1e-6)
+    gaussian_fd = measure(features, None, None, None, classes=3, statistics=(np.zeros(6), np.eye(6)))["fd"]
+    assert two["fd"] == gaussian_fd != one["fd"]
+    assert two["kd"] == one["kd"]

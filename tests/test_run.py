@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,60 @@ def test_a_run_holds_every_trial_with_its_numbers(whole: Run) -> None:
         features = whole.arrays(trial["trial"], f"features-{quality['space']}")
         assert features["features_ND"].shape == (150, 8)
     assert not list((whole.folder / "tiles").iterdir())
+
+
+def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    _, timed = run(spec_of(files, only=("latency",), orders=("radial",), correction=("off",)), tmp_path / "timed")
+    document = (Path(__file__).parents[1] / "docs" / "record-format.md").read_text()
+    records = [whole.about, timed.about, *whole.trials.values(), *timed.trials.values()]
+    values = {"versions", "build", "variables", "objective", "mixture"}  # keyed by what is there, or the model's own
+    by_name = {
+        *values,
+        "counters",
+        "flops_per_image",
+        "setup_s",
+        "warm_up",
+        "memory",
+        "step_s",
+        "plan",
+        "config",
+        "model",
+    }
+
+    def fields(value: Any) -> Iterator[str]:
+        if isinstance(value, list):
+            for one in value:
+                yield from fields(one)
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield name
+                if name not in by_name:
+                    yield from fields(inner)
+
+    found = {name for record in records for name in fields(record)}
+    assert {"environments", "cores_logical", "rounds", "tokens_s", "damage_rate", "fd_extrapolated"} <= found
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", document))))
+    assert not found - named
+
+
+def test_replicates_begin_where_they_are_told_to(files: dict[str, str], tmp_path: Path) -> None:
+    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64)
+    _, three = run(replace(spec, seeds=3), tmp_path / "three")
+    _, later = run(replace(spec, seeds=2, first_seed=1), tmp_path / "later")
+    assert [trial["seed"] for trial in later.done("quality")] == [1, 2]
+    assert [t["tokens_digest"] for t in later.done("quality")] == [t["tokens_digest"] for t in three.done("quality")][
+        1:
+    ]
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(whole.folder, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert about["config"].pop("first_seed") == 0
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    silent = Silent()
+    run(spec_of(files), tmp_path / "run", silent, resume=True)
+    assert silent.done == list(whole.trials)
 
 
 def test_arms_of_one_seed_share_noise_and_another_seed_has_its_own(files: dict[str, str], tmp_path: Path) -> None:
@@ -525,6 +580,8 @@ def test_the_effective_configuration_can_be_fed_back(whole: Run, files: dict[str
         ("only = [\"speed\"]\n", "no measurement named 'speed'"),
         ('dtype = "fp8"\n', "a dtype of 'fp8' is not served; fp32 or bf16"),
         ("orders = []\n", "no order was asked for"),
+        ("first-seed = -1\n", "first_seed is -1; give a whole number of 0 or more, as in --first-seed 8"),
+        ("first-seed = 999_999\nseeds = 2\n", "2 replicates from seed 999999 on reach the seeds"),
         ("tune = {guidence = [1, 2]}\n", "no setting to tune named 'guidence'; did you mean 'guidance'"),
         ("orders = [\n", "is not TOML"),
     ],
@@ -568,6 +625,10 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
         plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
     with pytest.raises(BenchError, match=r"there is no file|no shipped weights named"):
         load_subject(spec_of(files, model="nothing"))
+    for wrong in ({"guidance": "abc"}, {"temperature": 0.0}, {"top_p": 2.0}):
+        spec = spec_of(files, **wrong)
+        with pytest.raises(BenchError):
+            plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), load_subject(spec))
 
 
 def test_a_models_own_likelihood_is_that_of_its_steps(files: dict[str, str]) -> None:
