@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -21,6 +21,7 @@ import numpy as np
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.spelling import split_arm
+from orderbench.reports.compare import busy, named_arm
 from orderbench.reports.results import (
     METRICS,
     Replicates,
@@ -41,6 +42,7 @@ from orderbench.runs.record import Run, read_json
 SCHEMA = 2  # 1 left out other groups, and did not say on which images
 KIND = "orderbench baseline"
 GROUPS = 20  # of images, for the jackknife of bits per token
+SPEEDUP_LOSS = 10.0  # percent, where no other was asked for
 FEWEST_ROUNDS = 5  # that fail a speed: the interval of three or four holds less than its level
 Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
 
@@ -49,16 +51,18 @@ Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparab
 class Rules:
     """What is asked of a run.
 
-    min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. max_speedup_loss:
-    percent that a speed-up may lose against the baseline's. max_fd_increase, max_bits_increase: percent of the
-    baseline's value; None asks nothing. max_slowdown: percent of absolute latency, same hardware only. counters: exact.
-    any_model: a baseline of other weights will do, for counters and speed; quality is then not comparable.
+    min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. counters: exact.
+    max_speedup_loss: percent that a speed-up may lose against the baseline's. These two apply by default, where they
+    are None, and bind where they are asked for: then what they cannot judge does not pass. max_fd_increase,
+    max_bits_increase: percent of the baseline's value; None asks nothing. max_slowdown: percent of absolute latency,
+    same hardware only. any_model: a baseline of other weights will do, for counters and speed; quality is then not
+    comparable.
     """
 
     min_speedup: Mapping[str, float] = field(default_factory=dict)
     batch: int = 1
-    counters: bool = True
-    max_speedup_loss: float | None = 10.0
+    counters: bool | None = None
+    max_speedup_loss: float | None = None
     max_fd_increase: float | None = None
     max_bits_increase: float | None = None
     max_slowdown: float | None = None
@@ -68,7 +72,7 @@ class Rules:
         if not isinstance(self.min_speedup, Mapping):
             raise _other_type("min-speedup", self.min_speedup, 'a table, as in [min-speedup] and "radial/raster" = 3')
         for name in ("counters", "any_model"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool) and (name, self.counters) != ("counters", None):
                 raise _other_type(name, getattr(self, name), "true or false")
         if not isinstance(self.batch, int) or isinstance(self.batch, bool) or self.batch < 1:
             raise _other_type("batch", self.batch, "a whole number of 1 or more, as in batch = 16")
@@ -125,13 +129,17 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule on one arm. says: the numbers, in words; interval: where there is one."""
+    """One rule on one arm. says: the numbers, in words; interval: where there is one; asked: whether it was asked for,
+    so that it may not go unjudged; n: images behind it, of quality and likelihood; space: of quality."""
 
     rule: str
     arm: str
     verdict: Verdict
     says: str
     interval: Interval | None = None
+    asked: bool = False
+    n: int | None = None
+    space: str | None = None
 
 
 def snapshot(results: Results) -> dict[str, Any]:
@@ -169,12 +177,24 @@ def snapshot(results: Results) -> dict[str, Any]:
         "space": results.space,
         "reference": reference_of(run.about, results.space),
         "setting": run.about["setting"],
+        "dtype": run.about["config"].get("dtype"),
         "baseline": results.baseline,
         "device": latency[0]["device"] if latency else None,
-        "busy": _busy(run),
+        "busy": busy(run),
         "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
         "arms": arms,
     }
+
+
+def baseline_of(results: Results) -> dict[str, Any]:
+    """The snapshot of a run that others may be compared with; BenchError for one that measured nothing of any arm."""
+    folder = results.run.folder
+    if not any(results.run.done(kind) for kind in ("quality", "likelihood", "latency")):
+        raise BenchError(
+            f"no trial of an arm of '{folder.name}' is finished, so it is no baseline; go on with bench run --resume "
+            f"--out {folder}"
+        )
+    return snapshot(results)
 
 
 def _short(value: float) -> float:
@@ -198,13 +218,23 @@ def _bits(results: Results, arm: str) -> dict[str, Any] | None:
 
 def read_snapshot(file: Path) -> dict[str, Any]:
     """A file of `bench baseline`; BenchError for anything else."""
+    if not file.exists():
+        raise BenchError(
+            f"there is no baseline '{file}'; --baseline takes the folder of a run, or the file that `bench baseline "
+            f"RUN --out {file.name}` writes"
+        )
     value = read_json(file)
     if value.get("kind") != KIND:
         raise BenchError(f"'{file}' is no baseline of this suite; `bench baseline RUN --out {file.name}` writes one")
-    if value.get("schema") != SCHEMA:
+    schema = value.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
         raise BenchError(
-            f"'{file}' has schema {value.get('schema')} and this orderbench reads {SCHEMA}; write it anew with "
-            f"bench baseline"
+            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: a newer orderbench made it, and would "
+            f"do, as in pip install -U orderbench"
+        )
+    if schema != SCHEMA:
+        raise BenchError(
+            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}; write it anew with bench baseline"
         )
     parts = [("baseline", value, _PARTS), *(("arm", arm, _ARM_PARTS) for arm in _values(value.get("arms")))]
     for what, part, needed in parts:
@@ -214,6 +244,8 @@ def read_snapshot(file: Path) -> dict[str, Any]:
                 f"'{file}' is no whole baseline: an entry of kind {what} lacks {', '.join(missing)}; write it anew "
                 f"with bench baseline"
             )
+    if not value["arms"]:
+        raise BenchError(f"'{file}' holds no arm; write it anew with bench baseline, from a run that is finished")
     return value
 
 
@@ -225,12 +257,19 @@ def _values(arms: Any) -> list[Any]:
     return list(arms.values()) if isinstance(arms, Mapping) else [arms]
 
 
-def check(results: Results, baseline: Mapping[str, Any] | None, rules: Rules) -> list[Finding]:
-    """Every rule on every arm that it speaks of.
+def check(
+    results: Results, baseline: Mapping[str, Any] | None, rules: Rules, spell: Callable[[str], str] = str
+) -> list[Finding]:
+    """Every rule on every arm that it speaks of; `spell` as for `compare.named_arm`.
 
-    Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for an
-    arm that the run has not, and for a baseline of another model, unless any will do.
+    Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for a
+    rule that needs a baseline where there is none, for an arm that the run has not, and for a baseline of another
+    model, unless any will do.
     """
+    needing = ("max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss")
+    idle = [name.replace("_", "-") for name in needing if getattr(rules, name) is not None]
+    if baseline is None and idle:
+        raise BenchError(f"--{idle[0]} compares with a baseline; give one too, as in --baseline FILE|RUN")
     if baseline is None and not rules.min_speedup:
         raise BenchError(
             "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "
@@ -238,11 +277,14 @@ def check(results: Results, baseline: Mapping[str, Any] | None, rules: Rules) ->
         )
     known = {row.arm for row in results.arms} | {results.baseline, "A/A"}
     known |= {s["name"] for trial in results.run.done("latency") for one in trial["rounds"] for s in one}
-    for pair in rules.min_speedup:
-        for arm in _pair(pair):
+    least_of: dict[tuple[str, str], float] = {}  # two spellings of one pair are one rule, the later's
+    for pair, least in rules.min_speedup.items():
+        named = [arm if arm in known else named_arm(results.run, arm, spell) for arm in _pair(pair)]
+        for given, arm in zip(_pair(pair), named, strict=True):
             if arm not in known:
-                raise unknown("arm", arm, known, "--min-speedup takes arms of the run")
-    findings = [_least_speedup(results, pair, least, rules.batch) for pair, least in rules.min_speedup.items()]
+                raise unknown("arm", given, known, "--min-speedup takes arms of the run")
+        least_of[named[0], named[1]] = least
+    findings = [_least_speedup(results, *pair, least, rules.batch) for pair, least in least_of.items()]
     findings += _trials(results.run)
     if baseline is not None:
         now = snapshot(results)
@@ -271,46 +313,34 @@ def _trials(run: Run) -> list[Finding]:
     return findings
 
 
-def _busy(run: Run) -> str:
-    """In words, that others computed beside the timings; empty where no recorded load was above the run's own.
-
-    Threads that wait for each other slow arms unequally once they share their cores, and neither turns nor A/A show it.
-    """
-    for trial in run.done("latency"):
-        cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))
-        own = max(cpu.get("cores_logical") or 0, threads.get("torch") or 0)
-        states = [trial.get("clock_after"), *(one.get("clock") or one for one in run.about["environments"])]
-        load = max((state["load_average"][0] for state in states if (state or {}).get("load_average")), default=0.0)
-        if own and load > own + 1:
-            return f"others computed beside it (load {load:.1f} on {own} cores)"
-    return ""
-
-
-def _speed_verdict(verdict: Verdict, says: str, busy: Sequence[str], rounds: int) -> tuple[Verdict, str]:
+def _speed_verdict(verdict: Verdict, says: str, others: Sequence[str], rounds: int) -> tuple[Verdict, str]:
     """Left open where a machine was busy, or where too few rounds would fail something."""
-    for one in filter(None, busy):
+    for one in filter(None, others):
         return "inconclusive", f"{says}; {one}"
     if verdict == "regressed" and rounds < FEWEST_ROUNDS:
         return "inconclusive", f"{says}; {rounds} rounds fail nothing, {FEWEST_ROUNDS} would"
     return verdict, says
 
 
-def _least_speedup(results: Results, pair: str, least: float, batch: int) -> Finding:
-    fast, slow = _pair(pair)
-    rule = f"min-speedup {pair}={least:g}"
+def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: int) -> Finding:
+    rule = f"min-speedup {fast}/{slow}={least:g}"
+
+    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
+        return Finding(rule, fast, verdict, says, interval, asked=True)
+
     trial = next((t for t in results.run.done("latency") if t["batch"] == batch), None)
     if trial is None:
-        return Finding(rule, fast, "not comparable", f"the run measured no speed at batch {batch}")
+        return found("not comparable", f"the run measured no speed at batch {batch}")
     times = {arm: round_times(trial, arm) for arm in (fast, slow)}
     for arm, samples in times.items():
         if not samples:
-            return Finding(rule, fast, "not comparable", f"the run did not time {arm}")
+            return found("not comparable", f"the run did not time {arm}")
     ratio = paired_ratio(times[slow], times[fast])
     says = f"{_said(ratio)} times faster at batch {batch}, at least {least:g} asked"
     if ratio.low is None or ratio.high is None:
-        return Finding(rule, fast, "inconclusive", f"{says}; three rounds or more give an interval", ratio)
+        return found("inconclusive", f"{says}; three rounds or more give an interval", ratio)
     verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
-    return Finding(rule, fast, *_speed_verdict(verdict, says, [_busy(results.run)], len(times[fast])), ratio)
+    return found(*_speed_verdict(verdict, says, [busy(results.run)], len(times[fast])), ratio)
 
 
 def _said(interval: Interval, unit: str = "") -> str:
@@ -324,19 +354,53 @@ def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> l
     for arm, before in then["arms"].items():
         after = now["arms"].get(arm)
         if after is None:
-            findings.append(Finding("arms", arm, "not comparable", "the baseline has this arm and the run has not"))
+            says = "the baseline has this arm and the run has not"
+            findings.append(Finding("arms", arm, "not comparable", says, asked=True))
             continue
         why = "" if before["plan_digest"] == after["plan_digest"] else "the plans differ"
-        if rules.counters:
-            findings.append(_counters(arm, before["counters"], after["counters"], why))
-        if rules.max_speedup_loss is not None:
-            findings += _speedups(arm, now, then, rules.max_speedup_loss, why)
-        for metric, most in (("fd", rules.max_fd_increase), ("bits", rules.max_bits_increase)):
+        types = [side.get("dtype") for side in (then, now)]  # earlier baselines do not say
+        if None not in types and types[0] != types[1]:
+            why = why or f"the baseline's weights were {types[0]} and these are {types[1]}"
+        if rules.counters is not False:
+            asked = rules.counters is True
+            findings.append(replace(_counters(arm, before["counters"], after["counters"], why), asked=asked))
+        asked = rules.max_speedup_loss is not None
+        findings += [replace(one, asked=asked) for one in _speedups(arm, now, then, rules.max_speedup_loss, why)]
+        for name, most in (("fd", rules.max_fd_increase), ("bits", rules.max_bits_increase),
+                           ("latency", rules.max_slowdown)):  # fmt: skip
             if most is not None:
-                findings.append(_quality(arm, metric, now, then, most, why))
-        if rules.max_slowdown is not None:
-            findings.append(_slowdown(arm, now, then, rules.max_slowdown, why))
+                missing = _missing(arm, name, now, then)
+                if name == "latency":
+                    one = _slowdown(arm, now, then, most, why or missing)
+                else:
+                    one = _quality(arm, name, now, then, most, why or missing)
+                findings.append(replace(one, asked=_binds(arm, name, now, then)))
+    if rules.max_speedup_loss is not None and not any(f.rule.startswith("max-speedup-loss") for f in findings):
+        says = "neither has a speed-up over its baseline arm"
+        rule = f"max-speedup-loss {rules.max_speedup_loss:g} %"
+        findings.append(Finding(rule, "(run)", "not comparable", says, asked=True))
     return findings
+
+
+_NUMBERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "fd": ("Frechet distance", lambda arm: arm["quality"].get("fd")),
+    "bits": ("likelihood", lambda arm: arm["bits"]),
+    "latency": ("latency", lambda arm: arm["latency_s"]),
+}
+
+
+def _missing(arm: str, name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """Which side has no such number of an arm; empty if both have it."""
+    what, get = _NUMBERS[name]
+    lack = [which for which, side in (("the baseline", then), ("the run", now)) if not get(side["arms"][arm])]
+    return f"{' and '.join(lack)} {'have' if len(lack) == 2 else 'has'} no {what} of it" if lack else ""
+
+
+def _binds(arm: str, name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    """Whether a rule must be judged for an arm: not where neither side has its number and other arms do, as arms with
+    correction have no likelihood."""
+    have = [one for side in (now, then) for one, about in side["arms"].items() if _NUMBERS[name][1](about)]
+    return arm in have or not have
 
 
 def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
@@ -366,12 +430,17 @@ def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why
     return Finding("counters", arm, "improved" if all(after[n] < before[n] for n in changed) else "regressed", says)
 
 
-def _speedups(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], loss: float, why: str) -> list[Finding]:
+def _speedups(
+    arm: str, now: Mapping[str, Any], then: Mapping[str, Any], asked: float | None, why: str
+) -> list[Finding]:
+    loss = SPEEDUP_LOSS if asked is None else asked
+    sides = [side["arms"][arm]["speedup"] for side in (then, now)]
     findings = []
-    for batch, stored in then["arms"][arm]["speedup"].items():
+    for batch in sides[0] if sides[0] or asked is None else sides[1]:  # of what the run alone timed, only if asked
         rule = f"max-speedup-loss {loss:g} % at batch {batch}"
-        found = now["arms"][arm]["speedup"].get(batch)
-        reason = why or ("" if found else "the run did not time it") or _other_speed(now, then)
+        stored, found = (side.get(batch) for side in sides)
+        lacks = "" if stored and found else f"the {'run' if stored else 'baseline'} did not time it"
+        reason = why or lacks or _other_speed(now, then)
         if reason:
             findings.append(Finding(rule, arm, "not comparable", reason))
             continue
@@ -403,7 +472,9 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         )  # fmt: skip
         sides = [_seeds(side["quality"].get("fd", {})) for side in (before, after)]
         seeds = sorted(sides[0].keys() & sides[1].keys())
-        why = why or ("" if seeds else "they share no seed, or one has no Frechet distance")
+        why = why or ("" if seeds else "they share no seed")
+        n, space = after["n"], now["space"]
+        of = f"n = {n}{f' x {len(seeds)} seeds' if len(seeds) > 1 else ''} in {space}"
         pairs: tuple[Replicates, Replicates] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
     else:
         bits = (before["bits"], after["bits"])
@@ -412,20 +483,26 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         if differ(now["images"], then["images"]):
             why = why or "the held-out images differ"
         if None in bits or bits[0]["n"] != bits[1]["n"]:
-            why = why or "one has no likelihood, or of another number of images"
+            why = why or "the numbers of held-out images differ"
+        n, space = (after["bits"] or {}).get("n"), None
+        of = f"{n} held-out images"
         pairs = ([], []) if why else tuple([replicate(side)] for side in bits)  # type: ignore[assignment]
     if not correspond(*pairs):
         why = why or "the groups of samples that are left out in turn differ"
+
+    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
+        return Finding(rule, arm, verdict, says, interval, n=n, space=space)
+
     if why:
-        return Finding(rule, arm, "not comparable", why)
+        return found("not comparable", why)
     percent = jackknife_percent(*pairs)
-    says = f"{_said(percent, ' %')} more than the baseline's, at most {most:g} % asked"
+    says = f"{_said(percent, ' %')} more than the baseline's, at most {most:g} % asked; {of}"
     if percent.low is None or percent.high is None:
-        return Finding(rule, arm, "inconclusive", f"{says}; more samples give an interval", percent)
+        return found("inconclusive", f"{says}; more samples give an interval", percent)
     if percent.high < 0:
-        return Finding(rule, arm, "improved", says, percent)
+        return found("improved", says, percent)
     verdict: Verdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
-    return Finding(rule, arm, verdict, says, percent)
+    return found(verdict, says, percent)
 
 
 def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
@@ -435,7 +512,7 @@ def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | No
 def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
     rule = f"max-slowdown {most:g} %"
     before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
-    why = why or ("one has no latency" if None in (before, after) else _other_speed(now, then))
+    why = why or _other_speed(now, then)
     if why:
         return Finding(rule, arm, "not comparable", why)
     slower = quotient(Interval(*after), Interval(*before))
@@ -449,11 +526,13 @@ def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: f
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """3 if anything regressed, 4 if anything stays open or nothing could be compared, else 0."""
+    """3 if anything regressed, 4 if anything stays open, or was asked for and could not be compared, or nothing could
+    be compared, else 0."""
     verdicts = {finding.verdict for finding in findings}
     if "regressed" in verdicts:
         return 3
-    return 4 if "inconclusive" in verdicts or not verdicts & {"pass", "improved"} else 0
+    unjudged = any(finding.asked and finding.verdict == "not comparable" for finding in findings)
+    return 4 if unjudged or "inconclusive" in verdicts or not verdicts & {"pass", "improved"} else 0
 
 
 def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -467,6 +546,9 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
                 "verdict": f.verdict,
                 "says": f.says,
                 "interval": None if f.interval is None else _bounds(f.interval),
+                "asked": f.asked,
+                "n": f.n,
+                "space": f.space,
             }
             for f in findings
         ],

@@ -26,9 +26,9 @@ import numpy as np
 
 from orderbench.orders import BenchError, Grid, Plan, make_plan
 from orderbench.orders.spelling import split_call
-from orderbench.reports.results import Results, Row, times_seeds, too_small
+from orderbench.reports.results import Results, Row, baseline_steps, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.summary import bounds
+from orderbench.reports.summary import bounds, busy_words
 from orderbench.runs.record import RecordProblem
 
 if TYPE_CHECKING:
@@ -469,6 +469,10 @@ def _about_correction(rows: Sequence[Row]) -> str:
     return "hollow: with correction" if len({_corrected(row) for row in rows}) == 2 else ""
 
 
+def _about_load(results: Results) -> str:
+    return "others computed beside the timing" if busy_words(results) else ""
+
+
 # Quality
 
 
@@ -563,7 +567,8 @@ def quality_by_speed(speed: str) -> Draw:
         timed = f"{n_rounds(results, 1 if slow else batch)} rounds"
         where = "lower left is better" if slow else "lower right is better"
         front_words = "line: arms that none beats at both; the others are faded"
-        return chart.finish(*words, timed, where, front_words, _about_correction(rows), warn=first_look)
+        notes = (where, front_words, _about_correction(rows), _about_load(results))
+        return chart.finish(*words, timed, *notes, warn=first_look)
 
     return _styled(draw)
 
@@ -683,7 +688,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     figure = _figure(sheet.width, 1.05 + (0.17 * len(batches) + 0.05) * places)
     axes = figure.subplots()
     _heading(figure, f"Times faster than {results.baseline} with a cache")
-    cells = _baseline_steps(results)
+    cells = baseline_steps(results)
     for batch in batches:
         noise = results.noise.get(batch)
         if noise is not None and noise.low is not None and noise.high is not None:
@@ -729,20 +734,14 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     axes.grid(axis="x")
     shapes = "circle: batch 1" + "".join(f", square: batch {batch}" for batch in batches if batch != 1)
     rounds = n_rounds(results, batches[0])
-    _foot(figure, (f"{rounds} rounds, paired", shapes, "grey strip: A/A, the noise floor", "pale bar: ratio of steps"),
-          f"{rounds} rounds: no interval" if rounds < 3 else "")  # fmt: skip
+    words = (f"{rounds} rounds, paired", shapes, "grey strip: A/A, the noise floor", "pale bar: ratio of steps")
+    _foot(figure, (*words, _about_load(results)), f"{rounds} rounds: no interval" if rounds < 3 else "")
     return figure
 
 
 def _inverse(ratio: Interval) -> Interval:
     low, high = (None if bound is None else 1 / bound for bound in (ratio.high, ratio.low))
     return Interval(1 / ratio.value, low, high)
-
-
-def _baseline_steps(results: Results) -> int:
-    """Steps of the baseline; of one cell a step, where the run times a baseline that is no arm of its own."""
-    own = (row.about["n_steps"] for row in results.arms if row.arm == results.baseline)
-    return int(next(own, max(sum(row.about["sizes"]) for row in results.arms)))
 
 
 def step_seconds(results: Results) -> dict[str, np.ndarray]:

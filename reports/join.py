@@ -145,6 +145,10 @@ class _Part:
         if kind == "samples":
             if _groups(ours) and _groups(theirs) and _groups(ours) != _groups(theirs):
                 return "the groups of samples that are left out in turn differ; an older orderbench made them otherwise"
+            tuned = [_tuned(side) for side in (ours, theirs)]
+            for arm in tuned[0].keys() & tuned[1].keys():
+                if tuned[0][arm] != tuned[1][arm]:
+                    return f"{arm} was tuned to another setting"
             spaces = [
                 next((_spaces(r.about) for r in side if _spaces(r.about)), [])
                 for side in ([*self.runs.values()], [run])
@@ -305,6 +309,15 @@ def _spaces(about: dict[str, Any]) -> list[str]:
 def _groups(trials: Sequence[dict[str, Any]]) -> set[int]:
     return {len(left) for trial in trials for result in trial.get("quality", [])
             if trial["kind"] == "quality" and (left := (result.get("fd") or {}).get("left_out"))}  # fmt: skip
+
+
+def _tuned(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The best setting that was found for each arm."""
+    return {
+        t["arm"]: t["sampling"]
+        for t in trials
+        if t["kind"] == "quality" and t["setting"] == "tuned" and "sampling" in t
+    }
 
 
 def _listed(values: Any) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.reports.compare import judged
+from orderbench.reports.compare import judged_arm
 from orderbench.reports.figures import (
     FLOOR_NAMES,
     ONE_COLUMN,
@@ -48,14 +48,14 @@ from orderbench.reports.figures import (
 from orderbench.reports.join import Part, describe_device, join, run_names
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.summary import bounds
-from orderbench.reports.tables import WRITERS, Column, Table, figure, quality_table, tables_of, to_json
+from orderbench.reports.summary import bounds, busy_words, sampling_words
+from orderbench.reports.tables import WRITERS, Column, Table, figure, quality_tables, tables_of, to_json
 from orderbench.reports.terminal import sizes_line
 from orderbench.runs.record import Run
 
 SCHEMA = 1
 SECTIONS = (
-    ("quality", "Quality", ("quality",)),
+    ("quality", "Quality", ("quality", "quality-tuned")),
     ("tradeoff", "Quality against speed", ()),
     ("speed", "Speed", ("speed",)),
     ("likelihood", "Likelihood and the parallel tax", ()),
@@ -149,7 +149,7 @@ class _Report:
     def _tables(self, number: int) -> Iterator[tuple[Table, Results]]:
         for results in self._spaces(number):
             first = results is self.parts[number][1]
-            for table in tables_of(results) if first else filter(None, [quality_table(results)]):
+            for table in tables_of(results) if first else quality_tables(results):
                 yield table, results
 
     def _name(self, number: int, name: str, results: Results, part: Part) -> str:
@@ -214,7 +214,7 @@ class _Report:
             figures = [
                 {
                     "name": piece.name,
-                    "caption": " ".join([*_axes_of(part, name), piece.plot.caption]),
+                    "caption": " ".join([*_axes_of(part, name), piece.plot.caption, *_doubts(results, name)]),
                     "space": piece.results.space if piece.results is not results else None,
                     "svg": Markup(inline_svg(self.svgs[piece.name], f"{piece.name}-")),  # noqa: S704 (matplotlib's,
                     # which escapes its texts; inline_svg takes all but drawing away)
@@ -228,7 +228,7 @@ class _Report:
         return {
             "id": f"p{number}",
             "runs": part.runs,
-            "notes": part.notes,
+            "notes": [*part.notes, *filter(None, [busy_words(results)])],
             "answers": [_answer(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
             "unanswered": len(answered) - MOST_ANSWERS,
             "baseline": results.baseline,
@@ -359,11 +359,12 @@ def _orders(parts: Sequence[tuple[Part, Results]]) -> str:
 def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, Any]:
     """What an arm buys, against the baseline, in a few lines."""
     lines = []
-    for metric, name in (("fd", "FD"), ("bits", "bits/token")):
+    small = too_small(results, row)
+    for metric, name in (("fd", "FD"), *([("kd", "KD")] if small else []), ("bits", "bits/token")):
         one = row.against.get(metric)
         if one is not None:
-            verdict = judged(metric, one)
-            lines.append({"name": name, "text": _signed(one), "verdict": verdict, "good": verdict == "better"})
+            verdict, why = judged_arm(results, row, metric)
+            lines.append({"name": name, "text": _signed(one), "verdict": f"{verdict}: {why}" if why else verdict})
     speeds = []
     for batch, ratio in sorted(row.speedup.items()):
         noise = results.noise.get(batch)
@@ -413,7 +414,7 @@ def _sheets(results: Results, looks: Mapping[str, Look]) -> Iterator[dict[str, A
     for row in results.arms:
         images = pictures_of(results, "quality", row.arm, row.setting)
         if images is not None:
-            tuned = "" if row.setting == "fixed" else ", best setting"
+            tuned = "" if row.setting == "fixed" else f", at its best: {sampling_words(row.sampling, whole=True)}"
             yield {"name": row.arm + tuned, "order": looks[row.about["order"]].number, "src": _picture(images[:40], 10)}
     for row in results.floors:
         images = pictures_of(results, "floor", row.arm)
@@ -463,6 +464,12 @@ def _axes_of(part: Part, section: str) -> Iterator[str]:
         yield f"Samples come from {samples}, times from {timings}."
 
 
+def _doubts(results: Results, section: str) -> Iterator[str]:
+    """What makes the times of a figure doubtful."""
+    if section in ("speed", "tradeoff") and busy_words(results):
+        yield f"{busy_words(results)}."
+
+
 def _model(part: Part) -> str:
     model = part.run.about["subject"]["model"]
     return f"{model['name']}, {model.get('grid')} cells"
@@ -482,13 +489,7 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
         yield "tokenizer", f"{subject['tokenizer']['name']}, SHA-256 {subject['tokenizer'].get('sha256')}"
     for entry in subject.get("spaces", []):
         yield "feature space", f"{entry['space']}, {entry['dimensions']} dimensions, against {entry['reference']}"
-    yield (
-        "sampling",
-        (
-            f"guidance {setting['guidance']}, temperature {setting['temperature']:g}, "
-            f"top-k {setting['top_k'] or 'all'}, top-p {setting['top_p']:g}, weights {about['config'].get('dtype', '')}"
-        ),
-    )
+    yield "sampling", f"{sampling_words(setting, whole=True)}, weights {about['config'].get('dtype', '')}"
     counts = sorted({row.n for row in results.arms if row.n is not None})
     if counts:
         seeds = n_seeds(results.arms)

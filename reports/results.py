@@ -27,6 +27,7 @@ from orderbench.reports.statistics import (
     median_interval,
     paired_mean,
     paired_ratio,
+    spread,
 )
 from orderbench.runs.record import Run
 
@@ -43,7 +44,8 @@ class Row:
 
     figures: by metric, with intervals; `bits` and `tax` in bits per token, `latency_s` at batch 1, `images_per_s` at
     the batch of the run. against: by metric, the paired difference from the baseline arm. speedup: how many times
-    faster than the baseline, by batch. counters: of one sample, one branch of guidance.
+    faster than the baseline, by batch. spread: median, p90, iqr and min, in seconds, and n of the rounds behind
+    `latency_s`. counters: of one sample, one branch of guidance.
     """
 
     arm: str
@@ -52,6 +54,7 @@ class Row:
     figures: dict[str, Interval] = field(default_factory=dict)
     against: dict[str, Interval] = field(default_factory=dict)
     speedup: dict[int, Interval] = field(default_factory=dict)
+    spread: dict[str, float | int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     n: int | None = None
@@ -161,6 +164,7 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
         if result is not None:
             own = {name: _replicates([result], name) for name in METRICS}
             figures = {name: jackknife(replicates) for name, replicates in own.items() if replicates}
+            figures |= _extrapolated([result])
             floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
     timed = run.about["baseline"]  # what A/A and uncached repeat
@@ -170,8 +174,8 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
         if all(sides := [round_times(trial, name) for name in (timed, "A/A")])
     }
     uncached = None
-    if 1 in speeds and round_times(speeds[1], "uncached"):
-        uncached = paired_ratio(round_times(speeds[1], "uncached"), round_times(speeds[1], timed))
+    if 1 in speeds and all(sides := [round_times(speeds[1], name) for name in ("uncached", timed)]):
+        uncached = paired_ratio(*sides)
     reference = reference_of(run.about, chosen)["name"]
     return Results(run, chosen, reference, against, arms, tuple(floors), noise, uncached)
 
@@ -190,6 +194,12 @@ def replicate(stored: Mapping[str, Any]) -> tuple[float, list[float] | None]:
     """A metric's value and its left-out values, as records hold them; none where one of them is null."""
     left_out = stored.get("left_out")
     return stored["value"], None if not left_out or None in left_out else left_out
+
+
+def _extrapolated(results: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+    """The Frechet distance extrapolated in 1/n, a mean over trials; empty where their n was too small for it."""
+    found = [result["fd_extrapolated"] for result in results if result.get("fd_extrapolated") is not None]
+    return {"fd_extrapolated": Interval(float(np.mean(found)))} if found else {}
 
 
 def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, dict[str, Any]]:
@@ -251,11 +261,10 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
         pairs = [_replicates([side[seed] for seed in shared], metric) for side in (theirs, quality)]
         if arm != baseline and pairs[0] and len(pairs[0]) == len(shared) and correspond(*pairs):
             against[metric] = jackknife_difference(*pairs)
-    extrapolated = [r["fd_extrapolated"] for r in quality.values() if r.get("fd_extrapolated") is not None]
-    if extrapolated:
-        figures["fd_extrapolated"] = Interval(float(np.mean(extrapolated)), None, None)
+    figures |= _extrapolated(list(quality.values()))
     _add_likelihood(run, arm, baseline, figures, against)
     speedup: dict[int, Interval] = {}
+    latency: dict[str, float | int] = {}
     counters: dict[str, int] = {}
     for trial in run.done("latency"):
         times = round_times(trial, arm)
@@ -265,6 +274,8 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
             figures[f"network_{name}"] = median_interval(
                 [t if trial["batch"] == 1 else trial["batch"] / t for t in round_times(trial, arm, pixels=False)]
             )
+            if trial["batch"] == 1:
+                latency = spread(times)
             theirs_s = round_times(trial, baseline)
             if arm != baseline and theirs_s:  # joined runs may have timed an arm and a baseline in different rounds
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
@@ -278,6 +289,7 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
         figures=figures,
         against=against,
         speedup=speedup,
+        spread=latency,
         counters=counters or sampled.get("counters", {}),
         sampling=sampled.get("sampling", run.about["setting"]),
         n=sampled.get("n"),
@@ -337,9 +349,32 @@ def _bounds(interval: Interval) -> dict[str, float | None]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
+def baseline_steps(results: Results) -> int:
+    """Steps of the baseline; of one cell a step, where the run times a baseline that is no arm of its own."""
+    own = (row.about["n_steps"] for row in results.arms if row.arm == results.baseline)
+    return int(next(own, max(sum(row.about["sizes"]) for row in results.arms)))
+
+
 def too_small(results: Results, row: Row) -> bool:
     """Whether a row's sample is too small for its Frechet distance to be read as a value."""
-    dimensions = next(
-        (e["dimensions"] for e in results.run.about["subject"].get("spaces", []) if e["space"] == results.space), 0
-    )
-    return row.n is not None and row.n < SMALL_N * dimensions
+    return row.n is not None and row.n < SMALL_N * _dimensions(results)
+
+
+def extrapolates_from(results: Results) -> int:
+    """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/quality.py` takes,
+    of 2, 3, ... 10 tenths in whole blocks of one sample a class, need five samples a dimension."""
+    classes = results.run.about["subject"]["model"].get("classes") or 1
+    blocks, least = 1, 5 * _dimensions(results)
+    while sum(size >= least for size in {tenths * blocks // 10 * classes for tenths in range(2, 11)}) < 5:
+        blocks += 1
+    return blocks * classes
+
+
+def is_fid(results: Results) -> bool:
+    """Whether the Frechet distance is FID: in Inception's space, of 2048 dimensions, as a file's name alone may lie."""
+    return str(results.space).rpartition("-")[0] == "inception" and _dimensions(results) == 2048
+
+
+def _dimensions(results: Results) -> int:
+    spaces = results.run.about["subject"].get("spaces", [])
+    return int(next((entry["dimensions"] for entry in spaces if entry["space"] == results.space), 0))

@@ -6,15 +6,16 @@ Knows rich and results. Refuses to compute: every figure comes from `orderbench.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from orderbench.reports.check import Finding
-from orderbench.reports.compare import Line
-from orderbench.reports.results import Results, Row, failures, times_seeds, too_small
+from orderbench.reports.compare import Line, busy
+from orderbench.reports.results import Results, Row, baseline_steps, failures, is_fid, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 
 TINY = 1e-3  # below it, four decimals run out
@@ -64,6 +65,27 @@ def training(row: Row) -> str:
     return f"{100 * share:.0f} %{star}" if share else "never"
 
 
+def sampling_words(sampling: Mapping[str, Any], whole: bool = False) -> str:
+    """A setting; without `whole`, top-k and top-p only where they take something away."""
+    words = [f"guidance {sampling['guidance']}", f"temperature {sampling['temperature']:g}"]
+    if whole or sampling["top_k"]:
+        words.append(f"top-k {sampling['top_k'] or 'all'}")
+    if whole or sampling["top_p"] != 1:
+        words.append(f"top-p {sampling['top_p']:g}")
+    return ", ".join(words)
+
+
+def fid_words(results: Results) -> str:
+    """Whether FD may be called FID."""
+    return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"
+
+
+def busy_words(results: Results) -> str:
+    """That others computed beside the timings, which no interval shows; empty where nothing says so."""
+    found = busy(results.run)
+    return f"Read no speed from this: {found}, which slows arms unequally" if found else ""
+
+
 def summary(results: Results, width: int) -> RenderableType:
     """The tables of a run, for so many columns; where they are few, some figures are left to the report."""
     return Group(*_parts(results, width))
@@ -71,15 +93,19 @@ def summary(results: Results, width: int) -> RenderableType:
 
 def _parts(results: Results, width: int) -> Iterator[RenderableType]:
     settings = list(dict.fromkeys(row.setting for row in results.arms))
+    wide = width >= 110
     for setting in settings:
         rows = [row for row in results.arms if row.setting == setting]
-        if any(row.figures.keys() & {"bits", "fd", "agreement"} for row in rows):
-            yield _quality(results, rows, setting, several=len(settings) > 1, wide=width >= 110)
+        if setting == "tuned" and any(row.figures.keys() & {"fd", "agreement"} for row in rows):
+            yield _tuned(results, rows, wide)
+            yield Text()
+        elif setting == "fixed" and any(row.figures.keys() & {"bits", "fd", "agreement"} for row in rows):
+            yield _quality(results, rows, several=len(settings) > 1, wide=wide)
             yield Text()
     if any("latency_s" in row.figures or "images_per_s" in row.figures for row in results.arms):
-        yield _speed(results, wide=width >= 110)
+        yield _speed(results, wide)
         yield Text()
-    for note in notes(results):
+    for note in notes(results, wide):
         yield Text(note, style="dim")
     for arm, reason in failures(results.run):
         yield Text(f"failed: {arm}: {reason}", style="red")
@@ -88,16 +114,33 @@ def _parts(results: Results, width: int) -> Iterator[RenderableType]:
 def _table(title: str, *columns: str) -> Table:
     # Texts, not strings, here and in the rows: what records say may look like rich's markup.
     table = Table(box=None, pad_edge=False, header_style="bold", title=Text(title, style="bold"), title_justify="left")
-    table.add_column(Text(columns[0]), no_wrap=True, style="cyan")
+    table.add_column(Text(columns[0]), overflow="fold", min_width=15, style="cyan")  # names break, numbers never do
     for column in columns[1:]:
         table.add_column(Text(column), justify="right", no_wrap=True)
     return table
 
 
-def _quality(results: Results, rows: list[Row], setting: str, several: bool, wide: bool) -> Table:
-    title = "Quality"
-    if several:
-        title += ", the same setting for all" if setting == "fixed" else ", the best setting of each arm"
+def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
+    """Quality of every arm at its best setting, with that setting; likelihood knows none."""
+    heads = ["arm", *(["steps", "trained"] if wide else []), "FD", *(["KD"] if wide else []), "agreement"]
+    table = _table("Quality, the best setting of each arm", *heads)
+    table.add_column(Text("setting"))
+    for row in [*rows, *results.floors]:
+        own = row in rows
+        cells = [
+            row.arm if own else f"({row.arm})",
+            *([str(row.about.get("n_steps", "")), training(row)] if wide else []),
+            figure(row.figures.get("fd")),
+            *([figure(row.figures.get("kd"))] if wide else []),
+            figure(row.figures.get("agreement")),
+            sampling_words(row.sampling, whole=True) if own and row.figures.keys() & {"fd", "agreement"} else "",
+        ]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Table:
+    title = "Quality" + (", the same setting for all" if several else "")
     heads = ["arm", "steps", "trained", "bits/token", *(["tax"] if wide else []), "FD", *(["KD"] if wide else []),
              "agreement"]  # fmt: skip
     table = _table(title, *heads)
@@ -122,10 +165,7 @@ def _speed(results: Results, wide: bool) -> Table:
     title = f"Speed: times faster than {results.baseline} one at a time, with a cache"
     heads = ["arm", "latency", *(f"x, batch {batch}" for batch in batches), *(f"img/s, {b}" for b in big)]
     table = _table(title, *heads, *(["passes", "x steps"] if wide else []))
-    cells = next(
-        (row.about["n_steps"] for row in results.arms if row.arm == results.baseline),
-        max(sum(row.about["sizes"]) for row in results.arms),
-    )
+    cells = baseline_steps(results)
     for row in results.arms:
         if row.setting == "fixed":
             latency = row.figures.get("latency_s")
@@ -144,27 +184,46 @@ def _speed(results: Results, wide: bool) -> Table:
     return table
 
 
-def notes(results: Results) -> Iterator[str]:
-    """What the figures rest on, a sentence each."""
+def notes(results: Results, wide: bool = False) -> Iterator[str]:
+    """What the figures rest on, a sentence each. wide: whether the tables have room for KD and the ratio of steps."""
     about = results.run.about
-    sampling = about["setting"]
+    tuned = any(row.setting == "tuned" for row in results.arms)
+    fid = fid_words(results)
     n = next((row.n for row in results.arms if row.n is not None), None)
     if results.space is not None and n is not None:
         yield (
             f"FD and KD: in the space {results.space} against {results.reference}; n = {n}{times_seeds(results.arms)}"
-            f"; guidance {sampling['guidance']}, temperature {sampling['temperature']:g}. Not FID."
+            f"; {'the same setting: ' if tuned else ''}{sampling_words(about['setting'])}. "
+            f"{fid[0].upper()}{fid[1:]}."
         )
+        if tuned:
+            yield "The best setting is the one of least FD, of those tried, on other seeds."
         if any(too_small(results, row) for row in results.arms):
             yield (
                 f"n = {n} is small: FD is biased upwards, equally small n are comparable only as a first look; "
-                f"read KD, and paired differences (bench compare)."
+                f"read KD{'' if wide else ' (in the report)'}, and paired differences (bench compare)."
             )
+    if busy_words(results):
+        yield f"{busy_words(results)}."
+    if not wide:
+        yield from _step_ratios(results)
     if results.uncached is not None:
         yield f"The same baseline without a cache would be {results.uncached.value:.1f} times slower at batch 1."
     if any(row.about.get("training_share") == 0 for row in results.arms):
         yield "Orders marked 'never' were not in the training mixture of these weights."
     if any(training(row).endswith("*") for row in results.arms):
         yield "* in training, but never in these steps."
+
+
+def _step_ratios(results: Results) -> Iterator[str]:
+    """The ratio of steps beside the speed-ups, where their table has no room for it."""
+    arms: dict[str, list[str]] = {}
+    for row in results.arms:
+        if row.speedup and row.arm != results.baseline:
+            arms.setdefault(f"{baseline_steps(results) / row.about['n_steps']:.1f}", []).append(row.arm)
+    if arms:
+        ratios = "; ".join(f"{ratio} for {', '.join(names)}" for ratio, names in arms.items())
+        yield f"Ratio of steps, {results.baseline}'s to theirs: {ratios}."
 
 
 _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
@@ -200,7 +259,7 @@ def _side(value: Interval | int | None) -> str:
 def _apart(line: Line) -> str:
     """The paired difference; for ratios of two runs, both intervals."""
     if line.difference is not None:
-        return bounds(line.difference)
+        return bounds(line.difference).replace(" [", "\n[")
     if isinstance(line.before, Interval) and isinstance(line.after, Interval) and line.after.low is not None:
         one, two = (bounds(i).partition(" ")[2] for i in (line.before, line.after))
         return f"{one}\n{two}".strip()
@@ -213,10 +272,9 @@ _VERDICTS = {"pass": "green", "improved": "green", "regressed": "bold red", "inc
 def findings_table(findings: Sequence[Finding]) -> RenderableType:
     """A table of what a check found, in the order of the rules."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("verdict", "arm", "rule"):
-        table.add_column(head, no_wrap=True)
-    table.add_column("found")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("arm, rule and what was found")
     for one in findings:
         verdict = Text(one.verdict, style=_VERDICTS.get(one.verdict, "dim"))
-        table.add_row(verdict, *map(Text, (one.arm, one.rule, one.says)))
+        table.add_row(verdict, Text.assemble((one.arm, "cyan"), f"  {one.rule}\n{one.says}"))
     return table

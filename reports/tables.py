@@ -18,9 +18,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orderbench.reports import summary
-from orderbench.reports.results import Results, Row, results_of, round_times, times_seeds
+from orderbench.reports.results import (
+    Results,
+    Row,
+    baseline_steps,
+    extrapolates_from,
+    results_of,
+    round_times,
+    times_seeds,
+)
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import TINY, bounds, digits, tiny, training
+from orderbench.reports.summary import (
+    TINY,
+    bounds,
+    busy_words,
+    digits,
+    fid_words,
+    sampling_words,
+    tiny,
+    training,
+)
 
 Cell = Interval | int | float | str | None
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -201,8 +218,9 @@ def to_json(table: Table) -> dict[str, Any]:
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
-    """The tables that the results have something for: main results, quality, speed, likelihood, correction."""
-    made = (main_table(results), quality_table(results), speed_table(results), correction_table(results))
+    """The tables that the results have something for: main results, quality (twice where settings were tuned), speed,
+    correction."""
+    made = (main_table(results), *quality_tables(results), speed_table(results), correction_table(results))
     return tuple(table for table in made if table is not None)
 
 
@@ -211,27 +229,28 @@ def _kept(columns: Sequence[Column], lines: Sequence[Line]) -> tuple[Column, ...
     return tuple(column for column in columns if any(line.cells.get(column.key) is not None for line in lines))
 
 
-def rests_on(results: Results, quality: bool = True, speed: bool = True) -> str:
+def rests_on(results: Results, quality: bool = True, speed: bool = True, setting: str = "fixed") -> str:
     """What figures rest on, for a caption."""
     words = []
-    n = sorted({row.n for row in results.arms if row.n is not None})
+    rows = [row for row in results.arms if row.setting == setting]
+    n = sorted({row.n for row in rows if row.n is not None})
     if quality and n:
         words.append(
-            f"FD and KD in the space {results.space} against {results.reference} (not FID), "
-            f"n = {', '.join(map(str, n))}{times_seeds(results.arms)} an arm"
+            f"FD and KD in the space {results.space} against {results.reference} ({fid_words(results)}), "
+            f"n = {', '.join(map(str, n))}{times_seeds(rows)} an arm"
         )
     held_out = sorted({trial["n"] for trial in results.run.done("likelihood")})
-    if quality and held_out:
+    if quality and held_out and setting == "fixed":
         words.append(f"bits per token on {', '.join(map(str, held_out))} held-out images")
     trials = results.run.done("latency")
     if speed and trials:
         rounds = sorted({len(trial["rounds"]) for trial in trials})
         words.append(f"times are medians of {', '.join(map(str, rounds))} rounds, pixel decoder included")
-    setting = results.run.about["setting"]
-    words.append(f"guidance {setting['guidance']}, temperature {setting['temperature']:g}")
+    words.append(sampling_words(results.run.about["setting"]) if setting == "fixed" else "every row names its setting")
     text = "; ".join(words)
-    star = " * in training, but never in these steps." if any("*" in training(row) for row in results.arms) else ""
-    return f"{text[0].upper()}{text[1:]}. Intervals have the level 0.95.{star}"
+    star = " * in training, but never in these steps." if any("*" in training(row) for row in rows) else ""
+    busy = f" {busy_words(results)}." if speed and busy_words(results) else ""
+    return f"{text[0].upper()}{text[1:]}. Intervals have the level 0.95.{star}{busy}"
 
 
 def _fixed(results: Results) -> list[Row]:
@@ -283,9 +302,7 @@ def main_table(results: Results) -> Table | None:
                 "images_per_s": row.figures.get("images_per_s"),
             })
         )  # fmt: skip
-    for row in results.floors:
-        cells: dict[str, Cell] = {"arm": f"({row.arm})", "fd": row.figures.get("fd"), "kd": row.figures.get("kd")}
-        lines.append(_line(row, cells, competes=False))
+    lines += _floors(results, "fd", "kd")
     big = max((batch for batch in _batches(results) if batch != 1), default=1)
     columns = [
         Column("arm", "arm"), Column("n_steps", "steps"), Column("trained", "trained"), Column("fd", "FD", "low"),
@@ -302,31 +319,35 @@ _QUALITY = {"fd": "FD", "fd_extrapolated": "FD, n to infinity", "kd": "KD", "pre
             "recall": "recall", "inception_score": "score", "agreement": "agreement"}  # fmt: skip
 
 
-def quality_table(results: Results) -> Table | None:
-    """Every quality figure of every arm and setting, and the paired difference from the baseline."""
-    metrics = list(_QUALITY)
+def quality_tables(results: Results) -> tuple[Table, ...]:
+    """Every quality figure of every arm, and the paired difference from the baseline: under one setting for all, and
+    where settings were tuned also at the best one of each arm."""
+    return tuple(table for setting in ("fixed", "tuned") if (table := _quality_table(results, setting)) is not None)
+
+
+def _quality_table(results: Results, setting: str) -> Table | None:
+    metrics, tuned = list(_QUALITY), setting == "tuned"
     lines = []
     for row in results.arms:
-        if not row.figures.keys() & {*metrics, "bits"}:
+        if row.setting != setting or not row.figures.keys() & {*metrics, *(() if tuned else ("bits",))}:
             continue
-        cells: dict[str, Cell] = {**_head(row), "setting": row.setting, "n": row.n, "seeds": row.seeds or None}
-        cells |= {"guidance": str(row.sampling.get("guidance", ""))}
+        cells: dict[str, Cell] = {**_head(row), **_sampling(row), "n": row.n, "seeds": row.seeds or None}
         cells |= {metric: row.figures.get(metric) for metric in metrics}
-        cells |= {"bits_per_token": row.figures.get("bits"), "tax_bits": row.figures.get("tax"),
-                  "predicted_tax_bits": row.about.get("predicted_tax_bits"),
-                  "fd_difference": row.against.get("fd"), "kd_difference": row.against.get("kd"),
-                  "bits_difference": row.against.get("bits")}  # fmt: skip
+        cells |= {"fd_difference": row.against.get("fd"), "kd_difference": row.against.get("kd")}
+        if not tuned:  # likelihood has no setting
+            cells |= {"bits_per_token": row.figures.get("bits"), "tax_bits": row.figures.get("tax"),
+                      "predicted_tax_bits": row.about.get("predicted_tax_bits"),
+                      "bits_difference": row.against.get("bits")}  # fmt: skip
         lines.append(_line(row, cells))
-    for row in results.floors:
-        cells = {"arm": f"({row.arm})", "n": row.n, **{metric: row.figures.get(metric) for metric in metrics}}
-        lines.append(_line(row, cells, competes=False))
+    lines += _floors(results, *metrics)
     if not any(line.competes for line in lines):
         return None
     against = f"- {results.baseline}"
     columns = [
         Column("arm", "arm"), Column("n_steps", "steps"), Column("trained", "trained"),
-        *([Column("setting", "setting")] if any(row.setting != "fixed" for row in results.arms) else []),
-        Column("guidance", "guidance"), Column("n", "n"), Column("seeds", "seeds"),
+        Column("guidance", "guidance"),
+        *([Column("temperature", "temperature"), Column("top_k", "top-k"), Column("top_p", "top-p")] if tuned else []),
+        Column("n", "n"), Column("seeds", "seeds"),
         *(
             Column(metric, head, ("high" if metric == "agreement" else "low") if metric in _RANKED else "")
             for metric, head in _QUALITY.items()
@@ -335,8 +356,55 @@ def quality_table(results: Results) -> Table | None:
         Column("bits_per_token", "bits/token", "low"), Column("tax_bits", "tax, bits"),
         Column("predicted_tax_bits", "predicted tax", ""), Column("bits_difference", f"bits {against}", "", bounds),
     ]  # fmt: skip
-    caption = f"{rests_on(results, speed=False)} Differences are paired, since arms share noise, labels and images."
-    return Table("quality", "Quality", caption, _kept(columns, lines), tuple(lines))
+    caption = (
+        f"{rests_on(results, speed=False, setting=setting)} Differences are paired, since arms share noise, labels and "
+        f"images.{_extrapolation(results, lines)}"
+    )
+    if not tuned:
+        title = (
+            "Quality, the same setting for all" if any(row.setting == "tuned" for row in results.arms) else "Quality"
+        )
+        return Table("quality", title, caption, _kept(columns, lines), tuple(lines))
+    caption += (
+        f" Every arm, {results.baseline} too, stands at the setting with which it had the least FD on other seeds"
+        f"{_tried(results)}."
+    )
+    return Table("quality-tuned", "Quality, the best setting of each arm", caption, _kept(columns, lines), tuple(lines))
+
+
+def _sampling(row: Row) -> dict[str, Cell]:
+    """The setting of a row, as cells."""
+    own = row.sampling
+    return {"guidance": str(own["guidance"]), "temperature": f"{own['temperature']:g}",
+            "top_k": str(own["top_k"] or "all"), "top_p": f"{own['top_p']:g}"}  # fmt: skip
+
+
+def _tried(results: Results) -> str:
+    """The settings that an arm's best one was chosen from, and where."""
+    space = results.run.about["subject"]["spaces"][0]["space"]
+    axes = results.run.about["config"].get("tune") or {}
+
+    def spelled(name: str, value: Any) -> str:
+        return "all" if name == "top_k" and not value else f"{value:g}" if isinstance(value, float) else str(value)
+
+    words = [f"{n.replace('_', '-')} {', '.join(spelled(n, value) for value in axes[n])}" for n in axes]
+    return f" in the space {space}" + (f", of {'; '.join(words)}" if words else "")
+
+
+def _extrapolation(results: Results, lines: Sequence[Line]) -> str:
+    """Why some rows have no extrapolated distance."""
+    needed = extrapolates_from(results)
+    small = any(line.cells.get("fd") is not None and line.cells.get("fd_extrapolated") is None and
+                (_number(line.cells.get("n")) or 0) < needed for line in lines)  # fmt: skip
+    return f" FD extrapolated to infinite n needs n of at least {needed} here." if small else ""
+
+
+def _floors(results: Results, *metrics: str) -> list[Line]:
+    """What no arm made: real and reconstructed images, uniform codes."""
+    return [
+        _line(row, {"arm": f"({row.arm})", "n": row.n, **{m: row.figures.get(m) for m in metrics}}, competes=False)
+        for row in results.floors
+    ]
 
 
 def _ratio(results: Results, batch: int, slow: str, fast: str, pixels: bool = True) -> Interval | None:
@@ -354,19 +422,20 @@ def speed_table(results: Results) -> Table | None:
     if not batches:
         return None
     rows = _fixed(results)
-    own = next((row.about["n_steps"] for row in rows if row.arm == baseline), None)
-    cells_of = own or max(sum(row.about["sizes"]) for row in rows)
     lines = []
     for row in rows:
         if not row.figures.keys() & {"latency_s", "images_per_s"}:
             continue
         cells: dict[str, Cell] = {**_head(row), "passes": row.counters.get("passes"),
-                                  "step_ratio": cells_of / row.about["n_steps"]}  # fmt: skip
+                                  "step_ratio": baseline_steps(results) / row.about["n_steps"]}  # fmt: skip
         query, content = row.counters.get("query_tokens"), row.counters.get("content_tokens")
         cells |= {"tokens": None if query is None or content is None else query + content}
         for name, factor in (("latency_s", 1000.0), ("network_latency_s", 1000.0), ("images_per_s", 1.0)):
             one = row.figures.get(name)
             cells[name.replace("_s", "_ms") if factor == 1000 else name] = None if one is None else one.scaled(factor)
+        for name in ("p90", "iqr", "min"):
+            cells[f"{name}_ms"] = 1000 * row.spread[name] if row.spread else None
+        cells["rounds"] = row.spread.get("n")
         cells |= _ratios(results, row)
         cells["network_speedup"] = (
             Interval(1.0) if row.arm == baseline else _ratio(results, batches[0], baseline, row.arm, False)
@@ -382,14 +451,16 @@ def speed_table(results: Results) -> Table | None:
     columns = [
         Column("arm", "arm"), Column("n_steps", "steps"), Column("passes", "passes"),
         Column("tokens", "tokens through"), Column("latency_ms", "latency, ms", "low"),
-        Column("network_latency_ms", "network alone, ms", "low"), *_speed_columns(results),
+        Column("p90_ms", "p90, ms"), Column("iqr_ms", "IQR, ms"), Column("min_ms", "min, ms"),
+        Column("rounds", "rounds"), Column("network_latency_ms", "network alone, ms", "low"), *_speed_columns(results),
         Column("network_speedup", f"{TIMES} {baseline}, network alone", "high", _times),
         Column("uncached_speedup", f"{TIMES} {baseline} without cache", "high", _times),
         Column("step_ratio", f"{TIMES} fewer steps"), Column("images_per_s", f"images/s, batch {big}", "high"),
     ]  # fmt: skip
     caption = (
         f"{rests_on(results, quality=False)} Each column names its baseline: {baseline} is the same network, one cell "
-        f"at a time with a cache, in the same rounds. A/A is that baseline against itself, the noise floor."
+        f"at a time with a cache, in the same rounds. A/A is that baseline against itself, the noise floor. p90, "
+        f"IQR and min are of the rounds of latency, one image at a time."
     )
     return Table("speed", "Speed", caption, _kept(columns, lines), tuple(lines))
 
@@ -423,6 +494,7 @@ def correction_table(results: Results) -> Table | None:
         lines.append(_line(row, cells))
     if not lines:
         return None
+    lines += _floors(results, "fd")
     columns = [
         Column("arm", "arm"), Column("plain", "against"), Column("fd", "FD", "low"), Column("plain_fd", "FD without"),
         Column("fd_difference", "FD difference", "", bounds), Column("kd_difference", "KD difference", "", bounds),

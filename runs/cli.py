@@ -387,6 +387,10 @@ def run(
     seeds: Annotated[
         int | None, typer.Option("--seeds", parser=_optional_whole, metavar="S", help="Replicates. Default 1.")
     ] = None,
+    first_seed: Annotated[
+        int | None,
+        typer.Option("--first-seed", parser=_optional_whole, metavar="S", help="Of the replicates. Default 0."),
+    ] = None,
     held_out: Annotated[
         int | None,
         typer.Option("--held-out", parser=_optional_whole, metavar="N", help="Images of the likelihood. Default 1000."),
@@ -470,12 +474,14 @@ def run(
       bench run --resume --out runs/sweep
       torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
     """
-    from orderbench.runs.spec import QUICK, RunSpec, read_config, read_tune
+    from orderbench.runs.record import load_run
+    from orderbench.runs.spec import RunSpec, effective, read_config, read_tune
 
     _include(include)
     given: dict[str, Any] = {
         "orders": _words(orders), "steps": _words(steps, _whole), "pace": _words(pace),
-        "correction": _words(correction), "samples": samples, "seeds": seeds, "held_out": held_out, "batch": batch,
+        "correction": _words(correction), "samples": samples, "seeds": seeds, "first_seed": first_seed,
+        "held_out": held_out, "batch": batch,
         "rounds": rounds, "guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "tune": read_tune(tune), "model": model, "tokenizer": tokenizer, "data": data, "reference": reference,
         "space": _words(space), "device": device, "dtype": dtype, "threads": threads, "only": _words(only),
@@ -490,10 +496,10 @@ def run(
             )
         if not (out / "run.json").is_file():
             raise BenchError(f"'{out}' holds no run to go on with; leave --resume away to start one")
-        settings = {**read_config(str(out / "run.json")), **settings}
-    if given.get("quick") or settings.get("quick"):
-        settings = {**QUICK, **settings}
-    spec = RunSpec.from_json({**settings, **given}, f"'{config}'" if config else "the settings")
+        settings = {**load_run(out).about["config"], **settings, **given}
+    else:
+        settings = effective(settings, given)
+    spec = RunSpec.from_json(settings, f"'{config}'" if config else "the settings")
     _include([file for file in spec.include if file not in (include or [])])
     _fetch(spec.data)
     return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, as_json=as_json)
@@ -520,7 +526,9 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
         with watching(estimates) as watcher:
             ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
     except KeyboardInterrupt:
-        return _say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
+        raise SystemExit(
+            _say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
+        ) from None
     if not is_first_process():
         return 0
     from orderbench.reports.page import write_report
@@ -565,8 +573,11 @@ def compare(
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
-) -> None:
+) -> int:
     """Compare the arms of a run with its baseline, or two runs with each other, through paired intervals.
+
+    Without --baseline, a run whose own baseline is none of its arms is compared with its first arm. Exit code 0 where
+    any measured number could be judged, for better or worse, else 4. Counters are no measurement.
 
     \b
     Examples:
@@ -574,20 +585,34 @@ def compare(
       bench compare bench-runs/my-run --baseline radial
       bench compare bench-runs/before bench-runs/after --json
     """
-    from orderbench.reports.compare import compare_arms, compare_runs, to_json
+    from orderbench.reports import compare as engine
     from orderbench.reports.results import results_of
     from orderbench.reports.summary import comparison
     from orderbench.runs.record import load_run
 
     if other is not None and baseline is not None:
         raise BenchError("--baseline names an arm within one run; leave it or the second run away")
-    first = results_of(load_run(run), space, baseline)
-    lines = compare_arms(first) if other is None else compare_runs(first, results_of(load_run(other), space))
+    loaded = load_run(run)
+    second = None
+    if other is None:
+        first = results_of(loaded, space, engine.baseline_arm(loaded, baseline, _canonical))
+        lines = engine.compare_arms(first)
+    else:
+        first, second = results_of(loaded, space), results_of(load_run(other), space)
+        lines = engine.compare_runs(first, second)
+    notes = engine.notes(lines, first, second)
+    code = 0 if engine.anything_judged(lines) else 4
     if as_json:
-        _print_json({"before": str(run), "after": str(other or run), "lines": to_json(lines)})
-        return
+        _print_json({
+            "before": str(run), "after": str(other or run), "baseline": first.baseline if other is None else None,
+            "exit_code": code, "notes": notes, "lines": engine.to_json(lines),
+        })  # fmt: skip
+        return code
     titles = (first.baseline, "arm") if other is None else (run.name, other.name)
     _console().print(comparison(lines, titles))
+    for note in notes:
+        _console().print(note, style="dim", markup=False, highlight=False)
+    return code
 
 
 @app.command()
@@ -699,8 +724,8 @@ def check(
 ) -> int:
     """Gate a change: fail only where something really got worse.
 
-    Exit code 0 where all passed or improved, 3 where anything regressed, 4 where something stays open or nothing could
-    be compared. Counters compare exactly, everything else through its interval.
+    Exit code 0 where all passed or improved, 3 where anything regressed, 4 where something stays open, or was asked for
+    and could not be compared. Counters compare exactly, everything else through its interval.
 
     \b
     Examples:
@@ -723,8 +748,8 @@ def check(
     before = None
     if baseline is not None:
         folder = baseline.is_dir()
-        before = gate.snapshot(results_of(load_run(baseline), space)) if folder else gate.read_snapshot(baseline)
-    findings = gate.check(results_of(load_run(run), space), before, asked)
+        before = gate.baseline_of(results_of(load_run(baseline), space)) if folder else gate.read_snapshot(baseline)
+    findings = gate.check(results_of(load_run(run), space), before, asked, _canonical)
     if junit is not None:
         try:
             junit.write_text(gate.to_junit(findings))
@@ -756,12 +781,22 @@ def baseline(
     Examples:
       bench baseline bench-runs/my-run --out baseline.json
     """
-    from orderbench.reports.check import snapshot
+    from orderbench.reports.check import baseline_of
     from orderbench.reports.results import results_of
     from orderbench.runs.record import load_run, write_json
 
-    write_json(out, snapshot(results_of(load_run(run), space)))
+    write_json(out, baseline_of(results_of(load_run(run), space)))
     _write(f"wrote {out}")
+
+
+def _canonical(arm: str) -> str:
+    """An arm as records spell it; one that is not known here, such as an order of --include, stays as it is."""
+    from orderbench.runs.arms import parse_arm  # needs torch, so it is asked only for what a run has not by name
+
+    try:
+        return parse_arm(arm).name
+    except BenchError:
+        return arm
 
 
 def _speedup(text: str) -> tuple[str, float]:

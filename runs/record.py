@@ -124,7 +124,8 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as problem:
         raise RecordProblem(f"'{file}' could not be read: {problem}") from problem
     except ValueError as problem:
-        raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}") from problem
+        remedy = "; remove it, and --resume measures anew" if file.parent.name == "trials" else ""
+        raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}{remedy}") from problem
     if not isinstance(value, dict):
         raise RecordProblem(f"'{file}' holds a {type(value).__name__}, not a record of this suite")
     return value

@@ -144,6 +144,14 @@ def read_config(file: str) -> dict[str, Any]:
     return dict(config)
 
 
+def effective(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A new run's settings: flags beat a file, and `quick` sets what stands neither beside it nor in a flag."""
+    if flags.get("quick"):
+        return {**file, **QUICK, **flags}
+    quick = QUICK if file.get("quick") else {}
+    return {**quick, **file, **flags}
+
+
 def read_tune(given: Sequence[str] | None) -> dict[str, list[Any]] | None:
     """'guidance=1,1.5,2' and the like, to values by name; numbers stay numbers."""
     if not given:

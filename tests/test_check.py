@@ -13,6 +13,7 @@ from rich.console import Console
 from test_cli import bench
 
 from orderbench.orders import BenchError
+from orderbench.orders.plan import spell_arm
 from orderbench.reports.check import (
     Finding,
     Rules,
@@ -50,7 +51,7 @@ def made(
     about = {
         "schema": 1, "kind": "orderbench run", "created": "2026-11-23T00:00:00+00:00", "baseline": "raster",
         "setting": {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0},
-        "config": {"data": more.get("data")},
+        "config": {"data": more.get("data"), "dtype": more.get("dtype", "fp32")},
         "environments": [{"clock": {"load_average": [more.get("load", 1.0), 1.0, 1.0]}}],
         "subject": {"model": {"name": "toy", "sha256": more.get("model", "m")}, "tokenizer": {"sha256": "t"},
                     "spaces": [{"space": "toy-1", "dimensions": 4, "reference": "toy"}]},
@@ -168,6 +169,126 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
     assert at_64[0].says == "the run measured no speed at batch 64"
 
 
+def kinds(results: Results, *wanted: str) -> Results:
+    """What a run would have that measured these alone."""
+    trials = {name: trial for name, trial in results.run.trials.items() if trial["kind"] in wanted}
+    return results_of(Run(results.run.folder, {**results.run.about, "trials": list(trials)}, trials))
+
+
+def test_a_rule_that_was_asked_for_and_cannot_be_judged_does_not_pass(tmp_path: Path) -> None:
+    whole = made(tmp_path / "whole")
+    baseline = snapshot(whole)
+    quality, speed = kinds(whole, "quality", "likelihood"), kinds(whole, "latency")
+    for now, then, rules in (
+        (quality, baseline, Rules(max_slowdown=5)),
+        (quality, snapshot(quality), Rules(max_slowdown=5)),
+        (quality, snapshot(quality), Rules(min_speedup={"radial/raster": 2})),
+        (quality, baseline, Rules(max_speedup_loss=10)),
+        (quality, snapshot(quality), Rules(max_speedup_loss=10)),
+        (whole, snapshot(quality), Rules(max_speedup_loss=10)),
+        (speed, baseline, Rules(max_fd_increase=5)),
+        (speed, baseline, Rules(max_bits_increase=5)),
+        (speed, snapshot(speed), Rules(max_bits_increase=5)),
+        (whole, {**baseline, "space": "other"}, Rules(max_fd_increase=5)),
+    ):
+        findings = check(now, then, rules)
+        assert "pass" in verdicts(findings).values()  # counters
+        assert exit_code(findings) == 4, rules
+        assert exit_code(check(now, then, Rules())) == 0  # what applies by default binds nobody
+        assert any(f.asked and f.verdict == "not comparable" for f in findings)
+    text = "max-slowdown = 5\n"
+    (tmp_path / "check.toml").write_text(text)
+    assert exit_code(check(quality, baseline, read_rules(str(tmp_path / "check.toml"), {}))) == 4
+
+
+def test_an_arm_that_the_run_lacks_does_not_pass(tmp_path: Path) -> None:
+    results = made(tmp_path)
+    baseline = snapshot(results)
+    baseline["arms"]["spiral"] = baseline["arms"]["radial"]
+    findings = check(results, baseline, Rules())
+    assert verdicts(findings)["counters", "radial"] == "pass"
+    assert verdicts(findings)["arms", "spiral"] == "not comparable"
+    assert exit_code(findings) == 4
+
+
+def test_bits_bind_only_arms_that_can_have_them(tmp_path: Path) -> None:
+    """Arms with correction have no likelihood, on neither side."""
+    results = made(tmp_path)
+    trials = {name: trial for name, trial in results.run.trials.items() if name != "l-radial"}
+    without = results_of(Run(results.run.folder, {**results.run.about, "trials": list(trials)}, trials))
+    rules = Rules(max_bits_increase=5)
+    findings = check(without, snapshot(without), rules)
+    assert verdicts(findings)["max-bits-increase", "raster"] == "pass"
+    (open_one,) = (f for f in findings if f.verdict == "not comparable")
+    assert (open_one.arm, open_one.says) == ("radial", "the baseline and the run have no likelihood of it")
+    assert exit_code(findings) == 0
+    for now, then, which in ((without, results, "the run"), (results, without, "the baseline")):
+        findings = check(now, snapshot(then), rules)
+        assert next(f.says for f in findings if f.verdict == "not comparable") == f"{which} has no likelihood of it"
+        assert exit_code(findings) == 4
+
+
+@pytest.mark.parametrize("name", ["max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss"])
+def test_what_needs_a_baseline_asks_for_one(tmp_path: Path, name: str) -> None:
+    rules = Rules(min_speedup={"radial/raster": 2}, **{name: 5.0})  # type: ignore[arg-type]
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(BenchError, match=f"{flag} compares with a baseline; .*--baseline FILE|RUN"):
+        check(made(tmp_path), None, rules)
+
+
+def test_weights_of_another_type_are_not_comparable(tmp_path: Path) -> None:
+    fp32, bf16 = (made(tmp_path / dtype, dtype=dtype) for dtype in ("fp32", "bf16"))
+    for trial in bf16.run.trials.values():
+        if trial["kind"] == "latency":
+            trial["counters"] = {
+                name: {**c, "cache_bytes": c["cache_bytes"] // 2} for name, c in trial["counters"].items()
+            }
+    findings = check(results_of(bf16.run), snapshot(fp32), Rules(max_fd_increase=5))
+    assert {f.verdict for f in findings} == {"not comparable"}
+    assert {f.says for f in findings} == {"the baseline's weights were fp32 and these are bf16"}
+    assert exit_code(findings) == 4
+    earlier = {name: value for name, value in snapshot(fp32).items() if name != "dtype"}
+    assert exit_code(check(fp32, earlier, Rules())) == 0
+
+
+def test_arms_are_taken_by_any_of_their_spellings(tmp_path: Path) -> None:
+    results = made(tmp_path)
+    named = {"radial:width=1.0@native/raster@one": 3.0, "radial/raster": 2.0}
+    findings = check(results, None, Rules(min_speedup=named), lambda arm: spell_arm(arm))
+    assert [(f.rule, f.verdict) for f in findings] == [("min-speedup radial/raster=2", "pass")]
+    with pytest.raises(BenchError, match="no arm named 'radial@one'; did you mean"):
+        check(results, None, Rules(min_speedup={"radial@one/raster": 3}), lambda arm: spell_arm(arm))
+    done = bench("check", str(tmp_path), "--min-speedup", "radial+nested:margin=1/raster=3")
+    assert done.returncode == 2
+    assert "no arm named 'radial+nested:margin=1'" in done.stderr
+    done = bench("check", str(tmp_path), "--min-speedup", "radial@native/raster@one=3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["findings"][0]["rule"] == "min-speedup radial/raster=3"
+
+
+def test_quality_says_of_how_many_and_in_what_space(tmp_path: Path) -> None:
+    results = made(tmp_path)
+    findings = check(results, snapshot(results), Rules(max_fd_increase=5, max_bits_increase=5))
+    fd, bits = (
+        next(f for f in to_json(findings)["findings"] if f["rule"].startswith(f"max-{m}")) for m in ("fd", "bits")
+    )
+    assert (fd["n"], fd["space"], fd["asked"]) == (400, "toy-1", True)
+    assert fd["says"].endswith("; n = 400 in toy-1")
+    assert (bits["n"], bits["space"]) == (100, None)
+    assert bits["says"].endswith("; 100 held-out images")
+
+
+def test_a_run_that_measured_no_arm_is_no_baseline(tmp_path: Path) -> None:
+    results = made(tmp_path / "run")
+    for name, trial in results.run.trials.items():
+        write_json(tmp_path / "run" / "trials" / f"{name}.json", {**trial, "status": "failed", "reason": "no memory"})
+    sentence = "no trial of an arm of 'run' is finished, so it is no baseline; go on with bench run --resume"
+    for arguments in (["baseline", "--out", str(tmp_path / "b.json")], ["check", "--baseline", str(tmp_path / "run")]):
+        done = bench(arguments[0], str(tmp_path / "run"), *arguments[1:])
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "b.json").exists()
+
+
 def test_absolute_times_only_if_asked(tmp_path: Path) -> None:
     baseline = snapshot(made(tmp_path / "before"))
     after = made(tmp_path / "after", slower=1.5)
@@ -215,7 +336,7 @@ def test_a_busy_machine_leaves_speed_open_and_nothing_else(tmp_path: Path) -> No
         assert findings["max-speedup-loss", "radial"] == findings["max-slowdown", "radial"] == "inconclusive"
         assert findings["min-speedup", "radial"] == ("pass" if now is quiet else "inconclusive")
         assert findings["counters", "radial"] == "pass"
-    (said, *_) = check(busy, None, asked)
+    (said, *_) = check(busy, None, Rules(min_speedup={"radial/raster": 3}))
     assert "others computed beside it (load 4.2 on 2 cores)" in said.says
     assert exit_code(check(quiet, snapshot(quiet), asked)) == 0
 
@@ -308,6 +429,7 @@ def test_nothing_asked_is_refused_and_rules_are_strict(tmp_path: Path) -> None:
         ('min-speedup = {"radial/raster" = "3"}', "a number, as in 3 would do"),
         ('batch = "1"', "batch of '1' is not served; a whole number of 1 or more"),
         ("max-slowdown = true", "max-slowdown of True is not served; a number of percent"),
+        ("counters = 1", "counters of 1 is not served; true or false would do"),
         ("any-model = 1", "any-model of 1 is not served; true or false would do"),
     ):
         file.write_text(text)
@@ -356,6 +478,8 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "baseline.json"
     for content, sentence in (
         ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 2; write it anew"),
+        ({"kind": "orderbench baseline", "schema": 3}, "has schema 3 and .* reads 2: a newer orderbench made it, and"),
+        ({**whole, "arms": {}}, "holds no arm; write it anew with bench baseline"),
         ({"kind": "orderbench baseline", "schema": 2}, "an entry of kind baseline lacks model, tokenizer"),
         ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),
         ({**whole, "arms": 3}, "an entry of kind arm lacks plan_digest"),
@@ -363,6 +487,10 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
         write_json(file, content)
         with pytest.raises(BenchError, match=sentence):
             read_snapshot(file)
+    with pytest.raises(
+        BenchError, match=r"no baseline '.*none.json'; --baseline takes .* `bench baseline RUN --out none"
+    ):
+        read_snapshot(tmp_path / "none.json")
     write_json(file, whole)
     assert read_snapshot(file) == json.loads(json.dumps(whole))
     run = load_run(tmp_path / "run")

@@ -33,7 +33,7 @@ from orderbench.reports.compare import compare_arms, compare_runs
 from orderbench.reports.figures import ONE_COLUMN, PLOTS, SMALLEST, TWO_COLUMNS, Plot, Sheet, looks_of, pareto
 from orderbench.reports.join import join
 from orderbench.reports.page import inline_svg, write_report
-from orderbench.reports.results import Results, results_of
+from orderbench.reports.results import Results, extrapolates_from, is_fid, results_of, round_times
 from orderbench.reports.statistics import Interval
 from orderbench.reports.summary import comparison
 from orderbench.reports.tables import Column, Line, Table, tables_of, to_csv, to_json, to_latex, to_markdown
@@ -381,13 +381,157 @@ def test_speed_says_every_speedup_of_one_decode(results: Results) -> None:
 
 def test_correction_is_compared_with_the_same_arm_without(results: Results) -> None:
     table = {table.name: table for table in tables_of(results)}["correction"]
-    (line,) = table.lines
+    line, *floors = table.lines
+    assert [floor.arm for floor in floors] == ["real", "reconstructed", "noise"]
+    assert all(isinstance(floor.cells["fd"], Interval) and not floor.competes for floor in floors)
     assert (line.cells["arm"], line.cells["plain"]) == ("radial+nested", "radial")
     difference = line.cells["fd_difference"]
     assert isinstance(difference, Interval)
     apart = results.row("radial+nested").figures["fd"].value - results.row("radial").figures["fd"].value
     assert difference.value == pytest.approx(apart)
     assert line.cells["repaired"] is not None
+
+
+# What tables rest on
+
+
+def test_a_tuned_run_has_a_table_for_each_kind_of_setting(record: Run) -> None:
+    run = changed(only(record, "quality", "floor", "likelihood"), "tuned", lambda about: about["config"].update(
+        tune={"temperature": [0.5, 1.0], "top_k": [0.0, 4.0]}))  # fmt: skip
+    for name, trial in list(run.trials.items()):
+        if trial["kind"] == "quality":
+            best = {**trial["sampling"], "temperature": 0.5, "top_k": 4 * (trial["arm"] == "radial")}
+            again = {**json.loads(json.dumps(trial)), "trial": f"{name}-tuned", "setting": "tuned", "sampling": best}
+            again["quality"][0]["fd"]["value"] /= 2  # all of them before all fixed ones
+            run.trials[again["trial"]] = again
+    results = results_of(run)
+    named = {table.name: table for table in tables_of(results)}
+    fixed, tuned = named["quality"], named["quality-tuned"]
+    for table in (fixed, tuned):
+        column = next(column for column in table.columns if column.key == "fd")
+        assert sorted(set(table.places(column).values())) == [1, 2]
+        assert [line.arm for line in table.lines if line.competes] == ARMS
+    assert "guidance none, temperature 1." in fixed.caption
+    assert "temperature 1." not in tuned.caption
+    assert "of temperature 0.5, 1; top-k all, 4." in tuned.caption
+    rows = {row["arm"]: row for row in csv.DictReader(io.StringIO(to_csv(tuned)))}
+    keys = ("guidance", "temperature", "top_k", "top_p")
+    assert [rows["radial"][key] for key in keys] == ["none", "0.5", "4", "1"]
+    assert [rows["raster"][key] for key in keys] == ["none", "0.5", "all", "1"]
+    for width in (80, 120):
+        shown = " ".join(printed(summary.summary(results, width), width).split())
+        assert "Quality, the best setting of each arm" in shown
+        assert "temperature 0.5" in shown
+        assert "…" not in shown
+    assert "the same setting: guidance none, temperature 1. Not FID." in " ".join(summary.notes(results))
+
+
+def test_only_a_distance_in_inceptions_space_is_called_fid(record: Run) -> None:
+    def space(name: str, dimensions: int) -> Results:
+        def judged(trial: dict[str, Any]) -> None:
+            for result in trial.get("quality", []):
+                result["space"] = name
+
+        def about(about: dict[str, Any]) -> None:
+            about["subject"]["spaces"][0] |= {"space": name, "dimensions": dimensions}
+
+        return results_of(changed(only(record, "quality"), "other", about, judged))
+
+    inception = space("inception-0123abcd", 2048)
+    assert is_fid(inception)
+    said = [*(table.caption for table in tables_of(inception)), *summary.notes(inception)]
+    assert sum("FD is FID as torch-fidelity computes it" in one for one in said) == 4
+    assert not any("not fid" in one.lower() for one in said)
+    for name, dimensions in (("inception-0123abcd", 64), ("my-inception-0123abcd", 2048), ("lite0-0123abcd", 1280)):
+        results = space(name, dimensions)
+        assert all("(not FID)" in table.caption for table in tables_of(results))
+        assert any(note.endswith(" Not FID.") for note in summary.notes(results))
+
+
+def test_captions_name_the_whole_setting(record: Run, results: Results) -> None:
+    cut = results_of(changed(record, "cut", lambda about: about["setting"].update(top_k=8, top_p=0.95)))
+    for text in (*(table.caption for table in tables_of(cut)), next(iter(summary.notes(cut)))):
+        assert "guidance none, temperature 1, top-k 8, top-p 0.95" in text
+    assert not any("top-" in text for text in (*(t.caption for t in tables_of(results)), *summary.notes(results)))
+
+
+def test_floors_have_an_extrapolated_distance_too_and_where_there_is_none_the_table_says_why(
+    record: Run, results: Results
+) -> None:
+    def extrapolated(trial: dict[str, Any]) -> None:
+        for result in trial.get("quality", []):
+            result["fd_extrapolated"] = 0.5
+
+    def quality(results: Results) -> Table:
+        return {table.name: table for table in tables_of(results)}["quality"]
+
+    table = quality(results_of(changed(record, "large", trial=extrapolated)))
+    assert [line.cells["fd_extrapolated"] for line in table.lines] == [Interval(0.5)] * 9
+    assert "extrapolated" not in table.caption
+    assert not any(column.key == "fd_extrapolated" for column in quality(results).columns)
+    assert f"needs n of at least {extrapolates_from(results)} here" in quality(results).caption
+
+
+@pytest.mark.parametrize(("dimensions", "classes"), [(4, 3), (3, 1), (2, 10)])
+def test_the_least_n_to_extrapolate_from_is_that_of_the_measurement(record: Run, dimensions: int, classes: int) -> None:
+    from orderbench.runs.quality import measure
+
+    def about(about: dict[str, Any]) -> None:
+        about["subject"]["spaces"][0]["dimensions"] = dimensions
+        about["subject"]["model"]["classes"] = classes
+
+    least = extrapolates_from(results_of(changed(only(record, "quality"), "other", about)))
+    features_ND = np.random.default_rng(0).normal(size=(least, dimensions))
+    for n, found in ((least, True), (least - classes, False)):
+        result = measure(features_ND[:n], None, None, features_ND, classes=classes)
+        assert (result["fd_extrapolated"] is not None) == found
+
+
+def test_speed_says_how_far_its_rounds_lie_apart(record: Run, results: Results) -> None:
+    speed = {table.name: table for table in tables_of(results)}["speed"]
+    row = next(row for row in csv.DictReader(io.StringIO(to_csv(speed))) if row["arm"] == "radial")
+    trial = next(trial for trial in record.done("latency") if trial["batch"] == 1)
+    times_ms = 1000 * np.array(round_times(trial, "radial"))
+    low, high, p90 = np.quantile(times_ms, [0.25, 0.75, 0.9])
+    for key, value in (("p90_ms", p90), ("iqr_ms", high - low), ("min_ms", times_ms.min()), ("rounds", 4)):
+        assert float(row[key]) == pytest.approx(value), key
+
+
+def busy(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "latency":
+        trial["clock_after"] = {"load_average": [9.5, 9, 9]}
+
+
+def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Results, tmp_path: Path) -> None:
+    said = "others computed beside it (load 9.5 on 2 cores)"
+    loaded = results_of(changed(record, "loaded", trial=busy))
+    captions = {table.name: table.caption for table in tables_of(loaded)}
+    assert {name for name, caption in captions.items() if said in caption} == {"main", "speed", "correction"}
+    assert any(said in note for note in summary.notes(loaded))
+    assert not any("others computed" in text for text in (*(t.caption for t in tables_of(results)),
+                                                          *summary.notes(results)))  # fmt: skip
+    for draw in (figures.speedups, figures.quality_by_speed("latency_s")):
+        figure = draw(loaded, Sheet())
+        assert figure is not None
+        assert any("others computed beside the timing" in text.get_text() for text in figure.texts)
+    page = write_report([only(loaded.run, "latency")], tmp_path)
+    html = page.read_text()
+    assert re.search(rf'<p class="note">[^<]*{re.escape(said)}', html)
+    assert re.search(rf'id="f-speedups">.*?<figcaption>[^<]*{re.escape(said)}', html, re.S)
+
+
+def test_no_verdict_is_given_on_a_distance_of_too_few_samples(record: Run, results: Results) -> None:
+    def verdicts(results: Results) -> dict[str, str]:
+        answer = report_page._answer(results, results.row("radial"), looks_of([results]))
+        return {line["name"]: line["verdict"] for line in answer["lines"]}
+
+    few = verdicts(results)
+    assert few["FD"].startswith("not judged: ")
+    assert few["KD"] in ("better", "worse", "no difference shown")
+    enough = verdicts(results_of(changed(record, "other", lambda about: about["subject"]["spaces"][0].update(
+        dimensions=4))))  # fmt: skip
+    assert enough["FD"] in ("better", "worse", "no difference shown")
+    assert "KD" not in enough
 
 
 # Several runs
@@ -560,6 +704,20 @@ def test_a_comparison_shows_its_numbers_in_80_columns(results: Results) -> None:
     assert "-0.0000" not in printed(comparison([tiny], ("raster", "arm")))
 
 
+def test_a_summary_points_at_what_it_shows(results: Results) -> None:
+    narrow, wide = (printed(summary.summary(results, width), width) for width in (80, 120))
+    ratio = "Ratio of steps, raster's to theirs: 4.0 for raster@even:4, radial, "
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    assert "KD  " not in narrow
+    assert "read KD (in the report), and" in narrow
+    assert ratio in narrow
+    assert " KD  " in wide
+    assert "read KD, and" in wide
+    assert "x steps" in wide
+    assert ratio not in wide
+
+
 def test_reasons_and_names_are_no_markup(one_seed_less: Run, results: Results) -> None:
     assert "failed: raster: [/red] out of memory" in printed(summary.summary(results_of(one_seed_less), 80))
     named = replace(results.arms[1], arm="mine[/cyan]", failed="[/red] x")
@@ -628,6 +786,37 @@ def test_samples_of_other_groups_do_not_join(record: Run) -> None:
     parts = join([record, changed(record, "older", trial=fewer_groups)])
     assert len(parts) == 2
     assert any("groups of samples that are left out in turn differ" in note for note in parts[0].notes)
+
+
+def test_a_long_name_takes_no_digit_from_a_number(record: Run) -> None:
+    long = "radial+nested:margin=0.3:rule=sample:every=12:window=3"
+
+    def renamed(about: dict[str, Any]) -> None:
+        for arm in about["arms"]:
+            arm["name"] = long if arm["name"] == "radial+nested" else arm["name"]
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["arm"] == "radial+nested":
+            trial["arm"] = long
+
+    shown = printed(summary.summary(results_of(changed(record, "long", renamed, trial)), 80))
+    assert "\u2026" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_arms_that_were_tuned_to_other_settings_do_not_join(record: Run) -> None:
+    def tuned(guidance: str) -> Any:
+        def trial(trial: dict[str, Any]) -> None:
+            if (trial["kind"], trial["arm"]) == ("quality", "radial"):
+                trial |= {"setting": "tuned", "sampling": {**trial["sampling"], "guidance": guidance}}
+
+        return trial
+
+    one, same, other = (changed(record, n, trial=tuned(g)) for n, g in (("a", "2"), ("b", "2"), ("c", "3")))
+    assert len(join([one, same])) == 1
+    parts = join([one, other])
+    assert len(parts) == 2
+    assert any("radial was tuned to another setting" in note for note in parts[0].notes)
 
 
 def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from test_cli import BENCH, bench
 from toys import toy_model, toy_tokens
@@ -35,8 +36,9 @@ from orderbench.runs import record as recording
 from orderbench.runs.arms import expand_arms, parse_arm
 from orderbench.runs.estimate import estimate_s
 from orderbench.runs.execute import Ended, Trial, execute, plan_trials
+from orderbench.runs.export import export_run
 from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
-from orderbench.runs.spec import RunSpec, read_config, read_tune
+from orderbench.runs.spec import QUICK, RunSpec, effective, read_config, read_tune
 from orderbench.runs.subject import load_subject
 
 
@@ -593,6 +595,14 @@ def test_configurations_are_strict(tmp_path: Path, text: str, sentence: str) -> 
         RunSpec.from_json(read_config(str(file)), f"'{file.name}'")
 
 
+def test_quick_beats_a_file_and_numbers_beside_it_beat_quick() -> None:
+    assert effective({"samples": 5000}, {"quick": True})["samples"] == QUICK["samples"]
+    assert effective({"samples": 5000}, {"quick": True, "samples": 9})["samples"] == 9
+    assert effective({"samples": 5000, "quick": True}, {})["samples"] == 5000
+    assert effective({"quick": True}, {"batch": 2}) == {**QUICK, "quick": True, "batch": 2}
+    assert effective({"samples": 5000}, {"samples": 9}) == {"samples": 9}
+
+
 def test_tuned_values_are_read(tmp_path: Path) -> None:
     assert read_tune(["guidance=1,1.5,constant:scale=2", "top-k=0,4"]) == {
         "guidance": [1.0, 1.5, "constant:scale=2"],
@@ -749,6 +759,23 @@ def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "interrupted; what was measured is kept, and `bench run --resume --out" in error
+    assert error.count("interrupted") == 1
+
+
+def test_samples_are_exported_for_other_tools(whole: Run, tmp_path: Path) -> None:
+    written = export_run(whole, tmp_path / "new", npz=True, png=True)
+    assert len(written) == 2 * len(whole.done("quality"))
+    for trial, array, folder in zip(whole.done("quality"), written[::2], written[1::2], strict=True):
+        with np.load(array) as found:
+            images, labels = found["arr_0"], found["arr_1"]
+        assert (images.shape, images.dtype, labels.dtype) == ((150, 8, 8, 3), np.uint8, np.int64)
+        assert (labels == np.arange(150) % 3).all()
+        pictures = whole.arrays(trial["trial"], "pictures")["images_Nhwc"]
+        assert (images[:40, ..., :1] == pictures).all()
+        files = sorted(folder.iterdir())
+        assert [files[0].name, files[-1].name, len(files)] == ["000000-0.png", "000149-2.png", 150]
+        assert (np.asarray(Image.open(files[7])) == images[7, ..., 0]).all()
+    assert bench("export", str(whole.folder)).returncode == 2
 
 
 def test_help_has_examples() -> None:

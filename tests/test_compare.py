@@ -1,0 +1,244 @@
+"""`bench compare`: what may be judged is judged, and for what may not, or has no other side, it says why."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import bench
+
+from orderbench.orders import BenchError
+from orderbench.reports.check import snapshot
+from orderbench.reports.compare import (
+    Line,
+    anything_judged,
+    baseline_arm,
+    busy,
+    compare_arms,
+    compare_runs,
+    judged,
+    named_arm,
+    notes,
+    to_json,
+)
+from orderbench.reports.results import Results, results_of
+from orderbench.reports.statistics import Interval
+from orderbench.runs.arms import parse_arm
+from orderbench.runs.record import Run, load_run
+
+RECORD = Path(__file__).parent / "records" / "schema-1"
+ARMS = {"raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"}
+
+
+def kept(folder: Path, change: Callable[[dict[str, Any], dict[str, dict[str, Any]]], object]) -> Run:
+    """The kept record in a folder of its own, after a change to `run.json` and its trials, by kind and arm."""
+    shutil.copytree(RECORD, folder)
+    about = json.loads((folder / "run.json").read_text())
+    files = {file: json.loads(file.read_text()) for file in (folder / "trials").iterdir()}
+    change(about, {f"{t['kind']} {t['arm'] or t['batch']} {t['seed']}": t for t in files.values() if "arm" in t})
+    for file, trial in {folder / "run.json": about, **files}.items():
+        file.write_text(json.dumps(trial))
+    return load_run(folder)
+
+
+def plainly(about: dict[str, Any]) -> None:
+    """Dimensions so few that n is not small."""
+    about["subject"]["spaces"][0]["dimensions"] = 4
+
+
+def only_arms(about: dict[str, Any], *arms: str) -> None:
+    about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
+
+
+def without(about: dict[str, Any], *kinds: str) -> None:
+    about["trials"] = [trial for trial in about["trials"] if not trial.startswith(kinds)]
+
+
+def found(lines: list[Line], arm: str) -> dict[str, tuple[str, str]]:
+    return {line.metric: (line.verdict, line.why) for line in lines if line.arm == arm}
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return results_of(load_run(RECORD))
+
+
+# One run
+
+
+def test_a_busy_machine_leaves_speeds_unjudged(results: Results, tmp_path: Path) -> None:
+    loaded = kept(
+        tmp_path / "busy", lambda about, _: about["environments"][0].update(clock={"load_average": [9.5] * 3})
+    )
+    assert busy(results.run) == ""
+    assert busy(loaded) == snapshot(results_of(loaded))["busy"] == "others computed beside it (load 9.5 on 2 cores)"
+    quiet, said = found(compare_arms(results), "radial"), found(compare_arms(results_of(loaded)), "radial")
+    assert quiet["x, batch 1"] == ("better", "")
+    assert said["x, batch 1"] == said["x, batch 2"] == ("not judged", "the machine was busy")
+    assert said["bits"] == quiet["bits"]
+    for sides in ((results, results_of(loaded)), (results_of(loaded), results)):
+        lines = compare_runs(*sides)
+        assert found(lines, "radial")["latency_s"] == ("not judged", "the machine was busy")
+        assert any("others computed beside it (load 9.5" in note for note in notes(lines, *sides))
+    assert found(compare_runs(results, results), "radial")["latency_s"] == ("no difference shown", "")
+
+
+def test_a_run_without_its_own_baseline_is_compared_with_its_first_arm(tmp_path: Path) -> None:
+    def change(about: dict[str, Any], _: Any) -> None:
+        only_arms(about, "radial", "radial+nested")
+
+    run = kept(tmp_path / "run", change)
+    assert (baseline_arm(run), baseline_arm(run, "radial+nested")) == ("radial", "radial+nested")
+    assert baseline_arm(load_run(RECORD)) == "raster"
+    done = bench("compare", str(run.folder), "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["baseline"] == "radial"
+    assert {line["arm"] for line in document["lines"]} == {"radial+nested", "(real)", "(reconstructed)"}
+    shown = bench("compare", str(run.folder), "--baseline", "radial@native+nested:margin=1")
+    assert shown.returncode == 0, shown.stderr
+    assert "Against radial+nested; the run's own baseline, raster, is no arm of it." in " ".join(shown.stdout.split())
+    wrong = bench("compare", str(run.folder), "--baseline", "raster")
+    assert wrong.returncode == 2
+    assert "the run has no arm 'raster' to compare with; it has radial, radial+nested" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("radial", "radial"),
+        ("radial:width=1.0@native", "radial"),
+        ("radial+nested:margin=1", "radial+nested"),
+        ("raster@one", "raster"),
+        ("radial@one", "radial@one"),  # another plan than its rings
+        ("rim-first", "rim-first"),  # an order that is not known here
+    ],
+)
+def test_arms_have_more_than_one_spelling(text: str, name: str) -> None:
+    def spell(arm: str) -> str:
+        try:
+            return parse_arm(arm).name
+        except BenchError:
+            return arm
+
+    run = load_run(RECORD)
+    assert named_arm(run, text, spell) == name
+    own = replace(run, about={**run.about, "arms": [*run.about["arms"], {"name": "rim-first", "sizes": [4]}]})
+    assert named_arm(own, "rim-first", lambda _: "never asked") == "rim-first"
+
+
+def test_no_interval_is_a_verdict_of_its_own(results: Results, tmp_path: Path) -> None:
+    assert judged("fd", Interval(-5.0)) == "no interval"
+    assert judged("fd", Interval(-5.0, -6.0, 1.0)) == "no difference shown"
+
+    def change(about: dict[str, Any], trials: dict[str, dict[str, Any]]) -> None:
+        plainly(about)
+        for name, trial in trials.items():
+            if name.startswith("quality radial "):
+                trial["quality"][0]["fd"]["left_out"] = None
+            if name.startswith("latency"):
+                trial["rounds"] = trial["rounds"][:2]
+
+    once = results_of(kept(tmp_path / "once", change))
+    said = found(compare_arms(once), "radial")
+    assert said["fd"] == ("no interval", "too few samples")
+    assert said["precision"] == said["recall"] == ("no interval", "never resampled")
+    assert said["x, batch 1"] == ("no interval", "under 3 rounds")
+    both = found(compare_runs(results, once), "radial")
+    assert both["fd"][0] == both["precision"][0] == both["latency_s"][0] == both["x, batch 1"][0] == "no interval"
+
+
+def test_n_space_and_floors_stand_beside_quality(results: Results) -> None:
+    for lines, sides in ((compare_arms(results), (results,)), (compare_runs(results, results), (results, results))):
+        by = {(line["arm"], line["metric"]): line for line in to_json(lines)}
+        assert (by["radial", "fd"]["n"], by["radial", "fd"]["space"]) == ([48, 48], results.space)
+        assert (by["radial", "bits"]["n"], by["radial", "bits"]["space"]) == ([24, 24], None)
+        for floor in ("real", "reconstructed"):
+            line = by[f"({floor})", "fd"]
+            assert line["verdict"] == "floor"
+            assert line["after"]["value"] == next(r for r in results.floors if r.arm == floor).figures["fd"].value
+        text = " ".join(notes(lines, *sides))
+        assert f"n = 48 x 2 seeds in the space {results.space} (8 dimensions) against toy.npz/train" in text
+        assert "of 24 held-out images" in text
+
+
+def test_a_frechet_distance_of_few_samples_is_not_judged_between_arms(results: Results, tmp_path: Path) -> None:
+    lines = compare_arms(results)  # 48 samples in 8 dimensions
+    assert found(lines, "radial")["fd"] == ("not judged", "too small n")
+    assert found(lines, "radial")["kd"][0] == "no difference shown"
+    assert any("FD is not judged" in note for note in notes(lines, results))
+    enough = results_of(kept(tmp_path / "enough", lambda about, _: plainly(about)))
+    assert found(compare_arms(enough), "radial")["fd"][0] in ("better", "worse", "no difference shown")
+    assert found(compare_runs(results, results), "radial")["fd"] == ("no difference shown", "")  # one arm, one bias
+    for name, change in (
+        ("model", lambda about, _: about["subject"]["model"].update(sha256="other")),
+        ("setting", lambda about, _: about["setting"].update(temperature=0.5)),
+        ("dtype", lambda about, _: about["config"].update(dtype="bf16")),
+    ):
+        other = results_of(kept(tmp_path / name, change))
+        lines = compare_runs(results, other)
+        assert found(lines, "radial")["fd"] == ("not judged", "too small n")
+        assert any(note.startswith("The runs differ in their ") for note in notes(lines, results, other))
+
+
+def test_what_the_baseline_lacks_is_said(tmp_path: Path) -> None:
+    def change(about: dict[str, Any], trials: dict[str, dict[str, Any]]) -> None:
+        without(about, "quality-radial-", "likelihood-radial-")
+        for name, trial in trials.items():
+            if name.startswith("latency"):
+                trial["rounds"] = [[s for s in one if s["name"] != "radial"] for one in trial["rounds"]]
+
+    said = found(compare_arms(results_of(kept(tmp_path / "run", change), None, "radial")), "raster")
+    assert said["fd"] == said["bits"] == ("not comparable", "radial has none")
+    assert said["x, batch 1"] == ("not comparable", "radial was not timed")
+
+
+# Two runs
+
+
+def test_what_one_side_alone_has_is_listed(results: Results, tmp_path: Path) -> None:
+    def change(about: dict[str, Any], _: Any) -> None:
+        without(about, "latency", "likelihood", "quality-hilbert")
+        only_arms(about, *ARMS - {"halton@cosine:4"})
+
+    less = results_of(kept(tmp_path / "less", change))
+    none = ("not comparable", "the second run has none")
+    lines = compare_runs(results, less)
+    said = found(lines, "radial")
+    assert [said[m] for m in ("bits", "latency_s", "images_per_s", "x, batch 1", "x, batch 2")] == [none] * 5
+    assert said["fd"][0] == "no difference shown"
+    assert found(lines, "hilbert@cosine:4")["fd"] == none
+    assert found(lines, "halton@cosine:4") == {"arm": none}
+    back = compare_runs(less, results)
+    assert found(back, "halton@cosine:4") == {"arm": ("not comparable", "the first run has none")}
+    assert found(back, "radial")["bits"] == ("not comparable", "the first run has none")
+    assert {line.arm for line in back} == {line.arm for line in lines} == ARMS | {"(real)", "(reconstructed)"}
+
+
+def test_other_batches_are_other_throughputs(results: Results, tmp_path: Path) -> None:
+    other = kept(tmp_path / "other", lambda _, trials: trials["latency 2 0"].update(batch=4))
+    said = found(compare_runs(results, results_of(other)), "radial")
+    assert said["images_per_s"] == ("not comparable", "the batches differ")
+    assert said["x, batch 4"] == ("not comparable", "the first run has none")
+    assert said["latency_s"][0] == "no difference shown"
+
+
+def test_nothing_measured_alike_is_exit_code_4(tmp_path: Path) -> None:
+    quality = kept(tmp_path / "quality", lambda about, _: without(about, "latency", "likelihood"))
+    speed = kept(tmp_path / "speed", lambda about, _: without(about, "quality", "likelihood", "floor"))
+    done = bench("compare", str(quality.folder), str(speed.folder))
+    assert done.returncode == 4, done.stderr
+    assert "counters are the same" in done.stdout  # exact, and no measurement
+    assert anything_judged(compare_runs(results_of(quality), results_of(quality)))
+    others = kept(tmp_path / "others", lambda about, _: only_arms(about, "radial"))
+    apart = kept(tmp_path / "apart", lambda about, _: only_arms(about, "raster"))
+    done = bench("compare", str(others.folder), str(apart.folder), "--json")
+    assert done.returncode == 4, done.stderr
+    document = json.loads(done.stdout)
+    assert document["exit_code"] == 4
+    assert [(one["arm"], one["why"]) for one in document["lines"] if one["verdict"] == "not comparable"] == [
+        ("radial", "the second run has none"), ("raster", "the first run has none"),
+    ]  # fmt: skip
