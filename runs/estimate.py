@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,14 +51,22 @@ def count(arm: Arm, grid: Grid, uncached: bool = False) -> Counters:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a pass by itself, and of one token through one pass, of one sample."""
+    """Seconds of a pass by itself; and, of one sample, of one token through one pass, and of one slot of the cache that
+    a pass reads."""
 
     pass_s: float
     token_s: float
+    read_s: float
 
     def decode_s(self, counters: Counters, batch: int) -> float:
         """Seconds of decoding a batch."""
-        return self.pass_s * counters.passes + self.token_s * batch * _work(counters)
+        return float(np.dot(_terms(counters, batch), (self.pass_s, self.token_s, self.read_s)))
+
+
+def _terms(counters: Counters, batch: int) -> tuple[float, float, float]:
+    """Passes, work, and slots read: a query alone reads them all for itself, a group shares."""
+    tokens, pairs = counters.content_tokens + counters.query_tokens, counters.content_pairs + counters.query_pairs
+    return counters.passes, batch * _work(counters), batch * pairs * 2 * counters.passes / tokens
 
 
 def _work(counters: Counters) -> float:
@@ -66,21 +75,26 @@ def _work(counters: Counters) -> float:
 
 
 def calibrate(subject: Subject, spec: RunSpec) -> Pace:
-    """Decode 1 and 16 samples in rings, twice each."""
-    arm = parse_arm("radial")
-    plan, sampling = arm.plan(subject.model.lattice, 0), sampling_of(spec, subject.recommended)
-    times = []
-    for batch in (1, 16):
+    """Decode 1 and 16 samples in rings, and 16 in rows of few cells at a time, twice each."""
+    grid, sampling = subject.model.lattice, sampling_of(spec, subject.recommended)
+    narrow = f"raster@even:{max(1, grid.rows * grid.cols // 4)}"
+    times, terms = [], []
+    for name, batch in (("radial", 1), ("radial", 16), (narrow, 16)):
+        arm = parse_arm(name)
         for _ in range(2):  # the first one warms up
-            tile = make_tile(subject.model, plan, range(batch), sampling=sampling, seed=0, in_group="block",
-                             device=subject.device)  # fmt: skip
+            tile = make_tile(subject.model, arm.plan(grid, 0), range(batch), sampling=sampling, seed=0,
+                             in_group="block", device=subject.device)  # fmt: skip
             began = time.perf_counter()
             run_tile(tile, arm.decoder)
             taken_s = time.perf_counter() - began
         times.append(taken_s)
-    counters = count(arm, subject.model.lattice)
-    token_s = max(0.0, times[1] - times[0]) / 15 / _work(counters)
-    return Pace(max(0.0, times[0] - token_s * _work(counters)) / counters.passes, token_s)
+        terms.append(_terms(count(arm, grid), batch))
+    shares, kept = np.array(terms) / np.array(times)[:, None], [0, 1, 2]  # shares: relative errors are what counts
+    while True:
+        costs = np.linalg.lstsq(shares[:, kept], np.ones(3))[0]
+        if costs.min() >= 0:
+            return Pace(*(float(costs[kept.index(i)]) if i in kept else 0.0 for i in range(3)))
+        kept.pop(int(costs.argmin()))  # noise made it less than nothing
 
 
 def estimate_s(trials: Sequence[Trial], arms: Sequence[Arm], spec: RunSpec, subject: Subject) -> dict[str, float]:
