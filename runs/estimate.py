@@ -119,7 +119,7 @@ def estimate_s(trials: Sequence[Trial], arms: Sequence[Arm], spec: RunSpec, subj
         elif trial.kind == "repair":
             seconds[trial.id] = len(ERROR_RATES) * pace.decode_s(counted[trial.arm], spec.repaired)
         elif trial.kind == "likelihood":
-            seconds[trial.id] = 2 * spec.held_out * pace.token_s * _work(single)
+            seconds[trial.id] = 1 + 2 * spec.held_out * pace.token_s * _work(single)
         else:
             one = [pace.decode_s(c, trial.batch) for c in counted.values()]
             again = 2 * pace.decode_s(single, trial.batch)
