@@ -462,7 +462,7 @@ def _rests_on(results: Results, rows: Sequence[Row]) -> tuple[list[str], str]:
     small = any(too_small(results, row) for row in rows)
     n = f"n = {', '.join(map(str, counts))}{times_seeds(rows)}"
     space = f"space {results.space}"
-    return ([space], f"{n}: a first look") if small else ([f"{n} images an arm", space], "")
+    return ([space], f"{n}: a first look") if small else ([f"{n} an arm", space], "")
 
 
 def _about_correction(rows: Sequence[Row]) -> str:
