@@ -182,6 +182,7 @@ def snapshot(results: Results) -> dict[str, Any]:
         "device": latency[0]["device"] if latency else None,
         "busy": busy(run),
         "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
+        "noise": {str(batch): _short(_noise(twice)) for batch, twice in results.noise.items()},
         "arms": arms,
     }
 
@@ -313,12 +314,23 @@ def _trials(run: Run) -> list[Finding]:
     return findings
 
 
-def _speed_verdict(verdict: Verdict, says: str, others: Sequence[str], rounds: int) -> tuple[Verdict, str]:
-    """Left open where a machine was busy, or where too few rounds would fail something."""
+def _noise(twice: Interval | None) -> float:
+    """The factor by which one arm timed twice may differ from itself: the far end of A/A's interval; 1 without one."""
+    ends = [1.0] if twice is None else [end for end in (twice.value, twice.low, twice.high) if end]
+    return float(np.exp(np.abs(np.log(ends)).max()))
+
+
+def _speed_verdict(
+    verdict: Verdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
+) -> tuple[Verdict, str]:
+    """Left open where a machine was busy, or where too few rounds would fail something, or less than one arm differs
+    from itself. beyond: the factor by which the whole interval lies beyond the limit."""
     for one in filter(None, others):
         return "inconclusive", f"{says}; {one}"
     if verdict == "regressed" and rounds < FEWEST_ROUNDS:
         return "inconclusive", f"{says}; {rounds} rounds fail nothing, {FEWEST_ROUNDS} would"
+    if verdict == "regressed" and beyond <= noise:
+        return "inconclusive", f"{says}; one arm timed twice differs by up to {100 * (noise - 1):.2g} %"
     return verdict, says
 
 
@@ -340,7 +352,10 @@ def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: 
     if ratio.low is None or ratio.high is None:
         return found("inconclusive", f"{says}; three rounds or more give an interval", ratio)
     verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
-    return found(*_speed_verdict(verdict, says, [busy(results.run)], len(times[fast])), ratio)
+    noise = _noise(results.noise.get(batch))
+    return found(
+        *_speed_verdict(verdict, says, [busy(results.run)], len(times[fast]), least / ratio.high, noise), ratio
+    )
 
 
 def _said(interval: Interval, unit: str = "") -> str:
@@ -411,10 +426,12 @@ def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
 
 
 def _left_open(
-    verdict: Verdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str
+    verdict: Verdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
 ) -> tuple[Verdict, str]:
+    others = [now["busy"], then["busy"] and f"the baseline: {then['busy']}"]
     rounds = min(side["rounds"].get(batch, 0) for side in (now, then))
-    return _speed_verdict(verdict, says, [now["busy"], then["busy"] and f"the baseline: {then['busy']}"], rounds)
+    noise = max(side.get("noise", {}).get(batch, 1.0) for side in (now, then))  # earlier baselines do not say
+    return _speed_verdict(verdict, says, others, rounds, beyond, noise)
 
 
 def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> Finding:
@@ -446,8 +463,10 @@ def _speedups(
             continue
         ratio = quotient(Interval(*found), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
-        verdict = _verdict_above(ratio, 1 - loss / 100, 1 + loss / 100)
-        findings.append(Finding(rule, arm, *_left_open(verdict, says, now, then, batch), ratio))
+        least = 1 - loss / 100
+        verdict = _verdict_above(ratio, least, 1 + loss / 100)
+        beyond = least / (ratio.high or ratio.value)
+        findings.append(Finding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
     return findings
 
 
@@ -522,7 +541,7 @@ def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: f
     limit = 1 + most / 100
     verdict: Verdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
     verdict = "improved" if slower.high < 1 / limit else verdict
-    return Finding(rule, arm, *_left_open(verdict, says, now, then, "1"), slower)
+    return Finding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
 
 
 def exit_code(findings: Sequence[Finding]) -> int:

@@ -58,7 +58,7 @@ def made(
         "arms": [{"name": name, "plan_digest": name, "n_steps": n, "sizes": [16 // n] * n, "training_share": None}
                  for name, n in (("raster", 16), ("radial", 4))],
     }  # fmt: skip
-    per = {"raster": 0.8, "A/A": 0.8, "radial": 0.1 * slower}
+    per = {"raster": 0.8, "A/A": 0.8 * more.get("apart", 1.0), "radial": 0.1 * slower}
     times = [
         [{"name": name, "repeats": 1, "tokens_s": t * float(np.exp(noise * rng.standard_normal())), "pixels_s": None}
          for name, t in per.items()]
@@ -351,6 +351,22 @@ def test_too_few_rounds_fail_nothing(tmp_path: Path) -> None:
     few = snapshot(made(tmp_path / "few", rounds=3, noise=0.003))
     found = verdicts(check(made(tmp_path / "slow", slower=2), few, Rules()))
     assert found["max-speedup-loss", "radial"] == "inconclusive"
+
+
+def test_less_than_an_arm_differs_from_itself_fails_nothing(tmp_path: Path) -> None:
+    quiet, noisy = snapshot(made(tmp_path / "quiet")), snapshot(made(tmp_path / "noisy", apart=1.2))
+    slower = made(tmp_path / "slower", 1, slower=1.3)
+    (caught,) = (f for f in check(slower, quiet, Rules()) if f.rule.startswith("max-speedup") and f.arm == "radial")
+    assert caught.verdict == "regressed"
+    for run, baseline in ((slower, noisy), (made(tmp_path / "both", 1, slower=1.3, apart=1.2), quiet)):
+        (left,) = (f for f in check(run, baseline, Rules()) if f.rule.startswith("max-speedup") and f.arm == "radial")
+        assert left.verdict == "inconclusive"
+        assert "one arm timed twice differs by up to 2" in left.says
+    least = Rules(min_speedup={"radial/raster": 8.8})
+    assert [f.verdict for f in check(made(tmp_path / "one", 2), None, least)] == ["regressed"]
+    assert [f.verdict for f in check(made(tmp_path / "two", 2, apart=1.2), None, least)] == ["inconclusive"]
+    earlier = {name: part for name, part in quiet.items() if name != "noise"}
+    assert exit_code(check(slower, earlier, Rules())) == 3
 
 
 def test_a_baseline_of_another_model_is_refused_unless_any_will_do(tmp_path: Path) -> None:
