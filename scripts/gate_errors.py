@@ -2,22 +2,23 @@
 
     python scripts/gate_errors.py --out FOLDER [--runs 51] [--slowed 10] [--rounds 5] [--batch 4]
 
-Repeats `bench run --only latency --threads 1` of unchanged code, a process each, and checks every run against the first
-and against the one before it. Then the same with a network that waits: after every decision of more than one cell,
-until it has taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster does not. Finished runs are kept
-and not repeated.
+Repeats `bench run --only latency --threads 1` of unchanged code, a process each, and checks every run against the
+first, against the one before it, and against every other. Then the same with a network that waits: after every
+decision of more than one cell, until it has taken 1.1, 1.25 or 1.5 times as long, so that radial slows down and raster
+does not. Finished runs are kept and not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,13 @@ from torch import Tensor
 
 from orderbench.models.shipped import load_shipped
 from orderbench.models.transformer import Cache, Transformer
+from orderbench.reports.check import Rules, check, exit_code, snapshot
+from orderbench.reports.compare import busy
+from orderbench.reports.results import Results, results_of
+from orderbench.runs.record import load_run
 
 BENCH = Path(sys.executable).with_name("bench")
-RULES = ("--max-speedup-loss", "10", "--min-speedup", "radial/raster=2")
+RULES = Rules(max_speedup_loss=10, min_speedup={"radial/raster": 2})
 
 
 class Slowed(Transformer):
@@ -73,27 +78,28 @@ def bench(given: argparse.Namespace, folder: Path, factor: float) -> Path:
     return folder
 
 
-def check(run: Path, baseline: Path) -> tuple[int, list[dict[str, Any]]]:
-    """The exit code and the findings of a check."""
-    command = [str(BENCH), "check", str(run), "--baseline", str(baseline), *RULES, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 (ours)
-    return done.returncode, json.loads(done.stdout)["findings"]
-
-
-def row(name: str, results: list[tuple[int, list[dict[str, Any]]]]) -> None:
-    """One line of the table: verdicts of radial's speed-up at each batch, and exit codes."""
-    verdicts = Counter(
-        finding["verdict"]
-        for _, findings in results
-        for finding in findings
-        if finding["rule"].startswith("max-speedup-loss") and finding["arm"] == "radial"
-    )
+def row(name: str, pairs: Iterable[tuple[Path, Path]]) -> None:
+    """One line of the table: of runs and their baselines, verdicts on radial's speed-up at each batch, and exit codes."""
+    codes, verdicts = Counter[int](), Counter[str]()
+    for run, baseline in pairs:
+        findings = check(results(run), taken(baseline), RULES)
+        codes[exit_code(findings)] += 1
+        speed = (f for f in findings if f.rule.startswith("max-speedup-loss") and f.arm == "radial")
+        verdicts.update(finding.verdict for finding in speed)
     said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
-    codes = Counter(code for code, _ in results)
-    print(
-        f"| {name} | {len(results)} | {said} | {', '.join(f'{n} x {c}' for c, n in sorted(codes.items()))} |",
-        flush=True,
-    )
+    told = ", ".join(f"{count} x {code}" for code, count in sorted(codes.items()))
+    print(f"| {name} | {codes.total()} | {said} | {told} |", flush=True)
+
+
+@cache
+def results(run: Path) -> Results:
+    return results_of(load_run(run))
+
+
+@cache
+def taken(run: Path) -> dict[str, Any]:
+    """A run as a baseline."""
+    return snapshot(results(run))
 
 
 def main() -> None:
@@ -105,12 +111,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     given = parser.parse_args()
     runs = [bench(given, given.out / f"unchanged-{i:02d}", 1.0) for i in range(given.runs)]
+    calm = [run for run in runs if not busy(results(run).run)]
+    print(f"{len(calm)} of {len(runs)} runs with a load of no more than cores + 1\n")
     print("| what | checks | radial's speed-up, at two batches | exit codes |\n| --- | ---: | --- | --- |")
-    row("unchanged, against the first run", [check(run, runs[0]) for run in runs[1:]])
-    row("unchanged, against the run before", [check(run, before) for before, run in itertools.pairwise(runs)])
+    row("unchanged, against the first run", [(run, runs[0]) for run in runs[1:]])
+    row("unchanged, against the run before", [(run, before) for before, run in itertools.pairwise(runs)])
+    row("unchanged, all pairs", itertools.permutations(runs, 2))
+    row("unchanged, all pairs of those", itertools.permutations(calm, 2))
     for factor in (1.1, 1.25, 1.5):
         slow = [bench(given, given.out / f"slowed-{factor:g}-{i:02d}", factor) for i in range(given.slowed)]
-        row(f"slowed by {factor:g}", [check(run, runs[i]) for i, run in enumerate(slow)])
+        row(f"slowed by {factor:g}, against each of those", itertools.product(slow, calm))
 
 
 if __name__ == "__main__":
