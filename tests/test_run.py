@@ -759,7 +759,7 @@ def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "interrupted; what was measured is kept, and `bench run --resume --out" in error
-    assert error.count("interrupted") == 1
+    assert error.count("bench: interrupted") == 1
 
 
 def test_samples_are_exported_for_other_tools(whole: Run, tmp_path: Path) -> None:
