@@ -79,7 +79,7 @@ def bench(given: argparse.Namespace, folder: Path, factor: float) -> Path:
 
 
 def row(name: str, pairs: Iterable[tuple[Path, Path]]) -> None:
-    """One line of the table: of runs and their baselines, verdicts on radial's speed-up at each batch, and exit codes."""
+    """A line of the table: of runs and their baselines, verdicts on radial's speed-up a batch, and exit codes."""
     codes, verdicts = Counter[int](), Counter[str]()
     for run, baseline in pairs:
         findings = check(results(run), taken(baseline), RULES)
