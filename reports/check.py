@@ -264,13 +264,22 @@ def check(
     """Every rule on every arm that it speaks of; `spell` as for `compare.named_arm`.
 
     Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for a
-    rule that needs a baseline where there is none, for an arm that the run has not, and for a baseline of another
-    model, unless any will do.
+    rule that needs a baseline where there is none, for a batch without the rule that it belongs to, for an arm that
+    the run has not, and for a baseline of another model, unless any will do.
     """
     needing = ("max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss")
     idle = [name.replace("_", "-") for name in needing if getattr(rules, name) is not None]
     if baseline is None and idle:
         raise BenchError(f"--{idle[0]} compares with a baseline; give one too, as in --baseline FILE|RUN")
+    if baseline is None and rules.any_model:
+        raise BenchError(
+            "--any-model lets a baseline of other weights through; give one too, as in --baseline FILE|RUN"
+        )
+    if rules.batch != 1 and not rules.min_speedup:
+        raise BenchError(
+            f"--batch {rules.batch} says where --min-speedup is asked; give that too, as in --min-speedup "
+            f"radial/raster=3"
+        )
     if baseline is None and not rules.min_speedup:
         raise BenchError(
             "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "

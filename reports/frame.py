@@ -17,8 +17,9 @@ from orderbench.runs.record import Run, load_run
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
-COLUMNS = ("run", "trial", "kind", "arm", "order", "pace", "correction", "n_steps", "seed", "setting", "batch",
-           "metric", "at", "space", "value", "low", "high", "unit", "n")  # fmt: skip
+SAMPLING = ("guidance", "temperature", "top_k", "top_p")
+COLUMNS = ("run", "trial", "kind", "arm", "order", "pace", "correction", "n_steps", "seed", "setting", *SAMPLING,
+           "batch", "metric", "at", "space", "value", "low", "high", "unit", "n")  # fmt: skip
 UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "precision": "share", "recall": "share",
          "inception_score": "classes", "agreement": "share", "fd_extrapolated": "squared feature distance",
          "cache_bytes": "bytes"}  # fmt: skip
@@ -27,20 +28,20 @@ UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "pre
 def frame_of(run: Run | str | Path) -> DataFrame:
     """The records of a run as one tidy DataFrame; a folder is read first.
 
-    run, trial, kind, arm, order, pace, correction, n_steps, seed, setting, batch: what was measured. metric, value,
-    low, high, unit: the number, with its interval of level 0.95 where there is one. at: which round, step, cell or
-    error rate it belongs to, where there are several. space: the feature space of a quality figure. n: samples,
-    images, rounds or cells behind it. What a column does not apply to is missing. Trials that are not done are left
-    out.
+    run, trial, kind, arm, order, pace, correction, n_steps, seed, batch: what was measured. setting: 'fixed' or
+    'tuned'; guidance, temperature, top_k (0: all), top_p: which that was, where codes were drawn. metric, value, low,
+    high, unit: the number, with its interval of level 0.95 where there is one. at: which round, step, cell or error
+    rate it belongs to, where there are several. space: the feature space of a quality figure. n: samples, images,
+    rounds or cells behind it. What a column does not apply to is missing. Trials that are not done are left out.
     """
     import pandas
 
     one = run if isinstance(run, Run) else load_run(run)
     check_whole(one)
     table = pandas.DataFrame(list(_rows(one)), columns=list(COLUMNS))
-    for name in ("n_steps", "seed", "batch", "n"):
+    for name in ("n_steps", "seed", "top_k", "batch", "n"):
         table[name] = table[name].astype("Int64")
-    for name in ("at", "value", "low", "high"):
+    for name in ("temperature", "top_p", "at", "value", "low", "high"):
         table[name] = table[name].astype("float64")
     return table
 
@@ -58,6 +59,9 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         }
         if trial["kind"] in ("quality", "tuning", "repair", "likelihood"):
             head["seed"] = trial["seed"]
+        if trial["kind"] in ("quality", "tuning", "latency"):
+            drawn = trial.get("sampling", run.about["setting"])  # earlier records do not say
+            head |= {name: drawn[name] for name in SAMPLING}
         for row in kinds[trial["kind"]](run, trial):
             yield head | row
 

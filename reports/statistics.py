@@ -66,14 +66,6 @@ def paired_ratio(
     return Interval(math.exp(np.median(logs)), *bounds)
 
 
-def ratio_of_minima(baseline_s: Sequence[float], other_s: Sequence[float]) -> float:
-    """How many times faster the other's fastest sample is: steady on a busy machine, blind to tails, so never alone."""
-    baseline, other = _numbers(baseline_s), _numbers(other_s)
-    if other.min() <= 0:
-        raise BenchError("a time of 0 seconds or less has no ratio; time longer samples")
-    return float(baseline.min() / other.min())
-
-
 def quotient(a: Interval, b: Interval) -> Interval:
     """a / b of two independent measurements above 0: their intervals' log widths add up as squares; no interval where
     one has none."""

@@ -13,8 +13,10 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 from orderbench.reports import summary
@@ -159,32 +161,74 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A LaTeX table for booktabs: best bold, second underlined, n and the feature space in the caption; over two
-    columns where it has many of its own."""
-    wide = len(table.columns) > 6
+    """A LaTeX table for booktabs: best bold, second underlined, n and the feature space in the caption; as narrow as
+    the page of a conference: what does not fit beside the arms stands below, in a part of its own."""
+    cells = _latex_cells(table)
+    parts = _parts(table)
+    wide = len(parts) > 1 or _width(table, parts[0]) > ONE_COLUMN
     kind = "table*" if wide else "table"
-    best = [table.places(column) for column in table.columns]
     lines = [
         rf"\begin{{{kind}}}",
         rf"  \caption{{\textbf{{{_latex(table.title)}.}} {_latex(table.caption)}}}",
         rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
-        r"  \centering" + (r"\footnotesize" if wide else ""),
-        r"  \begin{tabular}{l" + "r" * (len(table.columns) - 1) + "}",
-        r"    \toprule",
-        "    " + " & ".join(_latex(column.head) for column in table.columns) + r" \\",
-        r"    \midrule",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
     ]
-    for number, line in enumerate(table.lines):
-        if number and line.competes != table.lines[number - 1].competes:
+    for part in parts:
+        said = [number for number, line in enumerate(table.lines) if _says(table, line, part)]
+        heads = (r"\\".join(map(_latex, _stacked(table.columns[c].head))) for c in part)
+        lines += [
+            r"  \par\smallskip",
+            r"  \begin{tabular}{l" + "r" * (len(part) - 1) + "}",
+            r"    \toprule",
+            "    " + " & ".join(rf"\shortstack[r]{{{head}}}" if r"\\" in head else head for head in heads) + r" \\",
+        ]
+        for _, group in groupby(said, lambda number: table.lines[number].competes):
             lines.append(r"    \midrule")
-        cells = []
-        for column, places in zip(table.columns, best, strict=True):
+            lines += ["    " + " & ".join(cells[number][c] for c in part) + r" \\" for number in group]
+        lines += [r"    \bottomrule", r"  \end{tabular}"]
+    return "\n".join([*lines, rf"\end{{{kind}}}"]) + "\n"
+
+
+ONE_COLUMN, PAGE = 52, 92  # characters of \footnotesize in 3.3 inches and in 5.5, the width of the narrowest pages
+GAP = 1.5  # characters between two columns
+
+
+def _latex_cells(table: Table) -> list[list[str]]:
+    rows: list[list[str]] = [[] for _ in table.lines]
+    for column in table.columns:
+        places = table.places(column)
+        for number, line in enumerate(table.lines):
             text = _latex(column.text(line.cells.get(column.key)))
             command = {1: r"\textbf", 2: r"\underline"}.get(places.get(number, 0))
-            cells.append(f"{command}{{{text}}}" if command else text)
-        lines.append("    " + " & ".join(cells) + r" \\")
-    lines += [r"    \bottomrule", r"  \end{tabular}", rf"\end{{{kind}}}"]
-    return "\n".join(lines) + "\n"
+            rows[number].append(f"{command}{{{text}}}" if command else text)
+    return rows
+
+
+def _says(table: Table, line: Line, part: Sequence[int]) -> bool:
+    """Whether a row belongs beside these columns: every arm does, a floor only where it has a value."""
+    return line.competes or any(line.cells.get(table.columns[c].key) is not None for c in part[1:])
+
+
+def _stacked(head: str) -> list[str]:
+    """A column's head in lines of about twelve characters, broken between words."""
+    return textwrap.wrap(head, 12, break_long_words=False, break_on_hyphens=False)
+
+
+def _width(table: Table, part: Sequence[int]) -> float:
+    """Columns side by side, in characters."""
+    heads = {c: _stacked(table.columns[c].head) for c in part}
+    texts = {c: [table.columns[c].text(line.cells.get(table.columns[c].key)) for line in table.lines] for c in part}
+    return sum(max(map(len, [*heads[c], *texts[c]])) + GAP for c in part)
+
+
+def _parts(table: Table) -> list[list[int]]:
+    """The columns in as many parts as a page needs, each behind the first column."""
+    parts = [[0]]
+    for column in range(1, len(table.columns)):
+        if len(parts[-1]) > 1 and _width(table, [*parts[-1], column]) > PAGE:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",

@@ -162,7 +162,6 @@ def cache(given: argparse.Namespace) -> None:
     """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
     subject = load_subject(RunSpec(device=given.device, only=("latency",)))
     plans, decoders = ("raster", "raster@even:64", "radial", "halton@cosine:13"), ("with", "without")
-
     grid = subject.model.lattice
 
     def generate(name: str, decoder: str) -> torch.Tensor:

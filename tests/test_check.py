@@ -236,6 +236,18 @@ def test_what_needs_a_baseline_asks_for_one(tmp_path: Path, name: str) -> None:
         check(made(tmp_path), None, rules)
 
 
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        (Rules(min_speedup={"radial/raster": 2}, any_model=True), "--any-model lets a baseline .*--baseline FILE|RUN"),
+        (Rules(batch=16), "--batch 16 says where --min-speedup is asked; .*--min-speedup radial/raster=3"),
+    ],
+)
+def test_a_flag_with_nothing_to_act_on_is_refused(tmp_path: Path, rules: Rules, says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        check(made(tmp_path), None, rules)
+
+
 def test_weights_of_another_type_are_not_comparable(tmp_path: Path) -> None:
     fp32, bf16 = (made(tmp_path / dtype, dtype=dtype) for dtype in ("fp32", "bf16"))
     for trial in bf16.run.trials.values():

@@ -326,6 +326,28 @@ def test_best_is_bold_and_second_underlined() -> None:
     assert "| a2 | - |" in to_markdown(table)
 
 
+def test_a_latex_table_is_no_wider_than_a_page_and_loses_nothing(record: Run) -> None:
+    table = next(one for one in tables_of(results_of(record)) if one.name == "speed")
+    parts = to_latex(table).split(r"\begin{tabular}")[1:]
+    assert len(parts) > 1
+    rows = [[line[4:-3].split(" & ") for line in part.splitlines() if " & " in line] for part in parts]
+    heads = [re.sub(r"\\shortstack\[r\]\{(.*)\}", r"\1", head).replace(r"\\", " ") for part in rows for head in part[0]]
+    spelled = [column.head.replace("\N{MULTIPLICATION SIGN}", r"$\times$") for column in table.columns]
+    assert [head for head in heads if head != "arm"] == [head for head in spelled if head != "arm"]
+    for part in rows:
+        assert [row[0] for row in part[1:]][: len(ARMS)] == list(ARMS)
+        for row in part[1:]:
+            plain = [re.sub(r"\\(textbf|underline)\{(.*)\}", r"\2", cell).replace(r"$\pm$", "±") for cell in row]
+            assert sum(len(cell) + 1.5 for cell in plain) <= 92
+
+
+def test_a_narrow_latex_table_is_one_part_in_one_column() -> None:
+    latex = to_latex(table_of(3, 1, None))
+    assert latex.count(r"\begin{tabular}") == 1
+    assert latex.startswith(r"\begin{table}")
+    assert "    a2 & -" in latex
+
+
 def test_ties_share_a_place_and_one_alone_has_none() -> None:
     assert table_of(1, 1, 2).places(table_of(1, 1, 2).columns[1]) == {0: 1, 1: 1, 2: 2}
     assert table_of(1, None).places(table_of(1, None).columns[1]) == {}
@@ -908,6 +930,8 @@ def test_load_gives_one_tidy_frame(record: Run) -> None:
     assert (fd["low"] < fd["value"]).all()
     assert set(fd["n"]) == {48}
     assert set(fd["order"]) == {"radial"}
+    assert set(zip(fd["guidance"], fd["temperature"], fd["top_k"], fd["top_p"], strict=True)) == {("none", 1, 0, 1)}
+    assert table.query("kind == 'floor'")["guidance"].isna().all()
     bits = table.query("metric == 'bits' and arm == 'radial'").iloc[0]
     assert bits["value"] == pytest.approx(results_of(record).row("radial").figures["bits"].value)
     assert not table["metric"].isna().any()

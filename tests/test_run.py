@@ -237,14 +237,19 @@ def test_killed_anywhere_and_resumed_it_is_the_same_run(
     assert len(load_run(folder).about["environments"]) == deaths + 1
 
 
-def test_real_sigkills_lose_nothing(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
-    folder, rng = tmp_path / "run", random.Random(7)  # noqa: S311
-    flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
-    start = ["run", "--orders", "raster,radial", "--samples", "150", "--held-out", "30", "--rounds", "2",
-             "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
-             "--space", files["features"], *flags, "--out", str(folder)]  # fmt: skip
-    kills = 0
-    for _ in range(60):
+def flags_of(files: dict[str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
+
+
+def killed_until_done(start: list[str], folder: Path, rng: random.Random) -> int:
+    """Starts a run, sends SIGKILL a moment after it wrote one to four records, resumes it, and so on until one ends by
+    itself; how many were killed."""
+    trials = folder / "trials"
+
+    def written() -> list[tuple[str, int]]:
+        return sorted((file.name, file.stat().st_mtime_ns) for file in trials.glob("*.json"))
+
+    for kills in range(60):
         going = ["run", "--resume", "--out", str(folder)] if (folder / "run.json").exists() else start
         process = subprocess.Popen(
             [*BENCH, *going],
@@ -252,31 +257,49 @@ def test_real_sigkills_lose_nothing(whole: Run, files: dict[str, str], tmp_path:
             stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        trials = folder / "trials"
-        before = len(list(trials.glob("*.json"))) if trials.is_dir() else 0
-        wanted = before + rng.randint(1, 4)
-        while process.poll() is None and (not trials.is_dir() or len(list(trials.glob("*.json"))) < wanted):
+        before, wanted = written(), rng.randint(1, 4)
+        while process.poll() is None and wanted:
             time.sleep(0.005)
+            if (now := written()) != before:
+                before, wanted = now, wanted - 1
         time.sleep(rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, error
-            break
-        kills += 1
-    assert kills >= 2
+            return kills
+    raise AssertionError("never done")
+
+
+def test_real_sigkills_lose_nothing(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    start = ["run", "--orders", "raster,radial", "--samples", "150", "--held-out", "30", "--rounds", "2",
+             "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
+             "--space", files["features"], *flags_of(files), "--out", str(folder)]  # fmt: skip
+    assert killed_until_done(start, folder, random.Random(7)) >= 2  # noqa: S311
     done = numbers(load_run(folder))
     assert done.keys() == numbers(whole).keys()
     assert done == numbers(whole)
 
 
+def test_real_sigkills_keep_every_round_that_was_timed(files: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    start = ["run", "--orders", "radial", "--correction", "off", "--rounds", "5", "--batch", "2", "--only", "latency",
+             "--threads", "1", "--device", "cpu", *flags_of(files), "--out", str(folder)]  # fmt: skip
+    assert killed_until_done(start, folder, random.Random(3)) >= 2  # noqa: S311
+    for trial in load_run(folder).done("latency"):
+        assert len(trial["rounds"]) == 5
+        for each in trial["rounds"]:
+            names = ["A/A", "radial", "raster"] + ["uncached"] * (trial["batch"] == 1)
+            assert sorted(sample["name"] for sample in each) == names
+
+
 def test_two_processes_decode_the_same_run(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                "-m", "orderbench.runs", "--orders", "raster,radial", "--samples", "150", "--held-out", "30",
                "--rounds", "2", "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
-               "--space", files["features"], *flags, "--out", str(folder), "--json"]  # fmt: skip
+               "--space", files["features"], *flags_of(files), "--out", str(folder), "--json"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["failed"] == []
@@ -720,10 +743,9 @@ def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path)
 
 
 def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str], tmp_path: Path) -> None:
-    flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
     asked = ["run", "--orders", "radial@cosine:4", "--samples", "64", "--held-out", "10", "--rounds", "1",
              "--batch", "1",
-             "--threads", "1", "--device", "cpu", "--space", files["features"], *flags]  # fmt: skip
+             "--threads", "1", "--device", "cpu", "--space", files["features"], *flags_of(files)]  # fmt: skip
     done = bench(*asked, "--out", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -746,10 +768,10 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
 
 
 def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path) -> None:
-    flags = [f"--{name}={value}" for name, value in files.items() if name in ("model", "tokenizer", "data")]
     process = subprocess.Popen(
         [*BENCH, "run", "--orders", "raster", "--samples", "640", "--seeds", "60", "--only", "quality",
-         "--threads", "1", "--device", "cpu", "--space", files["features"], *flags, "--out", str(tmp_path / "run")],
+         "--threads", "1", "--device", "cpu", "--space", files["features"], *flags_of(files),
+         "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     tiles = tmp_path / "run" / "tiles"

@@ -19,7 +19,6 @@ from orderbench.reports.statistics import (
     median_interval,
     paired_mean,
     paired_ratio,
-    ratio_of_minima,
     spread,
     t_quantile,
 )
@@ -144,7 +143,6 @@ def test_a_ratio_is_of_pairs() -> None:
     assert forth.low is not None
     assert back.high is not None
     assert forth.value * back.value == pytest.approx(1)
-    assert ratio_of_minima([0.6, 0.3, 9.0], [0.2, 0.1, 0.15]) == pytest.approx(3)
 
 
 def test_medians_and_means() -> None:
@@ -195,7 +193,6 @@ def test_refusals() -> None:
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: paired_ratio([1.0, 2.0], [1.0]), "2 samples of a baseline and 1 of an arm cannot be paired"),
         (lambda: paired_ratio([1.0, 2.0], [1.0, 0.0]), "a time of 0 seconds or less has no ratio; time longer"),
-        (lambda: ratio_of_minima([1.0], [0.0]), "a time of 0 seconds or less"),
         (lambda: paired_mean([1.0], [1.0, 2.0]), "1 samples of a baseline and 2 of an arm"),
         (lambda: median_interval([]), "samples of shape (0,)"),
         (lambda: spread([1.0, math.nan]), "not all finite"),
