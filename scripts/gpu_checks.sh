@@ -4,7 +4,7 @@
 #   scripts/gpu_checks.sh [OUT]       default OUT: a temporary folder, named at the end
 #
 # Needs torch with CUDA, numpy, safetensors, pytest, hypothesis, typer and rich; not the package itself. It has never been
-# run on a GPU (docs/log.md lists what was not).
+# run on a GPU (docs/validation.md lists what was not).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-$(mktemp -d)}
