@@ -42,7 +42,7 @@ def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
 def read_pickle(file: Path) -> dict[str, Any]:
     """The dictionary in a torch file, tensors and plain values only; BenchError if it is anything else."""
     if not file.is_file():
-        raise BenchError(f"there is no file '{file}'; name one, or leave --resume away to start anew")
+        raise BenchError(f"there is no file '{file}'; name a file of weights")
     try:
         value = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:  # a foreign file may break the reader in any way

@@ -178,6 +178,8 @@ def fit(
         averaged.load_state_dict(start)
     first, history = 0, []
     if resume:
+        if not file.is_file():
+            raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume away to start one")
         state = read_pickle(file)
         if state.get("identity") != identity:
             raise BenchError(f"'{file}' was trained otherwise than now asked; start anew in another folder")

@@ -120,7 +120,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text())
     except FileNotFoundError as problem:
-        raise RecordProblem(f"there is no '{file}'; name the folder of a run, as in bench report RUN") from problem
+        raise RecordProblem(f"there is no '{file}'; name a folder that bench run wrote") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise RecordProblem(f"'{file}' could not be read: {problem}") from problem
     except ValueError as problem:
@@ -150,7 +150,7 @@ def load_run(folder: str | Path) -> Run:
     """
     where = Path(folder)
     if not where.is_dir():
-        raise RecordProblem(f"there is no folder '{folder}'; name the folder of a run, as in bench report RUN")
+        raise RecordProblem(f"there is no folder '{folder}'; name a folder that bench run wrote")
     about = _current(read_json(where / "run.json"), where / "run.json")
     trials = {}
     for name in about.get("trials", ()):

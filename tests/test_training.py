@@ -196,7 +196,10 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
     np.savez(bad, images=np.zeros((3, 8, 8)), labels=np.zeros(3, int))
     cases = [
         (lambda: here("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
-        (lambda: here("model", new, pictures, tokenizer, resume=True), "checkpoint.pt'; name one, or leave --resume"),
+        (
+            lambda: here("model", new, pictures, tokenizer, resume=True),
+            "holds no training run to go on with; leave --resume away",
+        ),
         (lambda: here("model", out, pictures, tokenizer, resume=True, seed=1), "was trained otherwise than now asked"),
         (lambda: here("model", new, pictures), "as in --tokenizer tokenizer.safetensors"),
         (lambda: here("modell", out, pictures), "no recipe named 'modell'; tokenizer, features, model would do"),
