@@ -63,7 +63,7 @@ class ObjectiveConfig:
             raise BenchError(f"corruptions {sorted(unknown)} are not known; {', '.join(CORRUPTIONS)} would do")
 
 
-# Some orders stay untrained on purpose: hilbert, z-curve, dither, checkerboard, locality.
+# Some stay untrained on purpose: hilbert, z-curve, dither, checkerboard, locality, raster-reverse, spiral-in.
 SHIPPED = ObjectiveConfig(
     mixture=(
         Share(order="raster", paces=("one", "one", "one", "even:13"), share=0.25),

@@ -43,9 +43,14 @@ class Guidance:
             raise BenchError(f"no guidance named '{self.kind}'; none, constant, linear or power-cosine would do")
         if self.count not in ("after", "before", "token"):
             raise BenchError(f"guidance counts cells 'after', 'before' or by 'token', not '{self.count}'")
-        if not (math.isfinite(self.scale) and self.scale >= 0 and math.isfinite(self.power) and self.power > 0):
+        if not 0 <= self.scale < math.inf:
             raise BenchError(
-                f"a guidance scale of {self.scale:g} and power of {self.power:g} are not served; 0 or more, above 0"
+                f"a guidance scale of {self.scale:g} is not served; 0 or more would do, as in --guidance linear:scale=3"
+            )
+        if not 0 < self.power < math.inf:
+            raise BenchError(
+                f"a guidance power of {self.power:g} is not served; it is above 0, as in --guidance "
+                f"power-cosine:scale=3:power=2"
             )
 
     def __str__(self) -> str:
@@ -126,10 +131,10 @@ class Sampling:
             raise BenchError(
                 f"a temperature of {self.temperature:g} is not served; it is above 0, as in --temperature 1"
             )
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise BenchError(
-                f"top-k {self.top_k} and top-p {self.top_p:g} are not served; k is 0 or more, p above 0 up to 1"
-            )
+        if self.top_k < 0:
+            raise BenchError(f"a top-k of {self.top_k} is not served; 0, for all codes, or more, as in --top-k 50")
+        if not 0 < self.top_p <= 1:
+            raise BenchError(f"a top-p of {self.top_p:g} is not served; it is above 0 and at most 1, as in --top-p 0.9")
 
 
 PLAIN = Sampling()

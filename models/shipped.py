@@ -115,19 +115,18 @@ def _metadata(file: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def shipped_names() -> tuple[str, ...]:
-    """The networks in the package."""
+def shipped_names(kind: str | None = None) -> tuple[str, ...]:
+    """The networks in the package, or those of one kind."""
     folder = resources.files("orderbench.models")
     cards = (f for f in folder.iterdir() if f.name.endswith(".card.json"))
-    return tuple(
-        sorted(f.name.removesuffix(".card.json") for f in cards if json.loads(f.read_text())["kind"] in _NETWORKS)
-    )
+    kinds = _NETWORKS if kind is None else (kind,)
+    return tuple(sorted(f.name.removesuffix(".card.json") for f in cards if json.loads(f.read_text())["kind"] in kinds))
 
 
 def load_shipped(name: str, kind: str | None = None) -> Loaded:
-    """A network from the package; BenchError with the nearest name if there is none of that name."""
-    if name not in shipped_names():
-        raise unknown("shipped weights", name, shipped_names(), "these travel in the package")
+    """A network from the package; BenchError with the nearest name if there is none of that name and kind."""
+    if name not in (known := shipped_names(kind)):
+        raise unknown(f"shipped {kind or 'weights'}", name, known, "or name a file, as in my.safetensors")
     with _shipped_file(name) as file:
         return load_weights(file, kind)
 

@@ -46,11 +46,17 @@ class TrainConfig:
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.learning_rate <= 0 or not 0 <= self.ema < 1 or self.muon < 0:
-            raise BenchError(
-                f"cannot train with {asdict(self)}; steps and batch are 1 or more, the learning rate is above 0, "
-                f"muon 0 or more, and ema lies in [0, 1)"
-            )
+        served = {
+            "steps": (self.steps >= 1, "1 or more, as in 3000"),
+            "batch": (self.batch >= 1, "1 or more, as in 64"),
+            "learning rate": (0 < self.learning_rate < math.inf, "above 0, as in 0.003"),
+            "muon": (0 <= self.muon < math.inf, "0 or more, as in 2"),
+            "ema": (0 <= self.ema < 1, "0 or more and below 1, as in 0.998"),
+        }
+        for name, (fits, wanted) in served.items():
+            if not fits:
+                given = getattr(self, name.replace(" ", "_"))
+                raise BenchError(f"cannot train with a value of {given:g} for {name}; it is {wanted}")
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ...: linear warm-up, then a cosine to its final share."""

@@ -75,7 +75,7 @@ class Rules:
             if not isinstance(getattr(self, name), bool) and (name, self.counters) != ("counters", None):
                 raise _other_type(name, getattr(self, name), "true or false")
         if not isinstance(self.batch, int) or isinstance(self.batch, bool) or self.batch < 1:
-            raise _other_type("batch", self.batch, "a whole number of 1 or more, as in batch = 16")
+            raise _other_type("batch", self.batch, "a whole number of 1 or more, such as 16,")
         for pair, least in self.min_speedup.items():
             for arm in _pair(pair):
                 split_arm(arm)
@@ -114,11 +114,11 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
             value = tomllib.loads(Path(file).read_text())
         except (OSError, ValueError) as problem:
             raise BenchError(f"the rules '{file}' could not be read: {problem}; name a .toml file") from problem
-    known = {f.name for f in fields(Rules)}
-    value = {name.replace("-", "_"): entry for name, entry in value.items()}
+    known = [f.name.replace("_", "-") for f in fields(Rules)]
     for name in value:
-        if name not in known:
+        if name.replace("_", "-") not in known:
             raise unknown(f"rule in '{file}'", name, known, "docs/checks.md lists them")
+    value = {name.replace("-", "_"): entry for name, entry in value.items()}
     merged = {**value, **{name: entry for name, entry in given.items() if entry is not None}}
     if isinstance(value.get("min_speedup"), Mapping):
         merged["min_speedup"] = {**value["min_speedup"], **given.get("min_speedup", {})}
@@ -267,18 +267,13 @@ def check(
     rule that needs a baseline where there is none, for a batch without the rule that it belongs to, for an arm that
     the run has not, and for a baseline of another model, unless any will do.
     """
-    needing = ("max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss")
-    idle = [name.replace("_", "-") for name in needing if getattr(rules, name) is not None]
+    needing = ("counters", "max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss", "any_model")
+    idle = [name.replace("_", "-") for name in needing if getattr(rules, name) not in (None, False)]
     if baseline is None and idle:
-        raise BenchError(f"--{idle[0]} compares with a baseline; give one too, as in --baseline FILE|RUN")
-    if baseline is None and rules.any_model:
-        raise BenchError(
-            "--any-model lets a baseline of other weights through; give one too, as in --baseline FILE|RUN"
-        )
+        raise BenchError(f"{idle[0]} compares with a baseline; give one too, as in --baseline FILE|RUN")
     if rules.batch != 1 and not rules.min_speedup:
         raise BenchError(
-            f"--batch {rules.batch} says where --min-speedup is asked; give that too, as in --min-speedup "
-            f"radial/raster=3"
+            f"batch {rules.batch} says where --min-speedup is asked; give that too, as in --min-speedup radial/raster=3"
         )
     if baseline is None and not rules.min_speedup:
         raise BenchError(

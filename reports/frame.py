@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderbench.reports.results import METRICS, check_whole, replicate
+from orderbench.reports.results import METRICS, replicate
 from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
 
@@ -28,16 +28,16 @@ UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "pre
 def frame_of(run: Run | str | Path) -> DataFrame:
     """The records of a run as one tidy DataFrame; a folder is read first.
 
-    run, trial, kind, arm, order, pace, correction, n_steps, seed, batch: what was measured. setting: 'fixed' or
-    'tuned'; guidance, temperature, top_k (0: all), top_p: which that was, where codes were drawn. metric, value, low,
-    high, unit: the number, with its interval of level 0.95 where there is one. at: which round, step, cell or error
-    rate it belongs to, where there are several. space: the feature space of a quality figure. n: samples, images,
-    rounds or cells behind it. What a column does not apply to is missing. Trials that are not done are left out.
+    run, trial, kind, arm, order, pace, correction, n_steps, seed, batch: what was measured. setting: 'fixed', 'tuned',
+    or the values that tuning tried; guidance, temperature, top_k (0: all), top_p: which that was, where codes were
+    drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one. at: which
+    round, step, cell or error rate it belongs to, where there are several. space: the feature space of a quality
+    figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing. Trials that are
+    not done are left out.
     """
     import pandas
 
     one = run if isinstance(run, Run) else load_run(run)
-    check_whole(one)
     table = pandas.DataFrame(list(_rows(one)), columns=list(COLUMNS))
     for name in ("n_steps", "seed", "top_k", "batch", "n"):
         table[name] = table[name].astype("Int64")

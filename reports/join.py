@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.reports.results import check_whole, differ, images_of, reference_of
+from orderbench.reports.results import differ, images_of, reference_of
 from orderbench.runs.record import Run
 
 KINDS = {
@@ -56,8 +56,6 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
 
     Raises BenchError where no run holds a finished trial, and for a folder that is named twice.
     """
-    for run in runs:
-        check_whole(run)
     names = run_names(runs)
     empty = [name for name, run in zip(names, runs, strict=True) if not run.done()]
     if len(empty) == len(runs):

@@ -88,17 +88,6 @@ class Results:
         raise BenchError(f"the run has no arm '{arm}'; it has {', '.join(dict.fromkeys(r.arm for r in self.arms))}")
 
 
-def check_whole(run: Run) -> None:
-    """BenchError where `run.json` lacks what every reader needs."""
-    needed = ("arms", "baseline", "config", "created", "environments", "setting", "subject", "trials")
-    missing = [name for name in needed if name not in run.about]
-    if missing:
-        raise BenchError(
-            f"'{run.folder / 'run.json'}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the "
-            f"file back or measure anew, as in bench run --out NEW"
-        )
-
-
 def identity(name: Any, sha256: str | None) -> dict[str, Any]:
     """What tells models, references and images apart, by `differ`."""
     return {"name": name, "sha256": sha256}
@@ -145,9 +134,8 @@ def times_seeds(rows: Sequence[Row]) -> str:
 def results_of(run: Run, space: str | None = None, baseline: str | None = None) -> Results:
     """The table of a run in one feature space, the first by default, against one arm, the run's own by default.
 
-    Raises BenchError for a space or a baseline that the run has not, and where `run.json` is not whole.
+    Raises BenchError for a space or a baseline that the run has not.
     """
-    check_whole(run)
     names = [arm["name"] for arm in run.about["arms"]]
     against = run.about["baseline"] if baseline is None else baseline
     if baseline is not None and baseline not in names:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import sys
@@ -43,10 +44,10 @@ def _whole(text: str | int) -> int:
 
 
 def _number(text: str | float) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a number") from None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise typer.BadParameter(f"'{text}' is not a number")
 
 
 def _optional_whole(text: str | int | None) -> int | None:
@@ -58,7 +59,7 @@ def _optional_number(text: str | float | None) -> float | None:
 
 
 GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
-SeedOption = Annotated[int, typer.Option("--seed", parser=_whole, metavar="N", help="Seed of the orders that draw.")]
+ADAPTIVE = {"confidence": "likeliest codes first (MaskGIT, arXiv 2202.04200)"}  # models.adaptive's, known without torch
 FieldOption = Annotated[str, typer.Option("--field", metavar="exp|power", help="Correlation law of the field.")]
 LengthOption = Annotated[
     float, typer.Option("--length", parser=_number, metavar="CELLS", help="Length of the field, in cells.")
@@ -73,8 +74,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH|download[:FOLDER]",
-        help="A folder or .npz, of which a tenth is held out if it has no test split; default Fashion-MNIST, if "
-        "installed; download fetches it (31 MB, into a cache).",
+        help="A folder or .npz, of which a tenth is held out if it has no test split; download fetches Fashion-MNIST "
+        "(31 MB, into a cache). Default: what travels with the shipped weights, else an installed Fashion-MNIST.",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
@@ -191,6 +192,8 @@ def orders(
       bench orders --check my_order.py
     """
     _refuse_without(context, "--rank", rank, ("grid", "steps", "seeds", "field", "length", "power"))
+    if check is not None and names:
+        raise BenchError(f"--check tests the orders of '{check}'; leave {' '.join(names)} away")
     if sum([rank, check is not None, markdown]) > 1 or (markdown and as_json):
         raise BenchError("--rank, --check, --markdown and a list are different answers; ask for one of them")
     _include(include)
@@ -200,6 +203,7 @@ def orders(
     from orderbench.orders import Grid
     from orderbench.orders.registry import broken_entry_points, get_order, order_names
 
+    _refuse_adaptive(names or ())
     chosen = [get_order(name) for name in names or order_names()]
     for name, why in broken_entry_points().items():
         print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
@@ -223,7 +227,7 @@ def show(
     steps: Annotated[
         int | None, typer.Option("--steps", parser=_whole, metavar="T", help="Short for --pace cosine:T.")
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int, typer.Option("--seed", parser=_whole, metavar="N", help="Seed of the orders that draw.")] = 0,
     field: FieldOption = "exp",
     length: LengthOption = 4.0,
     power: PowerOption = 1.0,
@@ -261,6 +265,7 @@ def show(
                 f"--steps {steps} means --pace cosine:{steps}, and --pace {pace} was given; keep one of them"
             )
         pace = f"cosine:{steps}"
+    _refuse_adaptive(",".join(arms).split(","))
     lattice, law = Grid.parse(grid), _field(field, length, power)
     named = []
     for arm in ",".join(arms).split(","):
@@ -310,7 +315,9 @@ def train(
     every: Annotated[
         int, typer.Option("--every", parser=_whole, metavar="N", help="Steps between checkpoints and reports.")
     ] = 100,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", parser=_whole, metavar="N", help="Of the first weights, and of all that is drawn.")
+    ] = 0,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     threads: Annotated[
         int | None, typer.Option("--threads", parser=_optional_whole, metavar="N", help="Processor threads.")
@@ -432,7 +439,11 @@ def run(
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option("--space", metavar="NAME|FILE,...", help="Feature spaces: lite0, inception:WEIGHTS, or a file."),
+        typer.Option(
+            "--space",
+            metavar="NAME|FILE,...",
+            help="fashion-features, the default, lite0, inception:WEIGHTS, or a file.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", metavar="fp32|bf16", help="Of the weights.")] = None,
@@ -442,7 +453,13 @@ def run(
     only: Annotated[
         str | None, typer.Option("--only", metavar="quality,latency,likelihood", help="Some measurements alone.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look: 64 samples an arm.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first look: 64 samples an arm, 100 held-out images, 5 rounds, batch 4; no uncached baseline.",
+        ),
+    ] = False,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
     ] = None,
@@ -454,6 +471,9 @@ def run(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the trials and what they will take, and stop.")
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Records and summary alone; bench report draws the page later.")
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -502,15 +522,18 @@ def run(
     spec = RunSpec.from_json(settings, f"'{config}'" if config else "the settings")
     _include([file for file in spec.include if file not in (include or [])])
     _fetch(spec.data)
-    return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, as_json=as_json)
+    return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, no_report=no_report, as_json=as_json)
 
 
-def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, as_json: bool) -> int:
+def _run(
+    spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
+) -> int:
     from orderbench.models.processes import gather, is_first_process, join_processes
     from orderbench.runs.arms import expand_arms
     from orderbench.runs.estimate import estimate_s
     from orderbench.runs.execute import execute, new_folder, plan_trials
     from orderbench.runs.live import watching
+    from orderbench.runs.record import load_run
     from orderbench.runs.subject import load_subject
 
     subject = load_subject(spec)
@@ -518,7 +541,9 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
     trials = plan_trials(spec, arms, subject)
     estimates = estimate_s(trials, arms, spec, subject)
     if dry_run:
-        _print_trials(trials, estimates, as_json)
+        before = load_run(out).trials if resume and out is not None else {}
+        left = [trial for trial in trials if before.get(trial.id, {}).get("status") != "done"]
+        _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
     join_processes(subject.device)
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
@@ -531,15 +556,15 @@ def _run(spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run:
         ) from None
     if not is_first_process():
         return 0
-    from orderbench.reports.page import write_report
     from orderbench.reports.results import results_of, to_json
     from orderbench.reports.summary import summary
-    from orderbench.runs.record import load_run
 
     finished = load_run(folder)
     results = results_of(finished)
     page = None
-    if finished.done():
+    if finished.done() and not no_report:
+        from orderbench.reports.page import write_report
+
         page = write_report([finished], folder / "report", each=_progress("drawing the report"))
     if as_json:
         _print_json(
@@ -649,7 +674,10 @@ def export(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="The folder of a run; several are joined.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default RUN/report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Default RUN/report; of several, RUN/report-with-RUN2-..."),
+    ] = None,
     paper: Annotated[bool, typer.Option("--paper", help="Also PDF figures, one and two columns wide.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -669,7 +697,9 @@ def report(
     from orderbench.runs.record import load_run
 
     loaded = [load_run(run) for run in runs]
-    page = write_report(loaded, out or runs[0] / "report", paper=paper, each=_progress("drawing"))
+    joined = "-".join(["with", *(run.resolve().name for run in runs[1:])])[:100]
+    default = runs[0] / ("report" if len(runs) == 1 else f"report-{joined}")  # each set of runs has a page of its own
+    page = write_report(loaded, out or default, paper=paper, each=_progress("drawing"))
     if as_json:
         _print_json({**tables_json(loaded), "page": str(page)})
     else:
@@ -813,7 +843,7 @@ def _words(text: str | None, parse: Any = str) -> list[Any] | None:
     return None if text is None else [parse(word.strip()) for word in text.split(",") if word.strip()]
 
 
-def _print_trials(trials: Sequence[Any], estimates: dict[str, float], as_json: bool) -> None:
+def _print_trials(trials: Sequence[Any], planned: int, estimates: dict[str, float], as_json: bool) -> None:
     total_s = sum(estimates.values())
     if as_json:
         listed = [
@@ -821,7 +851,13 @@ def _print_trials(trials: Sequence[Any], estimates: dict[str, float], as_json: b
              "estimate_s": estimates.get(t.id)}
             for t in trials
         ]  # fmt: skip
-        _print_json({"trials": listed, "estimate_s": total_s if estimates else None})
+        _print_json(
+            {
+                "trials": listed,
+                "done_before": planned - len(trials),
+                "estimate_s": total_s if estimates or not trials else None,
+            }
+        )
         return
     for t in trials:
         what = f"batch {t.batch}, all arms in turns" if t.kind == "latency" else t.arm
@@ -829,10 +865,13 @@ def _print_trials(trials: Sequence[Any], estimates: dict[str, float], as_json: b
         setting = "" if t.setting == "fixed" else f"  {t.setting}"
         about = f"  about {estimates[t.id]:.0f} s" if estimates else ""
         _write(f"{t.kind:11s} {what}{more}{setting}{about}")
-    if estimates:
-        _write(f"{len(trials)} trials, about {total_s / 60:.1f} min here, within a factor of two")
+    said = f"{len(trials)} trials" if len(trials) == planned else f"{len(trials)} of {planned} trials are left"
+    if not trials:
+        _write(f"all {planned} trials are done")
+    elif estimates:
+        _write(f"{said}, about {total_s / 60:.1f} min here, within a factor of two")
     else:
-        _write(f"{len(trials)} trials; the model could not decode, so there is no estimate")
+        _write(f"{said}; the model could not decode, so there is no estimate")
 
 
 @contextlib.contextmanager
@@ -932,6 +971,11 @@ def _print_orders(listed: Sequence[Order]) -> None:
     console = _console()
     console.print(table)
     console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
+    for name, idea in ADAPTIVE.items():
+        console.print(
+            f"Beside them `bench run` takes {name}@PACE, which chooses its cells as it decodes: {idea}.",
+            highlight=False,
+        )
 
 
 def _print_options(listed: Sequence[Order]) -> None:
@@ -1054,6 +1098,17 @@ def _check(file: str, include: Sequence[str], as_json: bool, debug: bool) -> Non
         _print_json(document)
     if any(verdict.findings for verdict in verdicts.values()):
         raise typer.Exit(2)
+
+
+def _refuse_adaptive(arms: Iterable[str]) -> None:
+    """What has no ranking has no map either."""
+    for arm in arms:
+        name = re.split("[:@+]", arm.strip())[0]
+        if name in ADAPTIVE:
+            raise BenchError(
+                f"{name} chooses its cells as it decodes, so there is no plan to look at; bench run takes it, as in "
+                f"bench run --orders raster,{name}@cosine:13"
+            )
 
 
 def _plan_json(arm: str, plan: Plan, field: Field, seed: int) -> dict[str, Any]:

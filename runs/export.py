@@ -67,10 +67,12 @@ def export_run(
 def _write_pictures(folder: Path, images_Nhwc: np.ndarray, labels_N: np.ndarray) -> None:
     from PIL import Image
 
+    partial = folder / ".part.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for index, (image, label) in enumerate(zip(images_Nhwc, labels_N, strict=True)):
             picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            picture.save(folder / f"{index:06d}-{label}.png")
+            picture.save(partial)
+            partial.replace(folder / f"{index:06d}-{label}.png")  # what is there is whole
     except OSError as problem:
         raise BenchError(f"pictures could not be written to '{folder}': {problem}; name another place") from problem

@@ -153,7 +153,7 @@ def load_run(folder: str | Path) -> Run:
         raise RecordProblem(f"there is no folder '{folder}'; name a folder that bench run wrote")
     about = _current(read_json(where / "run.json"), where / "run.json")
     trials = {}
-    for name in about.get("trials", ()):
+    for name in about["trials"]:
         file = where / "trials" / f"{name}.json"
         if file.is_file():
             trial = read_json(file)
@@ -171,15 +171,25 @@ def _current(about: dict[str, Any], file: Path) -> dict[str, Any]:
         raise RecordProblem(f"'{file}' is not the record of a run of this suite")
     if schema > SCHEMA:
         raise RecordProblem(
-            f"'{file}' has schema {schema} and this orderbench reads up to {SCHEMA}; a newer orderbench would do, "
-            f"as in pip install -U orderbench"
+            f"'{file}' has schema {schema} and this orderbench reads up to {SCHEMA}; install a newer orderbench, "
+            f"from where you have this one"
         )
     while schema < SCHEMA:
         if schema not in _MIGRATIONS:
             raise RecordProblem(f"'{file}' has schema {schema}, which this orderbench cannot bring up to {SCHEMA}")
         about = _MIGRATIONS[schema](about)
         schema += 1
+    missing = [name for name, kind in _NEEDED.items() if not isinstance(about.get(name), kind)]
+    if missing:
+        raise RecordProblem(
+            f"'{file}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the file back or measure "
+            f"anew, as in bench run --out NEW"
+        )
     return {**about, "schema": SCHEMA}
+
+
+_NEEDED: dict[str, type] = {"arms": list, "baseline": str, "config": dict, "created": str, "environments": list,
+                            "setting": dict, "subject": dict, "trials": list}  # fmt: skip
 
 
 @contextlib.contextmanager

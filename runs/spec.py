@@ -7,6 +7,7 @@ error. `RunSpec.to_json` is what `run.json` keeps and `--config` reads again.
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -70,6 +71,8 @@ class RunSpec:
             raise BenchError("no order was asked for; name some, as in --orders raster,radial")
         if self.steps and self.pace:
             raise BenchError("--steps and --pace both cut orders into steps; give one of them")
+        if not self.only:
+            raise BenchError("no measurement was asked for; name some, as in --only quality,likelihood")
         for kind in self.only:
             if kind not in KINDS:
                 raise unknown("measurement", kind, KINDS, "as in --only quality,likelihood")
@@ -86,7 +89,7 @@ class RunSpec:
             if not values:
                 raise BenchError(f"--tune {name}= tries nothing; give values, as in --tune guidance=1,1.5,2")
             for tried in values:
-                number = isinstance(tried, int | float) and not isinstance(tried, bool)
+                number = isinstance(tried, int | float) and not isinstance(tried, bool) and math.isfinite(tried)
                 if name != "guidance" and (not number or (name == "top_k" and tried != int(tried))):
                     kind, example = ("a whole number", "0,50") if name == "top_k" else ("a number", "0.9,1")
                     raise BenchError(f"--tune {name}={tried} is not {kind}; as in --tune {name}={example}")
@@ -140,7 +143,9 @@ def read_config(file: str) -> dict[str, Any]:
         raise BenchError(f"'{file}' is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {problem}") from problem
     if not isinstance(value, dict):
         raise BenchError(f"'{file}' holds a {type(value).__name__}; settings by name would do")
-    config = value.get("config", value) if "schema" in value else value
+    config = value.get("config") if "schema" in value else value
+    if not isinstance(config, dict):
+        raise BenchError(f"'{file}' holds no settings; a run.json of this suite keeps them under 'config'")
     return dict(config)
 
 
@@ -161,7 +166,8 @@ def read_tune(given: Sequence[str] | None) -> dict[str, list[Any]] | None:
         name, equals, values = text.partition("=")
         if not equals or not values:
             raise BenchError(f"--tune '{text}' names no values; write NAME=V,V,..., as in --tune guidance=1,1.5,2")
-        axes[name.replace("-", "_")] = [_number(value) for value in values.split(",") if value]
+        tried = axes.setdefault(name.replace("-", "_"), [])
+        tried += [value for value in map(_number, filter(None, values.split(","))) if value not in tried]
     return axes
 
 
@@ -178,10 +184,16 @@ def _whole(name: str, value: object, least: int) -> None:
         raise BenchError(f"{name} is {value!r}; give a whole number of {least} or more, as in --{flag} {max(least, 8)}")
 
 
+def _taken(name: str, kind: str) -> str:
+    if name == "tune":
+        return "lists by name, as in guidance = [1, 2]"
+    several = kind.startswith("tuple")
+    words = {"int": "whole numbers" if several else "a whole number", "float": "a number", "bool": "true or false"}
+    return next((word for start, word in words.items() if start in kind), "a list of names" if several else "a name")
+
+
 def _typed(name: str, entry: Any, kind: str, where: str) -> Any:
-    wrong = BenchError(
-        f"{where} gives {name} as {entry!r}, which is not what it takes ({kind}); see `bench run --help`"
-    )
+    wrong = BenchError(f"{where} gives {name} as {entry!r}, and it takes {_taken(name, kind)}; see `bench run --help`")
     if name == "tune":
         if not isinstance(entry, dict) or not all(isinstance(values, list) for values in entry.values()):
             raise wrong

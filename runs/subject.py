@@ -25,6 +25,7 @@ from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16, load_vq16
 from orderbench.orders import BenchError, Grid
+from orderbench.orders.errors import unknown
 from orderbench.runs.factory import NEEDS, call_factory
 from orderbench.runs.quality import (
     Space,
@@ -194,7 +195,7 @@ def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, di
         loaded = None
     else:
         if not Path(name).exists() and Path(name).suffix == "":
-            load_shipped(name)  # raises, with the nearest name
+            load_shipped(name, "model")  # raises, with the nearest name
         loaded = load_weights(name, "model")
     if loaded is None:
         network = load_checkpoint(str(name), family="arpg")
@@ -311,6 +312,9 @@ def open_space(name: str, device: str) -> Space:
         return inception_space(file, device)
     if name == "lite0":
         return lite0_space(device)
+    if not Path(name).exists() and Path(name).suffix == "" and name not in shipped_names("features"):
+        known = (*shipped_names("features"), "lite0", "inception:WEIGHTS.pth")
+        raise unknown("feature space", name, known, "or a file of bench train features, as in my.safetensors")
     loaded = load_shipped(name, "features") if name in shipped_names() else load_weights(name, "features")
     return feature_space(loaded, Path(name).stem, device)
 

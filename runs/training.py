@@ -40,6 +40,7 @@ RECIPES: dict[str, TrainConfig] = {
 }
 MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 _PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
+DEVICES = ("cpu", "cuda", "mps", "xpu")  # what computes; torch knows more names
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
 
 
@@ -74,7 +75,7 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     """
     if spec.what not in RECIPES:
         raise BenchError(f"no recipe named '{spec.what}'; {', '.join(RECIPES)} would do, as in bench train tokenizer")
-    if spec.every < 1 or (spec.minutes is not None and spec.minutes <= 0):
+    if spec.every < 1 or (spec.minutes is not None and not spec.minutes > 0):
         raise BenchError("--every is 1 or more and --minutes above 0, as in --every 100 --minutes 60")
     if spec.threads is not None and spec.threads < 1:
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
@@ -116,6 +117,8 @@ def choose_device(name: str) -> str:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name.partition(":")[0] not in DEVICES:
+        raise BenchError(f"no device named '{name}'; auto, {', '.join(DEVICES)} would do, as in --device cpu")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as problem:  # torch's two ways to say: not here

@@ -3,7 +3,8 @@
 #
 #   scripts/gpu_checks.sh [OUT]       default OUT: a temporary folder, named at the end
 #
-# Needs torch with CUDA, numpy, safetensors, pytest, hypothesis, typer and rich; not the package itself. It has never been
+# Needs torch with CUDA, numpy, safetensors, pytest, hypothesis, typer and rich, and Fashion-MNIST or DATA=FOLDER to
+# train on; not the package itself, so its runs draw no report. It has never been
 # run on a GPU (docs/validation.md lists what was not).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,6 +25,6 @@ for dtype in "" --bf16; do
   python3 scripts/decode_times.py --device cuda --batches 1,16,64,256 $dtype | tee -a "$out/decode_times.md"
 done
 for dtype in fp32 bf16; do
-  bench run --orders raster,radial --device cuda --dtype $dtype --only latency,likelihood --batch 64 --out "$out/run-$dtype"
+  bench run --orders raster,radial --device cuda --dtype $dtype --only latency,likelihood --batch 64 --no-report --out "$out/run-$dtype"
 done
 echo "gpu_checks.sh: everything is in $out"

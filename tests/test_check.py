@@ -228,24 +228,28 @@ def test_bits_bind_only_arms_that_can_have_them(tmp_path: Path) -> None:
         assert exit_code(findings) == 4
 
 
-@pytest.mark.parametrize("name", ["max_fd_increase", "max_bits_increase", "max_slowdown", "max_speedup_loss"])
-def test_what_needs_a_baseline_asks_for_one(tmp_path: Path, name: str) -> None:
-    rules = Rules(min_speedup={"radial/raster": 2}, **{name: 5.0})  # type: ignore[arg-type]
-    flag = f"--{name.replace('_', '-')}"
-    with pytest.raises(BenchError, match=f"{flag} compares with a baseline; .*--baseline FILE|RUN"):
-        check(made(tmp_path), None, rules)
-
-
 @pytest.mark.parametrize(
-    ("rules", "says"),
+    "asked",
     [
-        (Rules(min_speedup={"radial/raster": 2}, any_model=True), "--any-model lets a baseline .*--baseline FILE|RUN"),
-        (Rules(batch=16), "--batch 16 says where --min-speedup is asked; .*--min-speedup radial/raster=3"),
+        {"counters": True},
+        {"max_fd_increase": 5.0},
+        {"max_bits_increase": 5.0},
+        {"max_slowdown": 5.0},
+        {"max_speedup_loss": 5.0},
+        {"any_model": True},
     ],
 )
-def test_a_flag_with_nothing_to_act_on_is_refused(tmp_path: Path, rules: Rules, says: str) -> None:
-    with pytest.raises(BenchError, match=says):
-        check(made(tmp_path), None, rules)
+def test_what_needs_a_baseline_asks_for_one(tmp_path: Path, asked: dict[str, Any]) -> None:
+    (name,) = (key.replace("_", "-") for key in asked)
+    with pytest.raises(BenchError, match=rf"{name} compares with a baseline; .*--baseline FILE\|RUN"):
+        check(made(tmp_path), None, Rules(min_speedup={"radial/raster": 2}, **asked))
+
+
+def test_a_batch_without_its_rule_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        BenchError, match=r"batch 16 says where --min-speedup is asked; .*--min-speedup radial/raster=3"
+    ):
+        check(made(tmp_path), None, Rules(batch=16))
 
 
 def test_weights_of_another_type_are_not_comparable(tmp_path: Path) -> None:
@@ -448,7 +452,7 @@ def test_nothing_asked_is_refused_and_rules_are_strict(tmp_path: Path) -> None:
         max_fd_increase=7.0, min_speedup={"radial/raster": 3}
     )
     for text, sentence in (
-        ("max-fd-increese = 5", "did you mean 'max_fd_increase'"),
+        ("max-fd-increese = 5", "did you mean 'max-fd-increase'"),
         ("max-fd-increase = -5", "percent, 0 or more"),
         ('min-speedup = {"radial" = 3}', "is no pair of arms"),
         ('min-speedup = {"radial/raster" = 0}', "a speed-up of 0 is not served"),
@@ -521,10 +525,11 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "none.json")
     write_json(file, whole)
     assert read_snapshot(file) == json.loads(json.dumps(whole))
-    run = load_run(tmp_path / "run")
-    del run.about["arms"]
-    with pytest.raises(BenchError, match=r"run.json' lacks arms; it is no whole record of a run"):
-        results_of(run)
+    for name in ("arms", "trials", "subject", "config"):
+        about = json.loads((tmp_path / "run" / "run.json").read_text())
+        write_json(tmp_path / "broken" / "run.json", {**about, name: None})
+        with pytest.raises(BenchError, match=rf"run.json' lacks {name}; it is no whole record of a run"):
+            load_run(tmp_path / "broken")
 
 
 def test_our_own_gate_asks_what_the_docs_say() -> None:

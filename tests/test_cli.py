@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from orderbench.models import adaptive
 from orderbench.orders import Plan, order_names
+from orderbench.runs.cli import ADAPTIVE
 
 BENCH = [sys.executable, "-c", "from orderbench.runs.cli import main; main()"]
 
@@ -215,6 +217,9 @@ def test_brackets_in_an_idea_are_only_brackets(tmp_path: Path) -> None:
         (["show", "raster", "--out", "no/such/folder/map.png"], "there is no folder 'no/such/folder'"),
         (["show", "raster", "--include", "no.py"], "there is no file 'no.py' to include"),
         (["orders", "radail"], "no order named 'radail'"),
+        (["orders", "confidence"], "confidence chooses its cells as it decodes"),
+        (["show", "raster,confidence@cosine:13"], "as in bench run --orders raster,confidence@cosine:13"),
+        (["orders", "raster", "--check", "my.py"], "--check tests the orders of 'my.py'; leave raster away"),
         (["orders", "--check", "no.py"], "there is no file 'no.py' to include"),
         (["orders", "--rank", "--steps", "400"], "asks for 400 steps"),
         (["orders", "--rank", "--seeds", "0"], "--seeds 0 averages over nothing"),
@@ -224,6 +229,7 @@ def test_brackets_in_an_idea_are_only_brackets(tmp_path: Path) -> None:
         (["orders", "--rank", "--markdown"], "are different answers; ask for one of them"),
         (["show", "raster", "--steps", "abc"], "'abc' is not a whole number; `bench show --help` shows what would do"),
         (["show", "raster", "--length", "abc"], "'abc' is not a number"),
+        (["show", "raster", "--length", "nan"], "'nan' is not a number"),
         (["show", "raster", "--no-such-option"], "No such option: --no-such-option"),
         (["show", "raster", "--pace", ""], "no pace named ''"),
         (["show", "raster", "--json", "--out", "x.jpg"], "'x.jpg' does not end in"),
@@ -241,6 +247,11 @@ def test_mistakes_get_one_sentence_and_exit_code_2(arguments: list[str], sentenc
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert os.listdir(tmp_path) == []
+
+
+def test_orders_that_choose_as_they_decode_are_named() -> None:
+    assert set(ADAPTIVE) == set(adaptive._ADAPTIVE)
+    assert all(f"{name}@PACE" in good("orders") for name in ADAPTIVE)
 
 
 def test_mistakes_keep_json_off_stdout() -> None:

@@ -358,7 +358,7 @@ def test_a_model_at_the_command_line(
     assert len(err.splitlines()) == 1
     code, out, err = doctor(monkeypatch, capsys, "--model", "my_factories:build", "--device", "tpu-7")
     assert (code, out) == (2, "")
-    assert "the device 'tpu-7' is not there" in err
+    assert "no device named 'tpu-7'; auto, cpu, cuda" in err
 
 
 def test_the_current_folder_is_importable_for_the_command(factories: Path) -> None:

@@ -967,6 +967,17 @@ def test_the_command_writes_a_page_without_torch(tmp_path: Path) -> None:
     assert pdfs == ["orders-1col.pdf", "orders-2col.pdf", "repair-1col.pdf", "repair-2col.pdf"]
 
 
+def test_several_runs_get_a_page_beside_each_ones_own(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(RECORD, tmp_path / name)
+        for file in (tmp_path / name / "trials").glob("[qfl]*"):  # less to draw
+            file.unlink()
+    done = bench("report", "one", "two", cwd=tmp_path)
+    assert done.stdout == "wrote one/report-with-two/report.html\n", done.stderr
+    assert (tmp_path / "one" / "report-with-two" / "report.html").is_file()
+    assert not (tmp_path / "one" / "report").exists()
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     shutil.copytree(RECORD, tmp_path / "run")

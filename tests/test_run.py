@@ -598,13 +598,18 @@ def test_the_effective_configuration_can_be_fed_back(whole: Run, files: dict[str
     ("text", "sentence"),
     [
         ('orders = ["raster"]\nsampels = 3\n', "no key in .*named 'sampels'; did you mean 'samples'"),
-        ('samples = "many"\n', "gives samples as 'many', which is not what it takes"),
+        ('samples = "many"\n', "gives samples as 'many', and it takes a whole number"),
         ("samples = true\n", "gives samples as True"),
         ("samples = 0\n", "samples is 0; give a whole number of 1 or more, as in --samples 8"),
         ("steps = [8]\npace = [\"even:8\"]\n", "--steps and --pace both cut orders into steps"),
         ("only = [\"speed\"]\n", "no measurement named 'speed'"),
         ('dtype = "fp8"\n', "a dtype of 'fp8' is not served; fp32 or bf16"),
         ("orders = []\n", "no order was asked for"),
+        ("only = []\n", "no measurement was asked for; name some, as in --only quality,likelihood"),
+        ("tune = {top-k = [inf]}\n", "top_k=inf is not a whole number"),
+        ("tune = {temperature = [nan]}\n", "temperature=nan is not a number"),
+        ("tune = [3]\n", r"gives tune as \[3\], and it takes lists by name"),
+        ("schema = 1\nconfig = 5\n", "holds no settings; a run.json of this suite keeps them under 'config'"),
         ("first-seed = -1\n", "first_seed is -1; give a whole number of 0 or more, as in --first-seed 8"),
         ("first-seed = 999_999\nseeds = 2\n", "2 replicates from seed 999999 on reach the seeds"),
         ("tune = {guidence = [1, 2]}\n", "no setting to tune named 'guidence'; did you mean 'guidance'"),
@@ -631,6 +636,7 @@ def test_tuned_values_are_read(tmp_path: Path) -> None:
         "guidance": [1.0, 1.5, "constant:scale=2"],
         "top_k": [0.0, 4.0],
     }
+    assert read_tune(["guidance=1", "guidance=1,2"]) == {"guidance": [1.0, 2.0]}
     with pytest.raises(BenchError, match="names no values; write NAME=V,V"):
         read_tune(["guidance"])
 
@@ -656,8 +662,10 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
     subject = load_subject(spec)
     with pytest.raises(BenchError, match="nothing of quality can be measured on this model: quality needs a tokenizer"):
         plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
-    with pytest.raises(BenchError, match=r"there is no file|no shipped weights named"):
+    with pytest.raises(BenchError, match="no shipped model named 'nothing'; known: fashion-model"):
         load_subject(spec_of(files, model="nothing"))
+    with pytest.raises(BenchError, match="no feature space named 'lite'; did you mean 'lite0'"):
+        load_subject(spec_of(files, space=("lite",)))
     for wrong in ({"guidance": "abc"}, {"temperature": 0.0}, {"top_p": 2.0}):
         spec = spec_of(files, **wrong)
         with pytest.raises(BenchError):
@@ -751,6 +759,8 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     document = json.loads(done.stdout)
     assert document["failed"] == []
     assert document["arms"][0]["figures"]["fd"]["value"] > 0
+    left = bench("run", "--resume", "--out", str(tmp_path / "run"), "--dry-run", "--json")
+    assert json.loads(left.stdout) == {"trials": [], "done_before": 6, "estimate_s": 0}
     listed = bench(*asked, "--dry-run", "--json")
     trials = json.loads(listed.stdout)["trials"]
     assert [t["kind"] for t in trials] == ["likelihood", "floor", "floor", "floor", "quality", "latency"]
@@ -765,6 +775,11 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     assert shown.returncode == 0, shown.stderr
     assert "radial@cosine:4" in shown.stdout
     assert shown.stdout.rstrip().endswith(str(tmp_path / "run" / "report" / "report.html"))
+    shutil.rmtree(tmp_path / "run" / "report")
+    bare = bench("run", "--resume", "--out", str(tmp_path / "run"), "--no-report")
+    assert bare.returncode == 0, bare.stderr
+    assert bare.stdout.rstrip().endswith(f"records: {tmp_path / 'run'}")
+    assert not (tmp_path / "run" / "report").exists()
 
 
 def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path) -> None:

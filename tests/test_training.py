@@ -207,8 +207,10 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         (lambda: here("tokenizer", new, str(bad)), "holds images of float64"),
         (lambda: here("model", new, pictures, pictures), "is not a whole torch file"),
         (lambda: here("model", new, pictures, str(out / "model.safetensors")), "holds model, not tokenizer"),
-        (lambda: here("tokenizer", new, pictures, device="tpu9"), "the device 'tpu9' is not there"),
-        (lambda: here("tokenizer", new, pictures, steps=0), "steps and batch are 1 or more"),
+        (lambda: here("tokenizer", new, pictures, device="tpu9"), "no device named 'tpu9'; auto, cpu"),
+        (lambda: here("tokenizer", new, pictures, steps=0), "a value of 0 for steps; it is 1 or more, as in 3000"),
+        (lambda: here("tokenizer", new, pictures, learning_rate=float("nan")), "a value of nan for learning rate"),
+        (lambda: here("tokenizer", new, pictures, minutes=float("nan")), "--minutes above 0"),
         (lambda: here("tokenizer", new, pictures, codes=1), "a tokenizer of 1 codes"),
         (lambda: here("tokenizer", new, pictures, minutes=0.0), "--every is 1 or more and --minutes above 0"),
         (lambda: here("tokenizer", new, pictures, threads=0), "0 threads cannot train; give 1 or more, as in"),
@@ -238,6 +240,8 @@ def test_weights_are_checked_against_their_card(tokenizer: str, tmp_path: Path) 
         load_weights(copy)
     with pytest.raises(BenchError, match="no shipped weights named 'nothing'"):
         load_shipped("nothing")
+    with pytest.raises(BenchError, match="no shipped model named 'fashion-features'; did you mean 'fashion-model'"):
+        load_shipped("fashion-features", "model")
 
 
 def test_cards_that_are_none_are_named(tokenizer: str, tmp_path: Path) -> None:
