@@ -230,8 +230,8 @@ def read_snapshot(file: Path) -> dict[str, Any]:
     schema = value.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise BenchError(
-            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: a newer orderbench made it, and would "
-            f"do, as in pip install -U orderbench"
+            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: install a newer one, or write it "
+            f"anew with bench baseline"
         )
     if schema != SCHEMA:
         raise BenchError(

@@ -531,7 +531,7 @@ def _run(
     from orderbench.models.processes import gather, is_first_process, join_processes
     from orderbench.runs.arms import expand_arms
     from orderbench.runs.estimate import estimate_s
-    from orderbench.runs.execute import execute, new_folder, plan_trials
+    from orderbench.runs.execute import execute, is_done, new_folder, plan_trials
     from orderbench.runs.live import watching
     from orderbench.runs.record import load_run
     from orderbench.runs.subject import load_subject
@@ -542,7 +542,7 @@ def _run(
     estimates = estimate_s(trials, arms, spec, subject)
     if dry_run:
         before = load_run(out).trials if resume and out is not None else {}
-        left = [trial for trial in trials if before.get(trial.id, {}).get("status") != "done"]
+        left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
     join_processes(subject.device)

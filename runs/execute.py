@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -356,8 +356,7 @@ class _Execution:
         file = self._file(trial)
         if not file.is_file():
             return False
-        record = read_json(file)
-        return record.get("status") == "done" and _is_whole(record)
+        return is_done(read_json(file))
 
     def _file(self, trial: Trial) -> Path:
         return self.folder / "trials" / f"{trial.id}.json"
@@ -731,7 +730,12 @@ class _Execution:
         write_json(self._file(trial), {**head, **body})
 
 
-def _is_whole(body: dict[str, Any] | None) -> bool:
+def is_done(record: Mapping[str, Any]) -> bool:
+    """Whether a recorded trial is not measured again: it is done, and no arm in it failed by itself."""
+    return record.get("status") == "done" and _is_whole(record)
+
+
+def _is_whole(body: Mapping[str, Any] | None) -> bool:
     """Whether no arm failed by itself, where one trial measures many."""
     return not (body or {}).get("failed_arms")
 

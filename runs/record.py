@@ -88,7 +88,7 @@ def _write(file: Path, write: Callable[[Path], object]) -> None:
         reason = "the disk is full" if problem.errno == errno.ENOSPC else problem.strerror or str(problem)
         raise RecordProblem(
             f"'{file}' could not be written: {reason}; what was there before is kept; mend that and "
-            f"ask again (a run goes on with --resume)"
+            f"ask again, a run with --resume"
         ) from problem
     finally:
         with contextlib.suppress(OSError):

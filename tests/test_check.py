@@ -510,7 +510,7 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "baseline.json"
     for content, sentence in (
         ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 2; write it anew"),
-        ({"kind": "orderbench baseline", "schema": 3}, "has schema 3 and .* reads 2: a newer orderbench made it, and"),
+        ({"kind": "orderbench baseline", "schema": 3}, "has schema 3 and .* reads 2: install a newer one, or write it"),
         ({**whole, "arms": {}}, "holds no arm; write it anew with bench baseline"),
         ({"kind": "orderbench baseline", "schema": 2}, "an entry of kind baseline lacks model, tokenizer"),
         ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),

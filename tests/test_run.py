@@ -554,7 +554,9 @@ def test_broken_and_foreign_files_are_named(whole: Run, files: dict[str, str], t
         load_run(folder)
     trial.write_text(good)
     (folder / "run.json").write_text(json.dumps({**about, "schema": 99}))
-    with pytest.raises(RecordProblem, match="has schema 99 and this orderbench reads up to 1; a newer orderbench"):
+    with pytest.raises(
+        RecordProblem, match="has schema 99 and this orderbench reads up to 1; install a newer orderbench"
+    ):
         load_run(folder)
     (folder / "run.json").write_text("[]")
     with pytest.raises(RecordProblem, match="holds a list, not a record"):
