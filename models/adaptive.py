@@ -36,7 +36,8 @@ class AdaptiveOrder(Protocol):
 class Confidence:
     """MaskGIT (arXiv 2202.04200, section 3.2): the cells whose drawn codes are likeliest, with Gumbel noise that fades.
 
-    noise: its weight at the beginning, 0 or more; 4.5 in Halton-MaskGIT's release.
+    noise: its weight, 0 or more, times the share of the steps that is left after this one; 4.5 in MaskGIT's and
+    Halton-MaskGIT's releases, of which the latter fades it from the whole at the first step to none at the last.
     """
 
     noise: float = 4.5
@@ -79,7 +80,9 @@ def adaptive_steps(tile: Tile, order: AdaptiveOrder) -> Iterator[Step]:
 
 
 def confidence(
-    tile: Tile, *, noise: Annotated[float, "weight of the Gumbel noise at the beginning, 0 or more"] = 4.5
+    tile: Tile,
+    *,
+    noise: Annotated[float, "weight of the Gumbel noise, which fades with the steps that are left, 0 or more"] = 4.5,
 ) -> Iterator[Step]:
     """MaskGIT's order as a decoder with options: `adaptive_steps` with `Confidence(noise)`."""
     return adaptive_steps(tile, Confidence(noise))

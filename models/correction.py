@@ -32,7 +32,7 @@ def nested(
     *,
     rule: Literal["margin", "sample", "never"] = "margin",
     margin: Annotated[float, "nats by which a new code must be likelier, 0 or more"] = 1.0,
-    every: Annotated[int, "correct at steps n, 2n, ... and at the last; 1 or more"] = 1,
+    every: Annotated[int, "correct at steps n, 2n, ..., counted from 0, and at the last; 1 or more"] = 1,
     window: Annotated[int | None, "groups that are looked back at, 1 or more"] = None,
 ) -> Iterator[Step]:
     """Decode step by step; at correcting steps, never the first, the crop is asked again.
@@ -63,7 +63,9 @@ def nested(
             tile.refill(cache, codes_BL.gather(1, known_BM), known_BM)
         elif index > 0:
             tile.rewind(cache, 1 + fed)
-            tile.feed(cache, codes_BL.gather(1, known_BM), known_BM)
+            size, slots = start - fed, 1 + start
+            seen_GS = torch.ones(size, slots, dtype=torch.bool, device=codes_BL.device) if corrects else None
+            tile.feed(cache, codes_BL.gather(1, known_BM), known_BM, seen_GS)
         cells_BQ = tile.cells_BL[:, first:stop]
         logits_BQV = tile.ask(cache, cells_BQ, tile.scales(first, index))
         known = start - first

@@ -27,8 +27,8 @@ from orderbench.orders.streams import generator
 class Guidance:
     """Classifier-free guidance: logits = u + s (c - u), c conditional, u unconditional; s = 1 is the conditional alone.
 
-    kind: 'none'; 'constant' (s everywhere); 'linear' (ARPG, RandAR, LPD: 1 + (s - 1) D / L); 'power-cosine' (MAR's
-    lineage: 1 + (s - 1) (1 - cos(pi (D / L) ** power)) / 2).
+    kind: 'none'; 'constant' (s everywhere); 'linear' (ARPG, RandAR, LPD: 1 + (s - 1) D / L); 'power-cosine' (RAR,
+    reAR: 1 + (s - 1) (1 - cos(pi (D / L) ** power)) / 2, there with count=before, so that the first step is unguided).
     count: what D, the number of decoded cells, counts: 'after' the step's own (ARPG), 'before' them (RandAR), or each
     'token's own place (LPD).
     """

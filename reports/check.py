@@ -424,6 +424,8 @@ def _binds(arm: str, name: str, now: Mapping[str, Any], then: Mapping[str, Any])
 
 def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
     """Why times of two runs, and their ratios, are of other things."""
+    if bool(now["tokenizer"]) != bool(then["tokenizer"]):
+        return "one of the two decodes pixels within its times and the other does not"
     if now["device"] != then["device"]:
         return "the hardware or its threads differ, and with them what a speed-up is"
     return "" if now["setting"] == then["setting"] else "the setting differs, and guidance is part of what is timed"
@@ -493,6 +495,7 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
             "the reference differs" if differ(now["reference"], then["reference"])
             else "" if before["n"] == after["n"] else f"n differs ({before['n']}, {after['n']})",
         )  # fmt: skip
+        why = why or ("the tokenizers differ" if now["tokenizer"] != then["tokenizer"] else "")
         sides = [_seeds(side["quality"].get("fd", {})) for side in (before, after)]
         seeds = sorted(sides[0].keys() & sides[1].keys())
         why = why or ("" if seeds else "they share no seed")

@@ -22,11 +22,13 @@ from orderbench.reports.results import (
     differ,
     images_of,
     is_fid,
+    kernel_sizes,
     model_of,
     quality_replicates,
     reference_of,
     round_times,
     times_seeds,
+    tokenizer_of,
     too_small,
 )
 from orderbench.reports.statistics import Interval, correspond, jackknife_difference, paired_mean
@@ -253,6 +255,8 @@ def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> l
         why = f"the references differ ({before.reference}, {after.reference})"
     if not why and one.n != two.n:
         why = f"n differs ({one.n}, {two.n})"
+    if not why and tokenizer_of(before.run.about) != tokenizer_of(after.run.about):
+        why = "the tokenizers differ, and with them the images"
     # One arm of one model under one setting is biased by about the same amount on both sides, which cancels.
     biased = too_small(after, two) and bool(_changes(before, after))
     lines = []
@@ -263,6 +267,8 @@ def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> l
         about = _about(metric, before, one, after, two)
         pairs = _shared_seeds(before, after, one.arm, metric)
         reason = _one_sided(a, b) or why or ("" if pairs is not None else "the seeds differ")
+        if not reason and metric == "kd" and kernel_sizes(before.run.done()) != kernel_sizes(after.run.done()):
+            reason = "they are to other numbers of reference images, as of an older orderbench"
         if not reason and pairs is not None and not correspond(*pairs):
             reason = "the groups of samples that are left out in turn differ"
         if reason or pairs is None:
@@ -304,7 +310,7 @@ def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -
     if a is None or b is None:
         return [Line(one.arm, "bits", a, b, None, "not comparable", _one_sided(a, b), *about)]
     sides = [_bits(results, one.arm) for results in (before, after)]
-    if not why and before.run.about["subject"].get("tokenizer") != after.run.about["subject"].get("tokenizer"):
+    if not why and tokenizer_of(before.run.about) != tokenizer_of(after.run.about):
         why = "the tokenizers differ, and with them the codes"
     if not why and differ(images_of(before.run.about), images_of(after.run.about)):
         why = "the held-out images differ"
@@ -329,6 +335,8 @@ def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> lis
         why = "the hardware or its threads differ"
     if not why and before.run.about["setting"] != after.run.about["setting"]:
         why = "the settings differ, and guidance is part of what is timed"
+    if not why and bool(tokenizer_of(before.run.about)) != bool(tokenizer_of(after.run.about)):
+        why = "one of the two decodes pixels within its times and the other does not"
     batches = [{trial["batch"] for trial in side} - {1} for side in hardware]
     doubt = "" if why or not (busy(before.run) or busy(after.run)) else BUSY
     lines = []

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.reports.results import differ, images_of, reference_of
+from orderbench.reports.results import differ, images_of, kernel_sizes, reference_of, tokenizer_of
 from orderbench.runs.record import Run
 
 KINDS = {
@@ -143,6 +143,9 @@ class _Part:
         if kind == "samples":
             if _groups(ours) and _groups(theirs) and _groups(ours) != _groups(theirs):
                 return "the groups of samples that are left out in turn differ; an older orderbench made them otherwise"
+            sizes = [kernel_sizes(side) for side in (ours, theirs)]
+            if all(sizes) and sizes[0] != sizes[1]:
+                return "kernel distances are to other numbers of reference images, as of an older orderbench"
             tuned = [_tuned(side) for side in (ours, theirs)]
             for arm in tuned[0].keys() & tuned[1].keys():
                 if tuned[0][arm] != tuned[1][arm]:
@@ -242,9 +245,8 @@ def _subjects_differ(one: dict[str, Any], two: dict[str, Any]) -> str:
         models[0].get("sha256") is None and models[0]["name"] != models[1]["name"]
     ):
         return f"the models differ ({', '.join(_model_name(model) for model in models)})"
-    tokenizers = [about["subject"].get("tokenizer") or {} for about in (one, two)]
-    if all(tokenizers) and tokenizers[0].get("sha256") != tokenizers[1].get("sha256"):
-        return "the tokenizers differ, and with them the codes"
+    if tokenizer_of(one) != tokenizer_of(two):
+        return "the tokenizers differ, and with them the codes, or only one of the two has any"
     types = [about["config"].get("dtype") for about in (one, two)]
     if types[0] != types[1]:
         return f"the weights were {types[0]} and {types[1]}"

@@ -11,7 +11,7 @@ rounds. Likelihood is paired over images.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,18 @@ def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of a run's model."""
     model = about["subject"]["model"]
     return identity(model["name"], model.get("sha256"))
+
+
+def tokenizer_of(about: Mapping[str, Any]) -> str:
+    """What tells the tokenizer of a run; empty where it has none, and decodes no pixels."""
+    said = about["subject"].get("tokenizer") or {}
+    return str(said.get("sha256") or said.get("name") or "")
+
+
+def kernel_sizes(trials: Iterable[Mapping[str, Any]]) -> set[int]:
+    """To how many reference images kernel distances are; an earlier orderbench took as many as there were samples."""
+    found = (result.get("kd") for trial in trials for result in trial.get("quality", ()))
+    return {kd.get("n_reference", kd.get("n")) for kd in found if kd}
 
 
 def images_of(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,8 +279,9 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
             theirs_s = round_times(trial, baseline)
             if arm != baseline and theirs_s:  # joined runs may have timed an arm and a baseline in different rounds
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
-            counters = trial["counters"][arm]
-    sampled = next((t for t in trials if t["kind"] == "quality" and t["setting"] == setting), {})
+            counters = _counters(trial["counters"][arm], (trial.get("flops_per_image") or {}).get(arm))
+    measured = (t for t in trials if t["kind"] == "quality" and t["setting"] == setting)
+    sampled = max(measured, key=lambda t: bool(t["status"] == "done"), default={})  # a failed seed knows no n
     failed = next((reason for one, reason in failures(run) if one == arm), None)
     return Row(
         arm=arm,
@@ -278,12 +291,17 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
         against=against,
         speedup=speedup,
         spread=latency,
-        counters=counters or sampled.get("counters", {}),
+        counters=counters or _counters(sampled.get("counters", {}), sampled.get("flops_per_image")),
         sampling=sampled.get("sampling", run.about["setting"]),
         n=sampled.get("n"),
         seeds=len(quality),
         failed=failed,
     )
+
+
+def _counters(counted: dict[str, int], flops_per_image: int | None) -> dict[str, int]:
+    """Exact counts of one branch of guidance, and the operations of both, where the network's are known."""
+    return counted | ({"flops_per_image": flops_per_image} if counted and flops_per_image else {})
 
 
 def _add_likelihood(

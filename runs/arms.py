@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from orderbench.models.adaptive import is_adaptive, parse_adaptive
 from orderbench.models.correction import parse_correction
@@ -103,12 +104,24 @@ def expand_arms(orders: Sequence[str], paces: Sequence[str], corrections: Sequen
 
 
 def training_share(arm: Arm, objective: ObjectiveConfig | None, grid: Grid) -> tuple[float | None, float | None]:
-    """The share of training batches that followed this arm's order, and the share that followed it in these very
-    steps; None where the mixture is not known."""
+    """The share of training batches that followed this arm's order, however either is spelled, and the share that
+    followed it in these very steps; None where the mixture is not known."""
     if objective is None:
         return None, None
-    parts = [part for part in objective.mixture if part.order == arm.order]
+    parts = [part for part in objective.mixture if _same_order(part.order, arm.order, grid)]
     sizes = arm.plan(grid, 0).sizes
     same = [part.share * sum(make_plan(part.order, grid, p).sizes == sizes for p in part.paces) / len(part.paces)
             for part in parts]  # fmt: skip
     return sum(part.share for part in parts), sum(same)
+
+
+@cache
+def _same_order(one: str, two: str, grid: Grid) -> bool:
+    """Whether two spellings walk this grid alike, as `radial` and `radial:center=8x8` do on 16x16."""
+    if one == two:
+        return True
+    try:
+        plans = [make_plan(order, grid, "one") for order in (one, two)]
+    except BenchError:
+        return False
+    return not any(plan.per_sample for plan in plans) and plans[0].digest == plans[1].digest

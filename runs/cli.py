@@ -407,7 +407,7 @@ def run(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", parser=_optional_whole, metavar="R", help="Timings, all arms in turns. Default 8."),
+        typer.Option("--rounds", parser=_optional_whole, metavar="R", help="Timings, all arms in turns. Default 9."),
     ] = None,
     guidance: Annotated[
         str | None,

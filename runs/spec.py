@@ -41,7 +41,7 @@ class RunSpec:
     first_seed: int = 0
     held_out: int = 1000
     batch: int = 16
-    rounds: int = 8
+    rounds: int = 9
     guidance: str | None = None
     temperature: float | None = None
     top_k: int | None = None

@@ -77,12 +77,12 @@ def noise(given: argparse.Namespace) -> None:
     warm = warm_up(contenders, None, device=subject.device)
     ratios: list[Interval] = []
     for trial in range(given.trials):
-        finished = list(rounds(contenders, None, rounds=8, seed=trial, device=subject.device, warm=warm))
+        finished = list(rounds(contenders, None, rounds=9, seed=trial, device=subject.device, warm=warm))
         times = [[s.total_s for one in finished for s in one if s.name == c.name] for c in contenders]
         ratios.append(paired_ratio(*times))
     alarms = sum(r.low is not None and r.high is not None and not r.low <= 1 <= r.high for r in ratios)
     values = np.array([r.value for r in ratios])
-    print(f"{alarms} false alarms in {len(ratios)} trials of 8 rounds; ratios from {values.min():.3f} to "
+    print(f"{alarms} false alarms in {len(ratios)} trials of 9 rounds; ratios from {values.min():.3f} to "
           f"{values.max():.3f}, half of them within {np.median(np.abs(values - 1)):.3f} of 1.\n")  # fmt: skip
 
 

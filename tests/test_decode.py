@@ -344,7 +344,7 @@ def test_mistakes_get_one_sentence() -> None:
         (lambda: plan_logits(MODEL, tokens_BL + 5, labels_B, plan), "0 to 10 would do"),
         (lambda: plan_logits(MODEL, tokens_BL[:, :5], labels_B, plan), "(B, 20) and (B,) would do"),
         (lambda: Sampling(temperature=0.0), "a temperature of 0 is not served; it is above 0"),
-        (lambda: Sampling(top_p=0.0), "p above 0 up to 1"),
+        (lambda: Sampling(top_p=0.0), "a top-p of 0 is not served; it is above 0 and at most 1"),
         (lambda: Guidance(kind="quadratic"), "no guidance named 'quadratic'"),  # type: ignore[arg-type]
         (lambda: Guidance(kind="linear", scale=float("nan")), "a guidance scale of nan"),
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from orderbench.models.config import FeatureConfig
 from orderbench.models.features import FeatureNet
 from orderbench.models.shipped import Loaded
 from orderbench.orders import BenchError
-from orderbench.reports.statistics import jackknife
+from orderbench.reports.statistics import jackknife, jackknife_difference
 from orderbench.runs import quality
 from orderbench.runs.quality import Space, measure, read_reference
 from orderbench.runs.spec import RunSpec
@@ -99,17 +99,29 @@ def test_frechet_distance_is_the_closed_formula() -> None:
     assert both["kd"] == scores(x, gaussian(90, seed=3))["kd"]
 
 
-def test_kernel_distance_is_the_unbiased_statistic_of_torch_fidelity(
-    fidelity: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_distance_is_the_unbiased_statistic_of_torch_fidelity(fidelity: Any) -> None:
     x, y = gaussian(120, seed=1, scale=1.2), gaussian(150, seed=2)
     theirs = fidelity.metric_kid.kid_features_to_metric(
         torch.from_numpy(x.astype(float)), torch.from_numpy(y[:120].astype(float)), kid_subsets=1, kid_subset_size=120
     )["kernel_inception_distance_mean"]
+    assert scores(x, y[:120])["kd"]["value"] == pytest.approx(theirs, abs=1e-10)
     assert squared_mmd(x, y[:120]) == pytest.approx(theirs, abs=1e-10)
-    assert scores(x, y)["kd"]["value"] == pytest.approx(theirs, abs=1e-10)
-    monkeypatch.setattr(quality, "_FEW_SAMPLES", 0)  # larger sets never hold a whole kernel matrix
-    assert scores(x, y)["kd"]["value"] == pytest.approx(theirs, abs=1e-10)
+    whole = scores(x, y)["kd"]  # of another number of reference images torch-fidelity has none
+    assert whole["value"] == pytest.approx(squared_mmd(x, y), abs=1e-10)
+    assert whole["n_reference"] == 150
+
+
+def test_the_kernel_distances_interval_holds_whatever_reference_is_drawn() -> None:
+    """Of as many reference images as samples it held 0.8: their noise is no smaller, and left out by no jackknife."""
+    held = []
+    for trial in range(120):
+        reference, one, two = (gaussian(n, 8, seed=1000 * k + trial) for k, n in ((1, 1000), (2, 60), (3, 60)))
+        sides = [scores(x, reference, classes=1)["kd"] for x in (one + 0.1, two - 0.1)]  # at one distance
+        found = jackknife_difference(*[[(side["value"], side["left_out"])] for side in sides])
+        assert found.low is not None
+        assert found.high is not None
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) > 0.88
 
 
 def test_left_out_values_are_the_metrics_of_what_is_left() -> None:
@@ -122,18 +134,16 @@ def test_left_out_values_are_the_metrics_of_what_is_left() -> None:
         again = measure(x[kept], logits[kept], np.arange(n)[kept] % classes, y, classes=classes)
         for name in ("fd", "inception_score", "agreement"):
             assert found[name]["left_out"][g] == pytest.approx(again[name]["value"], abs=1e-10), name
-        assert found["kd"]["left_out"][g] == pytest.approx(squared_mmd(x[kept], y[:n]), abs=1e-10)
+        assert found["kd"]["left_out"][g] == pytest.approx(squared_mmd(x[kept], y), abs=1e-10)
 
 
 def test_kernel_distance_of_more_samples_than_the_reference_has() -> None:
     x, y = gaussian(100, seed=1), gaussian(60, seed=2)
     found = scores(x, y, classes=1)["kd"]
-    assert found["n"] == 60
-    assert found["value"] == pytest.approx(squared_mmd(x[:60], y), abs=1e-10)
-    kept = without(60, 1, 20, 3)
+    assert found["value"] == pytest.approx(squared_mmd(x, y), abs=1e-10)
     assert len(found["left_out"]) == 20
-    assert found["left_out"][3] == pytest.approx(squared_mmd(x[:60][kept], y), abs=1e-10)
-    assert scores(x, y[:15], classes=5)["kd"]["left_out"] is None  # 15 samples do not fill 4 groups
+    assert found["left_out"][3] == pytest.approx(squared_mmd(x[without(100, 1, 20, 3)], y), abs=1e-10)
+    assert scores(x[:15], y, classes=5)["kd"]["left_out"] is None  # 15 samples do not fill 4 groups
 
 
 def test_the_jackknife_tells_the_spread_over_draws() -> None:
