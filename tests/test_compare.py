@@ -165,6 +165,41 @@ def test_n_space_and_floors_stand_beside_quality(results: Results) -> None:
         assert "of 24 held-out images" in text
 
 
+def test_a_seed_that_failed_lifts_no_ban(tmp_path: Path) -> None:
+    def fail(_: dict[str, Any], trials: dict[str, dict[str, Any]]) -> None:
+        failed = trials["quality radial 0"]
+        failed.update(status="failed", reason="no memory")
+        del failed["n"], failed["quality"]
+
+    lines = compare_arms(results_of(kept(tmp_path / "failed", fail)))
+    assert found(lines, "radial")["fd"] == ("not judged", "too small n")
+
+
+def test_what_another_tokenizer_made_is_not_compared(results: Results, tmp_path: Path) -> None:
+    def another(about: dict[str, Any], _: Any) -> None:
+        about["subject"]["tokenizer"]["sha256"] = "other"
+
+    def none(about: dict[str, Any], _: Any) -> None:
+        del about["subject"]["tokenizer"]
+
+    pixels = "one of the two decodes pixels within its times and the other does not"
+    for name, change, speed in (("another", another, ""), ("none", none, pixels)):
+        said = found(compare_runs(results, results_of(kept(tmp_path / name, change))), "radial")
+        assert said["fd"] == ("not comparable", "the tokenizers differ, and with them the images")
+        assert said["latency_s"][1] == speed
+
+
+def test_kernel_distances_to_other_numbers_of_images_are_not_compared(results: Results, tmp_path: Path) -> None:
+    def whole(_: dict[str, Any], trials: dict[str, dict[str, Any]]) -> None:
+        for trial in trials.values():
+            for entry in trial.get("quality", ()):
+                entry["kd"] = {**entry["kd"], "n_reference": 60}
+
+    said = found(compare_runs(results, results_of(kept(tmp_path / "whole", whole))), "radial")
+    assert said["kd"] == ("not comparable", "they are to other numbers of reference images, as of an older orderbench")
+    assert said["fd"] == ("no difference shown", "")
+
+
 def test_a_frechet_distance_of_few_samples_is_not_judged_between_arms(results: Results, tmp_path: Path) -> None:
     lines = compare_arms(results)  # 48 samples in 8 dimensions
     assert found(lines, "radial")["fd"] == ("not judged", "too small n")

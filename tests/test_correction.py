@@ -68,6 +68,15 @@ def test_cached_correction_equals_the_uncached_unrolling(text: str, variant: str
     unrolled(plan, 1, labels[1], steps, 1, every, window)
 
 
+def test_groups_that_are_fed_again_see_each_other_however_new_ones_are_fed() -> None:
+    block, causal = (
+        list(decode_steps(MODEL, make_plan("radial", GRID), [0], decoder=partial(nested, window=2), in_group=how))
+        for how in ("block", "causal")
+    )
+    for one, two in zip(block, causal, strict=True):
+        torch.testing.assert_close(one.logits_BQV, two.logits_BQV, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("text", ["radial", "raster@even:5", "random@cosine:4"])
 def test_codes_are_overwritten_by_the_rule(text: str) -> None:
     plan, sampling = make_plan(text, GRID), Sampling(temperature=0.7)

@@ -27,13 +27,14 @@ from orderbench.models.config import FeatureConfig, TokenizerConfig
 from orderbench.models.decode import step_bits
 from orderbench.models.features import FeatureNet
 from orderbench.models.likelihood import bits_of, plan_logits, walk
+from orderbench.models.objective import SHIPPED
 from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import execute as executing
 from orderbench.runs import record as recording
-from orderbench.runs.arms import expand_arms, parse_arm
+from orderbench.runs.arms import expand_arms, parse_arm, training_share
 from orderbench.runs.estimate import estimate_s
 from orderbench.runs.execute import Ended, Trial, execute, plan_trials
 from orderbench.runs.export import export_run
@@ -657,6 +658,17 @@ def test_orders_multiply_by_paces_and_corrections() -> None:
         parse_arm("confidence")
     with pytest.raises(BenchError, match="did you mean 'radial'"):
         expand_arms(["radail"], [], [], grid)
+
+
+def test_a_share_of_training_goes_by_the_walk_and_not_by_its_spelling() -> None:
+    grid = Grid(16, 16)
+    share = {arm: training_share(parse_arm(arm), SHIPPED, grid)[0] for arm in (
+        "radial", "radial:center=8x8", "raster", "regions:m=1", "spiral", "hilbert", "confidence@cosine:13",
+    )}  # fmt: skip
+    assert share["radial"] == share["radial:center=8x8"] == 0.2
+    assert share["raster"] == share["regions:m=1"] == 0.25
+    assert share["spiral"] == 0.05
+    assert share["hilbert"] == share["confidence@cosine:13"] == 0
 
 
 def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:

@@ -145,6 +145,26 @@ def test_a_ratio_is_of_pairs() -> None:
     assert forth.value * back.value == pytest.approx(1)
 
 
+def test_bounds_of_a_median_hold_its_level_at_every_number_of_rounds() -> None:
+    """Each lies between two order statistics, whose coverage is exact: that of a binomial law."""
+    for n in range(3, 31):
+        x = list(map(float, range(n)))
+        found = median_interval(x, seed=n)
+        assert found.low is not None
+        assert found.high is not None
+        outside = min(math.ceil(found.low), n - 1 - math.floor(found.high))
+        coverage = 1 - 2 * sum(math.comb(n, k) for k in range(outside + 1)) / 2**n
+        assert coverage >= (0.95 if n > 5 else {3: 0.75, 4: 0.875, 5: 0.9375}[n])
+
+
+def test_a_percent_over_seeds_has_the_spread_of_the_ratio() -> None:
+    a: list[Replicates] = [(1.0, None), (1.1, None), (0.9, None)]
+    halves_more: list[Replicates] = [(1.5 * value, None) for value, _ in a]
+    one_half_more: list[Replicates] = [(value + 0.5, None) for value, _ in a]
+    assert astuple(jackknife_percent(a, halves_more)) == pytest.approx((50, 50, 50, 0), abs=1e-9)
+    assert jackknife_percent(a, one_half_more).error == pytest.approx(50 * 0.1 / math.sqrt(3))
+
+
 def test_medians_and_means() -> None:
     assert 0.88 < covered(lambda rng: median_interval(rng.exponential(1.0, 25).tolist()), math.log(2)) < 0.99
     assert 0.90 < covered(lambda rng: mean_interval(rng.normal(5, 1, 6)), 5.0) < 0.99
