@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders.errors import BenchError, OrderFault
-from orderbench.orders.lattice import Grid
+from orderbench.orders.lattice import Grid, Lattice, Pyramid
+from orderbench.orders.order import BoundOrder, get_order, parse_order
 from orderbench.orders.pace import Pace, pace_names
 from orderbench.orders.plan import Plan, make_plan
-from orderbench.orders.registry import BoundOrder, get_order, parse_order
 from orderbench.orders.spelling import spell
 from orderbench.orders.streams import generator
 
@@ -32,6 +32,7 @@ GRIDS = tuple(
     Grid(rows, cols)
     for rows, cols in [(1, 1), (1, 2), (1, 7), (5, 1), (2, 2), (3, 3), (4, 6), (7, 5), (8, 8), (9, 12), (16, 16)]
 )
+LATTICES: tuple[Lattice, ...] = (*GRIDS, Pyramid.parse("1/2/4"), Pyramid.parse("2x3/4x6/8"))
 SEEDED_FROM = 16  # cells from which six seeds may be asked for more than one plan
 
 
@@ -51,7 +52,7 @@ class Finding:
         return f"on {self.where}: {self.problem}"
 
 
-def paces_on(grid: Grid, *, native: bool = True) -> list[Pace]:
+def paces_on(grid: Lattice, *, native: bool = True) -> list[Pace]:
     """Every pace; the laws in T steps with few, some and as many steps as there are cells."""
     n = grid.n_cells
     few = min(2, n)
@@ -74,7 +75,7 @@ def check_plan(plan: Plan, pace: Pace) -> None:
         raise BrokenPromise(f"at pace {pace} its JSON does not read back to the same plan")
 
 
-def check_on(text: str, grid: Grid, paces: list[Pace] | None = None) -> None:
+def check_on(text: str, grid: Lattice, paces: list[Pace] | None = None) -> None:
     """All promises of one order, options included, on one grid.
 
     Partition into non-empty steps at every pace; the same seed, the same plan; nothing taken from global randomness;
@@ -102,7 +103,7 @@ class Verdict:
     """What the suite found of one order (nothing: it keeps its contract), and which grids it serves or refuses."""
 
     findings: tuple[Finding, ...]
-    served: tuple[Grid, ...]
+    served: tuple[Lattice, ...]
     refusals: tuple[str, ...]
 
 
@@ -111,19 +112,19 @@ def check_order(name: str, include: Sequence[str] = ()) -> Verdict:
 
     include: files that a fresh process must include to find the order.
     """
-    served: list[Grid] = []
+    served: list[Lattice] = []
     refusals: list[str] = []
     findings: list[Finding] = []
-    for grid in GRIDS:
+    for grid in LATTICES:
         try:
             check_on(name, grid)
         except OrderFault as fault:
-            findings = [Finding(f"a {grid} grid", str(fault), fault)]
+            findings = [Finding(_place(grid), str(fault), fault)]
             break
         except BenchError as refusal:
             refusals.append(str(refusal))
         except BrokenPromise as broken:
-            findings = [Finding(f"a {grid} grid", str(broken))]
+            findings = [Finding(_place(grid), str(broken))]
             break
         else:
             served.append(grid)
@@ -135,29 +136,29 @@ def check_order(name: str, include: Sequence[str] = ()) -> Verdict:
     return Verdict(tuple(findings), tuple(served), tuple(refusals))
 
 
-def _check_elsewhere(name: str, grid: Grid, include: Sequence[str]) -> Iterator[Finding]:
+def _check_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> Iterator[Finding]:
     try:
         if digest_elsewhere(name, grid, include) == plan_and_cells_digest(name, grid):
             return
         problem = "another process makes another plan; do not rank by hash(), id() or the order of a set"
     except OrderFault as fault:
         problem = str(fault)
-    yield Finding(f"a {grid} grid", problem)
+    yield Finding(_place(grid), problem)
 
 
-def plan_and_cells_digest(name: str, grid: Grid) -> str:
+def plan_and_cells_digest(name: str, grid: Lattice) -> str:
     """A digest of the plan and of the first samples' cells, at a pace that every order serves."""
     plan = make_plan(name, grid, "even:1")
     return hashlib.sha256(plan.digest.encode() + plan.cells_for([0, 1]).tobytes()).hexdigest()
 
 
-def digest_elsewhere(name: str, grid: Grid, include: Sequence[str]) -> str:
+def digest_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> str:
     """`plan_and_cells_digest`, made in a fresh process with another hash seed."""
     program = (
-        "import sys; from orderbench.orders import Grid, include_file; "
+        "import sys; from orderbench.orders import include_file, parse_lattice; "
         "from orderbench.orders.contract import plan_and_cells_digest; "
         "name, grid, *files = sys.argv[1:]; [include_file(file) for file in files]; "
-        "print(plan_and_cells_digest(name, Grid.parse(grid)))"
+        "print(plan_and_cells_digest(name, parse_lattice(grid)))"
     )
     done = subprocess.run(  # noqa: S603 (our own interpreter and program)
         [sys.executable, "-c", program, name, str(grid), *include],
@@ -168,12 +169,11 @@ def digest_elsewhere(name: str, grid: Grid, include: Sequence[str]) -> str:
     )
     if done.returncode:
         said = (done.stderr.strip() or "nothing").splitlines()[-1]
-        said = (done.stderr.strip() or "nothing").splitlines()[-1]
         raise OrderFault(f"a fresh process could not make the plan of '{name}': it said {said}")
     return done.stdout.strip().splitlines()[-1]
 
 
-def _check_options(name: str, served: list[Grid]) -> Iterator[Finding]:
+def _check_options(name: str, served: list[Lattice]) -> Iterator[Finding]:
     """Every choice of a Literal is served; booleans and numbers are served or refused, never half-served."""
     order = get_order(name)
     grids = served[-2:]
@@ -188,12 +188,10 @@ def _check_options(name: str, served: list[Grid]) -> Iterator[Finding]:
                         warnings.simplefilter("error")
                         check_on(text, grid, [Pace("even", 1), Pace("one")])
             except (OrderFault, BrokenPromise) as problem:
-                yield Finding(
-                    f"a {grid} grid", f"{text}: {problem}", problem if isinstance(problem, OrderFault) else None
-                )
+                yield Finding(_place(grid), f"{text}: {problem}", problem if isinstance(problem, OrderFault) else None)
             except BenchError as refusal:
                 if literal:
-                    yield Finding(f"a {grid} grid", f"{text} is in its signature but not served: {refusal}")
+                    yield Finding(_place(grid), f"{text} is in its signature but not served: {refusal}")
     for given in ("no-such-option=1", *(f"{o.name}=no.such.value" for o in order.options if o.kind is not str)):
         try:
             parse_order(f"{name}:{given}")
@@ -221,7 +219,7 @@ def _drawn_again(plan: Plan) -> np.ndarray:
     return np.stack([plan.recipe.rank(plan.lattice, sample).cells_L for sample in (0, 1)])
 
 
-def _draws(bound: BoundOrder, grid: Grid) -> bool:
+def _draws(bound: BoundOrder, grid: Lattice) -> bool:
     """Whether the order, with these options, takes anything from its generator."""
     if not bound.order.seeded:
         return False
@@ -229,6 +227,10 @@ def _draws(bound: BoundOrder, grid: Grid) -> bool:
     untouched = str(rng.bit_generator.state)
     bound.rank(grid, rng=rng, sizes=Pace("even", 4).sizes(grid) if bound.order.sized else None)
     return str(rng.bit_generator.state) != untouched
+
+
+def _place(lattice: Lattice) -> str:
+    return f"a {lattice} {'grid' if isinstance(lattice, Grid) else 'pyramid'}"
 
 
 def _global_randomness() -> tuple[object, ...]:

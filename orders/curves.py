@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 
 
 def interleave_bits(high: IntArray, low: IntArray, bits: int) -> IntArray:

@@ -24,8 +24,8 @@ import numpy as np
 from orderbench.orders.errors import BenchError
 from orderbench.orders.field import Field, step_taxes
 from orderbench.orders.lattice import FloatArray, Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 from orderbench.orders.scatter import dither, halton
 
 MAX_CELLS = 1024  # the work grows with the cube of the cells

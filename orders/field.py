@@ -20,14 +20,15 @@ from typing import Literal
 import numpy as np
 
 from orderbench.orders.errors import BenchError, OrderFault
-from orderbench.orders.lattice import FloatArray, Grid, IntArray
+from orderbench.orders.lattice import FloatArray, Grid, IntArray, Lattice
+from orderbench.orders.order import get_order, order_names
 from orderbench.orders.pace import Pace
 from orderbench.orders.plan import Plan, make_plan
-from orderbench.orders.registry import get_order, order_names
 from orderbench.orders.spelling import spell
 
 NUGGET = 1e-6  # on the diagonal: keeps the covariance well above rounding on 32x32 and beyond
 MAX_CELLS = 4096  # the covariance is dense: (L, L) float64, factored in L**3 / 3
+PREDICTED_CELLS = 1024  # of plans whose tax is taken along with something else
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ class Field:
             return f"exp(-d/{spell(self.length)})"
         return f"(1+d/{spell(self.length)})^-{spell(self.power)}"
 
-    def covariance(self, grid: Grid) -> FloatArray:
-        """(L, L) covariance of the cells, by cell index. BenchError above 4096 cells."""
+    def covariance(self, grid: Lattice) -> FloatArray:
+        """(L, L) covariance of the cells, by cell index. BenchError above 4096 cells, and for a pyramid."""
+        if not isinstance(grid, Grid):
+            raise BenchError(f"the field is of one grid and says nothing of the pyramid {grid}; as in --grid 16")
         if grid.n_cells > MAX_CELLS:
             raise BenchError(
                 f"a {grid} grid has {grid.n_cells} cells; the field serves up to {MAX_CELLS}, as in --grid 64"
@@ -99,6 +102,16 @@ def parallel_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int
     return float(np.mean([tax_by_step(plan, field, sample).sum() for sample in chosen]) / plan.lattice.n_cells)
 
 
+def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)) -> float | None:
+    """The parallel tax of a plan, or None where the field says nothing of it or costs too much to ask.
+
+    None is no prediction, not a tax of zero: for pyramids, and above 1024 cells, where the covariance takes seconds.
+    """
+    if not isinstance(plan.lattice, Grid) or plan.lattice.n_cells > PREDICTED_CELLS:
+        return None
+    return parallel_tax(plan, field, samples)
+
+
 @dataclass(frozen=True)
 class Ranked:
     """One line of `rank_orders`: the tax in bits per token and its spread over seeds, or why there is none."""
@@ -110,7 +123,7 @@ class Ranked:
     refusal: str | None = None
 
 
-def rank_order(name: str, grid: Grid, pace: str, field: Field = DEFAULT_FIELD, seeds: int = 8) -> Ranked:
+def rank_order(name: str, grid: Lattice, pace: str, field: Field = DEFAULT_FIELD, seeds: int = 8) -> Ranked:
     """One order with its default options at one pace; the mean over seeds 0, 1, ... where it draws."""
     draws = range(seeds if get_order(name).seeded else 1)
     try:
@@ -125,7 +138,7 @@ def rank_order(name: str, grid: Grid, pace: str, field: Field = DEFAULT_FIELD, s
 
 
 def rank_orders(
-    grid: Grid,
+    grid: Lattice,
     pace: str,
     field: Field = DEFAULT_FIELD,
     seeds: int = 8,

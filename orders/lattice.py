@@ -1,8 +1,10 @@
 """Lattices: where the cells of an image's tokens are.
 
-Knows cells and coordinates. Refuses to know what a cell holds and when it is decoded. Whoever consumes a lattice
-reads `coords` (level, row, column) and assumes neither a square nor a single level, so that a pyramid of grids
-can take a grid's place.
+Knows cells and coordinates. Refuses to know what a cell holds and when it is decoded.
+
+A lattice is a `Grid`, one rectangle, or a `Pyramid`, several grids from coarse to fine (VAR, arXiv 2404.02905). Whoever
+reads one uses what both have: `n_cells`, `coords` (level, row, column), `levels` and `split`, which parts values by
+cell into one rectangle a level. Nothing downstream assumes a square or a single level.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +64,11 @@ class Grid:
         """L, the number of cells."""
         return self.rows * self.cols
 
+    @property
+    def levels(self) -> tuple[Grid, ...]:
+        """The one grid there is."""
+        return (self,)
+
     @cached_property
     def coords(self) -> IntArray:
         """(L, 3) int64: level, row and column of every cell, in order of the cell index. Read-only."""
@@ -68,6 +76,10 @@ class Grid:
         coords[:, 1], coords[:, 2] = np.divmod(np.arange(self.n_cells), self.cols)
         coords.setflags(write=False)
         return coords
+
+    def split(self, values_L: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+        """Values by cell index as one (rows, cols) array."""
+        return (values_L.reshape(self.rows, self.cols),)
 
     @property
     def row_L(self) -> IntArray:
@@ -83,9 +95,79 @@ class Grid:
         """A plain value: {"kind": "grid", "rows": R, "cols": C}."""
         return {"kind": "grid", "rows": self.rows, "cols": self.cols}
 
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Grids from coarse to fine; the cells of a level follow those of the levels before it.
+
+    >>> str(Pyramid.parse("1/2/4")), Pyramid.parse("1/2/4").n_cells
+    ('1/2/4', 21)
+
+    Raises BenchError for no level, and for more than 2**20 cells in all.
+    """
+
+    levels: tuple[Grid, ...]
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(isinstance(level, Grid) for level in self.levels):
+            raise BenchError(f"a pyramid has one grid or more, not {self.levels!r}; as in --grid 1/2/4/8")
+        if self.n_cells > MAX_CELLS:
+            raise BenchError(f"a {self} pyramid has {self.n_cells} cells; up to {MAX_CELLS} are served")
+
     @classmethod
-    def from_json(cls, value: object) -> Grid:
-        """The inverse of `to_json`; BenchError for anything else."""
-        if not (isinstance(value, Mapping) and set(value) == {"kind", "rows", "cols"} and value["kind"] == "grid"):
-            raise BenchError(f'{value!r} is not a lattice; expected {{"kind": "grid", "rows": R, "cols": C}}')
-        return cls(value["rows"], value["cols"])
+    def parse(cls, text: str) -> Pyramid:
+        """'1/2/4/8': a side or ROWSxCOLS a level, coarse to fine."""
+        return cls(tuple(Grid.parse(part) for part in text.strip().split("/")))
+
+    def __str__(self) -> str:
+        return "/".join(str(grid.rows) if grid.rows == grid.cols else str(grid) for grid in self.levels)
+
+    @property
+    def n_cells(self) -> int:
+        """L, the number of cells of all levels."""
+        return sum(grid.n_cells for grid in self.levels)
+
+    @cached_property
+    def coords(self) -> IntArray:
+        """(L, 3) int64: level, row and column of every cell, in order of the cell index. Read-only."""
+        parts = [grid.coords + np.array([level, 0, 0]) for level, grid in enumerate(self.levels)]
+        coords = np.concatenate(parts)
+        coords.setflags(write=False)
+        return coords
+
+    def split(self, values_L: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+        """Values by cell index as one (rows, cols) array a level, coarse to fine."""
+        parts = np.split(values_L, np.cumsum([grid.n_cells for grid in self.levels])[:-1])
+        return tuple(part.reshape(grid.rows, grid.cols) for part, grid in zip(parts, self.levels, strict=True))
+
+    def to_json(self) -> dict[str, object]:
+        """A plain value: {"kind": "pyramid", "levels": [[R, C], ...]}."""
+        return {"kind": "pyramid", "levels": [[grid.rows, grid.cols] for grid in self.levels]}
+
+
+Lattice: TypeAlias = Grid | Pyramid
+
+
+def parse_lattice(text: str) -> Lattice:
+    """'16' or '16x12', a grid; '1/2/4/8', a pyramid.
+
+    >>> parse_lattice("16x12"), parse_lattice("1/2x3").n_cells
+    (Grid(rows=16, cols=12), 7)
+    """
+    return Pyramid.parse(text) if "/" in text else Grid.parse(text)
+
+
+def lattice_from_json(value: object) -> Lattice:
+    """The inverse of `to_json`; BenchError for anything else."""
+    if isinstance(value, Mapping):
+        kind, keys = value.get("kind"), set(value)
+        if kind == "grid" and keys == {"kind", "rows", "cols"}:
+            return Grid(value["rows"], value["cols"])
+        levels = value.get("levels")
+        pairs = isinstance(levels, list) and all(isinstance(sides, list) and len(sides) == 2 for sides in levels)
+        if kind == "pyramid" and keys == {"kind", "levels"} and pairs:
+            return Pyramid(tuple(Grid(*sides) for sides in value["levels"]))
+    raise BenchError(
+        f'{value!r} is not a lattice; expected {{"kind": "grid", "rows": R, "cols": C}} or {{"kind": "pyramid", '
+        f'"levels": [[R, C], ...]}}'
+    )

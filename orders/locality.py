@@ -12,8 +12,8 @@ import numpy as np
 
 from orderbench.orders.errors import BenchError
 from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 from orderbench.orders.spelling import spell
 
 

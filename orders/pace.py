@@ -1,7 +1,8 @@
 """Paces: how many cells each step takes.
 
 Knows step sizes and the papers they come from. Refuses to know which cells: every law here follows from the lattice
-and the number of steps T alone, except `native`, which takes the tied groups of the ranking it cuts.
+and the number of steps T alone, except `native`, which takes the tied groups of the ranking it cuts. A law of one grid
+is taken level by level on a pyramid.
 
 N cells, step t = 1..T, D_t cells decoded after step t.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderbench.orders.errors import BenchError, unknown
-from orderbench.orders.lattice import Grid
+from orderbench.orders.lattice import Grid, Lattice
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.spiral import shells_and_sides
 
@@ -149,12 +150,6 @@ def pace_names() -> tuple[str, ...]:
     return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in _BY_STEPS))
 
 
-def pace_law(name: str) -> str:
-    """What a pace does: the first sentence of its law."""
-    law = {**_BY_RANKING, **_BY_GRID, **_BY_STEPS}[name.removesuffix(":T")]
-    return (law.__doc__ or "").strip().splitlines()[0]
-
-
 @dataclass(frozen=True)
 class Pace:
     """A named law, with its number of steps T where it takes one.
@@ -193,7 +188,7 @@ class Pace:
         """Whether the step sizes follow from a ranking and not from the lattice alone."""
         return self.name in _BY_RANKING
 
-    def sizes(self, grid: Grid, ranking: Ranking | None = None) -> Sizes:
+    def sizes(self, lattice: Lattice, ranking: Ranking | None = None) -> Sizes:
         """The step sizes, none 0, summing to the number of cells.
 
         Raises BenchError for T above the number of cells, and for T = 1 where the law begins with a single cell.
@@ -203,13 +198,14 @@ class Pace:
                 raise BenchError(f"the pace '{self}' cuts a ranking, and none was given; use a pace such as cosine:13")
             return _BY_RANKING[self.name](ranking)
         if self.steps is None:
-            return _BY_GRID[self.name](grid)
-        n = grid.n_cells
+            return tuple(itertools.chain.from_iterable(map(_BY_GRID[self.name], lattice.levels)))
+        n = lattice.n_cells
         least = 2 if self.name in _STARTS_WITH_ONE and n > 1 else 1
         if not least <= self.steps <= n:
             would_do = f"{least} to {n} would do" if least < n else f"{n} would do"
             raise BenchError(
-                f"the pace '{self}' asks for {self.steps} step{'s' * (self.steps != 1)} on a {grid} grid of {n} "
+                f"the pace '{self}' asks for {self.steps} step{'s' * (self.steps != 1)} on a {lattice} "
+                f"{'grid' if isinstance(lattice, Grid) else 'pyramid'} of {n} "
                 f"cell{'s' * (n != 1)}; {would_do}, as in {self.name}:{min(n, max(least, 13))}"
             )
         return _BY_STEPS[self.name](n, self.steps)

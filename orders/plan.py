@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders.errors import BenchError
-from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.lattice import Grid, IntArray, Lattice, lattice_from_json
+from orderbench.orders.order import BoundOrder, parse_order
 from orderbench.orders.pace import Pace
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import BoundOrder, parse_order
 from orderbench.orders.spelling import split_arm
 from orderbench.orders.streams import check_seed, generator
 
@@ -47,10 +47,10 @@ class Recipe:
             )
         object.__setattr__(self, "order", str(bound))
 
-    def rank(self, grid: Grid, sample: int) -> Ranking:
+    def rank(self, lattice: Lattice, sample: int) -> Ranking:
         """The ranking of one sample."""
         rng = generator(self.seed, "order", sample)
-        return parse_order(self.order).rank(grid, rng=rng, sizes=self.built_for)
+        return parse_order(self.order).rank(lattice, rng=rng, sizes=self.built_for)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,7 +69,7 @@ class Plan:
     array([1, 1, 0])
     """
 
-    lattice: Grid
+    lattice: Lattice
     sizes: tuple[int, ...]
     cells: IntArray | None = None
     recipe: Recipe | None = None
@@ -89,7 +89,7 @@ class Plan:
             given = _plain("cells", self.cells)
             if given.dtype.kind not in "iu" or given.shape != (n,) or not np.array_equal(np.sort(given), np.arange(n)):
                 raise BenchError(
-                    f"cells {_short(given.tolist())} are not every cell of a {self.lattice} grid once; "
+                    f"cells {_short(given.tolist())} are not every cell of a {_kind(self.lattice)} once; "
                     f"give a permutation of 0..{n - 1}"
                 )
             cells = given.astype(np.int64)  # a copy: what the caller does to theirs is not our plan
@@ -156,7 +156,7 @@ class Plan:
                 raise BenchError(f"{recipe!r} is not a recipe; its order is a text, built_for a list of whole numbers")
             recipe = Recipe(order=order, seed=recipe["seed"], built_for=None if built_for is None else tuple(built_for))
         plan = cls(
-            lattice=Grid.from_json(value["lattice"]), sizes=value["sizes"], cells=value.get("cells"), recipe=recipe
+            lattice=lattice_from_json(value["lattice"]), sizes=value["sizes"], cells=value.get("cells"), recipe=recipe
         )
         if value.get("digest", plan.digest) != plan.digest:
             raise BenchError(
@@ -193,22 +193,22 @@ class Plan:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Plan({self.lattice} grid, {self.n_steps} steps, digest {self.digest[:12]})"
+        return f"Plan({_kind(self.lattice)}, {self.n_steps} steps, digest {self.digest[:12]})"
 
 
-def make_plan(order: str, grid: Grid, pace: str | None = None, seed: int = 0) -> Plan:
+def make_plan(order: str, lattice: Lattice, pace: str | None = None, seed: int = 0) -> Plan:
     """The plan of an order at a pace.
 
     order: 'radial:center=3x4:width=2', or with its pace, 'radial@even:13'. pace: default 'native'. seed: for orders
     that draw; the others do not depend on it. A shared draw is the one that sample 0 would make.
 
-    Raises BenchError for anything misspelt, and where the order cannot serve the grid or the pace.
+    Raises BenchError for anything misspelt, and where the order cannot serve the lattice or the pace.
 
     >>> make_plan("radial", Grid(16, 16)).sizes
     (1, 4, 8, 16, 20, 32, 32, 36, 46, 36, 20, 4, 1)
     """
     bound, chosen = _parse(order, pace)
-    return _cut(bound, chosen, grid, seed)
+    return cut(bound, chosen, lattice, seed)
 
 
 def spell_arm(order: str, pace: str | None = None) -> str:
@@ -222,16 +222,18 @@ def spell_arm(order: str, pace: str | None = None) -> str:
 
 
 def _parse(order: str, pace: str | None) -> tuple[BoundOrder, Pace]:
-    spelled, own_pace, correction = split_arm(order)
-    if correction is not None:
-        raise BenchError(f"'{order}' names a correction, which does not change a plan; leave '+{correction}' away")
+    spelled, own_pace, decoder, model = split_arm(order)
+    for mark, what, part in (("+", "decoder", decoder), ("~", "model", model)):
+        if part is not None:
+            raise BenchError(f"'{order}' names a {what}, which does not change a plan; leave '{mark}{part}' out")
     if own_pace is not None and pace is not None and own_pace != pace:
         raise BenchError(f"'{order}' is paced {own_pace} and the pace {pace} was asked for too; give one of them")
     return parse_order(spelled), Pace.parse(next((given for given in (own_pace, pace) if given is not None), "native"))
 
 
-def _cut(bound: BoundOrder, pace: Pace, grid: Grid, seed: int) -> Plan:
-    sizes = None if pace.needs_ranking else pace.sizes(grid)
+def cut(bound: BoundOrder, pace: Pace, lattice: Lattice, seed: int = 0) -> Plan:
+    """The plan of a bound order at a pace; BenchError where the order cannot serve the lattice or the pace."""
+    sizes = None if pace.needs_ranking else pace.sizes(lattice)
     if bound.order.sized and sizes is None:
         raise BenchError(
             f"'{bound}' is built for its step sizes and has no {pace} groups; give it a pace, as in {bound}@cosine:13"
@@ -239,23 +241,23 @@ def _cut(bound: BoundOrder, pace: Pace, grid: Grid, seed: int) -> Plan:
     built_for = sizes if bound.order.sized else None
     if bound.per_sample:
         recipe = Recipe(order=str(bound), seed=seed, built_for=built_for)
-        first = recipe.rank(grid, 0)  # drawn here, so that an order that refuses does so now
-        sizes = sizes or pace.sizes(grid, first)
+        first = recipe.rank(lattice, 0)  # drawn here, so that an order that refuses does so now
+        sizes = sizes or pace.sizes(lattice, first)
         if pace.needs_ranking:
             for sample in range(1, 4):  # samples share step sizes; a few draws tell, and the sentence says what to do
-                if pace.sizes(grid, recipe.rank(grid, sample)) != sizes:
+                if pace.sizes(lattice, recipe.rank(lattice, sample)) != sizes:
                     raise BenchError(
                         f"'{bound}' has other {pace} groups in each sample, and samples share their step sizes; "
                         f"give it a pace, as in {bound}@cosine:13, or share one draw with {bound}:shared=true"
                     )
-        return Plan(lattice=grid, sizes=sizes, recipe=recipe)
-    ranking = bound.rank(grid, rng=generator(seed, "order"), sizes=built_for)
-    return Plan(lattice=grid, sizes=sizes or pace.sizes(grid, ranking), cells=ranking.cells_L)
+        return Plan(lattice=lattice, sizes=sizes, recipe=recipe)
+    ranking = bound.rank(lattice, rng=generator(seed, "order"), sizes=built_for)
+    return Plan(lattice=lattice, sizes=sizes or pace.sizes(lattice, ranking), cells=ranking.cells_L)
 
 
 @lru_cache(maxsize=512)
-def _drawn(recipe: Recipe, grid: Grid, sample: int) -> IntArray:
-    cells_L = recipe.rank(grid, sample).cells_L
+def _drawn(recipe: Recipe, lattice: Lattice, sample: int) -> IntArray:
+    cells_L = recipe.rank(lattice, sample).cells_L
     cells_L.setflags(write=False)
     return cells_L
 
@@ -265,12 +267,16 @@ def forget_drawn() -> None:
     _drawn.cache_clear()
 
 
-def draw(order: str, grid: Grid, pace: str | None = None, seed: int = 0) -> str:
-    """A small picture: the step, from 0, of each cell (of sample 0)."""
-    plan = make_plan(order, grid, pace, seed)
+def draw(order: str, lattice: Lattice, pace: str | None = None, seed: int = 0) -> str:
+    """A small picture: the step, from 0, of each cell (of sample 0); levels of a pyramid apart."""
+    plan = make_plan(order, lattice, pace, seed)
     width = len(str(plan.n_steps - 1))
-    rows = plan.step_of_cell().reshape(grid.rows, grid.cols)
-    return "\n".join(" ".join(f"{step:{width}d}" for step in row) for row in rows)
+    levels = lattice.split(plan.step_of_cell())
+    return "\n\n".join("\n".join(" ".join(f"{step:{width}d}" for step in row) for row in level) for level in levels)
+
+
+def _kind(lattice: Lattice) -> str:
+    return f"{lattice} {'grid' if isinstance(lattice, Grid) else 'pyramid'}"
 
 
 def _plain(what: str, values: object) -> np.ndarray:

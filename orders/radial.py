@@ -16,8 +16,8 @@ import numpy as np
 
 from orderbench.orders.errors import BenchError
 from orderbench.orders.lattice import FloatArray, Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 from orderbench.orders.spelling import spell
 
 MIN_WIDTH = 0.001  # a narrower ring holds one distance only, as this one does

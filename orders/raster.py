@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from orderbench.orders.lattice import Grid
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 
 
 @register_order("raster", paper="LlamaGen, arXiv 2406.06525", idea="row by row, left to right")

@@ -1,10 +1,11 @@
-"""The registry: names of orders, and where they come from.
+"""Registries: names, options, papers, and where the things behind the names come from.
 
-Knows functions and their signatures. Refuses to know any order in particular. Registering is what puts an order under
-test: the property suite runs over every registered name.
+Knows functions, their signatures and plugins. Refuses to know what is registered: orders, decoders, guidance laws,
+objective terms, corruptions, model families, tokenizers and feature spaces are all registered and spelled in this one
+way. Registering is what puts a thing under test: the property suites run over every registered name.
 
-An order comes from this package, from another distribution's entry point (group `orderbench.orders`) or from a file
-(`--include my_order.py`). A name taken twice is an error.
+An entry comes from this package, from another distribution's entry point (group `orderbench.orders` for orders,
+`orderbench.plugins` for all else) or from a file (`--include my_order.py`). A name taken twice is an error.
 """
 
 from __future__ import annotations
@@ -12,182 +13,123 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
+from orderbench.orders.errors import BenchError, unknown
+from orderbench.orders.spelling import NAME, Option, bind_options, spell_call, split_call
 
-from orderbench.orders.errors import BenchError, OrderFault, unknown
-from orderbench.orders.lattice import Grid
-from orderbench.orders.ranking import Ranking
-from orderbench.orders.spelling import NAME, Option, bind_options, read_options, spell_call, split_call
-
-ENTRY_POINTS = "orderbench.orders"
-_ASK = "`bench orders` lists them"
-
-OrderFunction = TypeVar("OrderFunction", bound=Callable[..., Ranking])
+PLUGINS = "orderbench.plugins"  # the group of entry points for all but orders
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """A registered order.
-
-    seeded: the function names `rng`. sized: it names `sizes`, so it is built for given step sizes and has no native
-    groups. per_sample: every sample draws its own ranking, unless `shared=true`.
-    """
+class Entry:
+    """One registered thing. paper: where it is published, 'none' or 'a control'. idea: a line for lists. origin: the
+    module that registered it."""
 
     name: str
     paper: str
     idea: str
-    per_sample: bool
-    function: Callable[..., Ranking]
-    options: tuple[Option, ...]
-    seeded: bool
-    sized: bool
-    origin: str
+    function: Callable[..., Any]
+    options: tuple[Option, ...] = ()
+    origin: str = ""
+
+
+SomeEntry = TypeVar("SomeEntry", bound=Entry)
 
 
 @dataclass(frozen=True)
-class BoundOrder:
-    """An order with every option set; its `str` is canonical, so equal orders are spelled alike."""
+class Bound(Generic[SomeEntry]):
+    """An entry with every option set; its `str` is canonical, so equal things are spelled alike."""
 
-    order: Order
+    entry: SomeEntry
     values: dict[str, Any] = field(hash=False)
 
-    def __str__(self) -> str:
-        return spell_call(self.order.name, self.order.options, self.values)
-
     @property
-    def per_sample(self) -> bool:
-        """Whether each sample has a ranking of its own."""
-        return self.order.per_sample and not self.values["shared"]
+    def name(self) -> str:
+        """The entry's name, without options."""
+        return self.entry.name
 
-    def rank(
-        self, grid: Grid, *, rng: np.random.Generator | None = None, sizes: tuple[int, ...] | None = None
-    ) -> Ranking:
-        """Call the order's function and check what it returns.
-
-        Raises BenchError if the order cannot serve the grid or the options; OrderFault, with the cause attached, if its
-        function raises anything else or returns something that does not rank this grid.
-        """
-        keywords = {name: value for name, value in self.values.items() if not self._is_ours(name)}
-        if self.order.seeded:
-            keywords["rng"] = rng
-        if self.order.sized:
-            keywords["sizes"] = sizes
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
-                ranking = self.order.function(grid, **keywords)
-        except OrderFault as fault:
-            raise OrderFault(f"the order '{self}' of {self.order.origin} on a {grid} grid: {fault}") from fault
-        except BenchError:
-            raise
-        except (Exception, SystemExit) as problem:
-            raise OrderFault(
-                f"the order '{self}' of {self.order.origin} raised {type(problem).__name__}: {problem} on a {grid} "
-                f"grid; --debug shows its traceback"
-            ) from problem
-        if not isinstance(ranking, Ranking):
-            raise OrderFault(
-                f"the order '{self}' of {self.order.origin} returned a {type(ranking).__name__}; "
-                f"return Ranking(rank_L), one whole number per cell"
-            )
-        if len(ranking.cells_L) != grid.n_cells:
-            raise OrderFault(
-                f"the order '{self}' of {self.order.origin} ranked {len(ranking.cells_L)} cells of a {grid} grid; "
-                f"rank_L must hold {grid.n_cells}, one per cell"
-            )
-        return ranking
-
-    def _is_ours(self, name: str) -> bool:
-        return self.order.per_sample and name == "shared"
+    def __str__(self) -> str:
+        return spell_call(self.entry.name, self.entry.options, self.values)
 
 
-_ORDERS: dict[str, Order] = {}
-_BROKEN: dict[str, str] = {}  # entry points that failed to load: name -> why
-_loaded_entry_points = False
+class Registry(Generic[SomeEntry]):
+    """The entries of one kind, by name, this package's first.
 
-_SHARED = Option("shared", bool, False, False, "true, false: one draw for all samples")
-
-
-def register_order(
-    name: str, *, paper: str, idea: str, per_sample: bool = False
-) -> Callable[[OrderFunction], OrderFunction]:
-    """Decorator: put `order(grid, *, rng=None, sizes=None, <typed options>) -> Ranking` under a name.
-
-    Naming `rng` (a numpy Generator) makes the order seeded: one draw a plan, or with `per_sample` one a sample, which
-    also adds the option `shared`. Naming `sizes` makes it an order built for given step sizes. All other keywords are
-    the order's options (see `spelling.read_options`).
-
-    Raises BenchError for a name that is taken or misspelt, and for a signature that cannot be read.
+    kind: what one is called, with its article, as in 'an order'. ask: where a list of them is found, for error
+    sentences. group: the entry points that plugins use.
     """
 
-    def decorate(function: OrderFunction) -> OrderFunction:
+    def __init__(self, kind: str, ask: str, group: str = PLUGINS) -> None:
+        self.article, _, self.kind = kind.partition(" ")
+        self.ask, self.group = ask, group
+        self.entries: dict[str, SomeEntry] = {}
+        _REGISTRIES.append(self)
+
+    def add(self, entry: SomeEntry) -> None:
+        """Put an entry under its name. BenchError for a name that is taken or misspelt, and for missing words."""
+        name = entry.name
         if not NAME.fullmatch(name):
-            raise BenchError(f"'{name}' cannot name an order; use lower-case words joined by -, as in z-curve")
-        if not (isinstance(paper, str) and isinstance(idea, str)):
-            raise BenchError(f"the order '{name}' must say its paper and its idea in words, as in paper='none'")
-        origin = getattr(function, "__module__", "?")
-        if name in _ORDERS:
             raise BenchError(
-                f"two orders want the name '{name}', one of {_ORDERS[name].origin} and one of {origin}; "
-                f"register the second under another name"
+                f"'{name}' cannot name {self.article} {self.kind}; use lower-case words joined by -, as in z-curve"
             )
-        options = read_options(function, reserved=("rng", "sizes"))
-        named = inspect.signature(function).parameters
-        if per_sample and ("rng" not in named or "shared" in named):
-            raise BenchError(f"the order '{name}' is per sample: its function must name `rng`, and not `shared`")
-        _ORDERS[name] = Order(
-            name=name,
-            paper=paper,
-            idea=idea,
-            per_sample=per_sample,
-            function=function,
-            options=(*options, _SHARED) if per_sample else options,
-            seeded="rng" in named,
-            sized="sizes" in named,
-            origin=origin,
-        )
-        return function
+        if not (isinstance(entry.paper, str) and isinstance(entry.idea, str)):
+            raise BenchError(f"the {self.kind} '{name}' must say its paper and its idea in words, as in paper='none'")
+        if name in self.entries:
+            raise BenchError(
+                f"two {self.kind}s want the name '{name}', one of {self.entries[name].origin} and one of "
+                f"{entry.origin}; register the second under another name"
+            )
+        self.entries[name] = entry
 
-    return decorate
+    def names(self) -> tuple[str, ...]:
+        """Every registered name, those of plugins last."""
+        load_plugins(self.group)
+        return tuple(self.entries)
 
+    def get(self, name: str) -> SomeEntry:
+        """The entry of that name; BenchError with the nearest name if there is none."""
+        if name not in self.entries:
+            load_plugins(self.group)
+        if name not in self.entries:
+            if name in _BROKEN:
+                raise BenchError(f"the {self.kind} '{name}' is installed but did not load: {_BROKEN[name]}")
+            raise unknown(self.kind, name, self.entries, self.ask)
+        return self.entries[name]
 
-def order_names() -> tuple[str, ...]:
-    """Every registered name, this package's first, in the order of its table of contents."""
-    load_entry_points()
-    return tuple(_ORDERS)
+    def read(self, text: str, ask: str = "") -> tuple[SomeEntry, dict[str, Any]]:
+        """The entry that a call such as 'radial:center=3x4:width=2' names, and the value of each of its options."""
+        name, given = split_call(text)
+        entry = self.get(name)
+        return entry, bind_options(name, entry.options, given, ask or self.ask)
 
-
-def get_order(name: str) -> Order:
-    """The order of that name; BenchError with the nearest name if there is none."""
-    if name not in _ORDERS:
-        load_entry_points()
-    if name not in _ORDERS:
-        if name in _BROKEN:
-            raise BenchError(f"the order '{name}' is installed but did not load: {_BROKEN[name]}")
-        raise unknown("order", name, _ORDERS, _ASK)
-    return _ORDERS[name]
+    def parse(self, text: str) -> Bound[SomeEntry]:
+        """The entry that a call names, with its options set."""
+        return Bound(*self.read(text))
 
 
-def parse_order(text: str) -> BoundOrder:
-    """An order with its options, as it is typed: 'radial:center=3x4:width=2'."""
-    name, given = split_call(text)
-    order = get_order(name)
-    return BoundOrder(order, bind_options(name, order.options, given, f"`bench orders {name}` lists its options"))
+_REGISTRIES: list[Registry[Any]] = []
 
 
-def load_entry_points() -> None:
-    """Load the orders of other installed distributions, once. One that fails is kept aside, with its reason."""
-    global _loaded_entry_points
-    if _loaded_entry_points:
+def registries() -> tuple[Registry[Any], ...]:
+    """All there are so far."""
+    return tuple(_REGISTRIES)
+
+
+_BROKEN: dict[str, str] = {}  # entry points that failed to load: name -> why
+_loaded: set[str] = set()  # groups of entry points
+
+
+def load_plugins(group: str) -> None:
+    """Load what other installed distributions register in a group, once. What fails is kept aside, with its reason."""
+    if group in _loaded:
         return
-    _loaded_entry_points = True
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    _loaded.add(group)
+    for point in importlib.metadata.entry_points(group=group):
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 point.load()
@@ -195,18 +137,19 @@ def load_entry_points() -> None:
             _BROKEN[point.name] = f"{point.value}: {type(problem).__name__}: {problem}"
 
 
-def broken_entry_points() -> dict[str, str]:
-    """Installed orders that failed to load: name -> why."""
-    load_entry_points()
+def broken_plugins(group: str) -> dict[str, str]:
+    """Installed plugins of a group, or of one loaded before, that failed to load: name -> why."""
+    load_plugins(group)
     return dict(_BROKEN)
 
 
 def include_file(path: str | Path) -> tuple[str, ...]:
-    """Run a Python file that registers orders; the names it registered. The file is code and is run as such."""
+    """Run a Python file that registers orders, decoders and the like; the names it registered. The file is code and is
+    run as such."""
     file = Path(path)
     if not file.is_file():
         raise BenchError(f"there is no file '{path}' to include; give a Python file that registers an order")
-    before = set(_ORDERS)
+    before = {(registry.kind, name) for registry in _REGISTRIES for name in registry.entries}
     spec = importlib.util.spec_from_file_location(f"orderbench_included_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise BenchError(f"'{path}' is not a Python file; give one that ends in .py and registers an order")
@@ -222,7 +165,8 @@ def include_file(path: str | Path) -> tuple[str, ...]:
             f"'{path}' could not be included: it raised {type(problem).__name__}: {problem}; "
             f"--debug shows its traceback"
         ) from problem
-    names = tuple(name for name in _ORDERS if name not in before)
+    after = [(registry.kind, name) for registry in _REGISTRIES for name in registry.entries]
+    names = tuple(name for kind, name in after if (kind, name) not in before)
     if not names:
         raise BenchError(f"'{path}' registers no order; decorate a function with @register_order('my-name', ...)")
     return names

@@ -10,8 +10,8 @@ import numpy as np
 
 from orderbench.orders.curves import interleave_bits
 from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 
 
 @register_order(

@@ -1,6 +1,6 @@
-"""Spelling: how orders, paces and corrections are written, on the command line, in records and in legends.
+"""Spelling: how orders, paces, decoders and models are written, on the command line, in records and in legends.
 
-    ORDER[@PACE][+CORRECTION]      radial:center=3x4:width=2@cosine:13+nested:margin=1
+    ORDER[@PACE][+DECODER][~MODEL]      radial:center=3x4:width=2@cosine:13+nested:margin=1
 
 Knows the grammar and the typed options in a function's signature. Refuses to know what any name means. No character
 of the grammar needs quoting in a shell.
@@ -15,27 +15,43 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from orderbench.orders.errors import BenchError, unknown
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 WORD = re.compile(r"[A-Za-z0-9._-]+")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def split_arm(text: str) -> tuple[str, str | None, str | None]:
-    """The three parts of an arm: order, pace and correction, as text; what is not there is None.
+class ArmParts(NamedTuple):
+    """The parts of an arm as text; what is not there is None."""
 
-    >>> split_arm("halton@cosine:13+nested:margin=1")
-    ('halton', 'cosine:13', 'nested:margin=1')
+    order: str
+    pace: str | None = None
+    decoder: str | None = None
+    model: str | None = None
+
+    def __str__(self) -> str:
+        marks = (("@", self.pace), ("+", self.decoder), ("~", self.model))
+        return self.order + "".join(mark + part for mark, part in marks if part is not None)
+
+
+def split_arm(text: str) -> ArmParts:
+    """The parts of an arm.
+
+    >>> tuple(split_arm("halton@cosine:13+nested:margin=1~par"))
+    ('halton', 'cosine:13', 'nested:margin=1', 'par')
     """
-    head, plus, correction = text.strip().partition("+")
+    rest, tilde, model = text.strip().partition("~")
+    head, plus, decoder = rest.partition("+")
     order, at, pace = head.partition("@")
-    if not order or (at and not pace) or (plus and not correction):
+    if not order or (at and not pace) or (plus and not decoder) or (tilde and not MODEL_NAME.fullmatch(model)):
         raise BenchError(
-            f"'{text}' is not an arm; it is spelled ORDER[@PACE][+CORRECTION], as in radial@native or raster@even:13"
+            f"'{text}' is not an arm; it is spelled ORDER[@PACE][+DECODER][~MODEL], as in radial@native or "
+            f"raster@even:13"
         )
-    return order, pace if at else None, correction if plus else None
+    return ArmParts(order, pace if at else None, decoder if plus else None, model if tilde else None)
 
 
 def split_call(text: str) -> tuple[str, dict[str, str]]:
@@ -125,8 +141,9 @@ def spell_call(name: str, options: tuple[Option, ...], values: Mapping[str, Any]
     return name + "".join(said)
 
 
-def read_options(function: Callable[..., Any], reserved: tuple[str, ...]) -> tuple[Option, ...]:
-    """The options in a function's signature: every keyword-only parameter that is not `reserved`.
+def read_options(function: Callable[..., Any], reserved: tuple[str, ...], first: str = "grid") -> tuple[Option, ...]:
+    """The options in a function's signature: every keyword-only parameter that is not `reserved`. first: what its one
+    positional parameter is.
 
     A parameter is annotated bool, int, float, str, Literal[...], one of these | None, or a class with `parse`;
     `Annotated[type, "words"]` adds what would do, in words. Raises BenchError for a signature that cannot be read.
@@ -141,7 +158,7 @@ def read_options(function: Callable[..., Any], reserved: tuple[str, ...]) -> tup
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
     ):
-        raise BenchError(f"{where} must take the grid first, as in `def name(grid, *, width: int = 1)`")
+        raise BenchError(f"{where} must take the {first} first, as in `def name({first}, *, width: int = 1)`")
     options = []
     for parameter in parameters[1:]:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

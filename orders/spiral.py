@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from orderbench.orders.lattice import Grid, IntArray
+from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
-from orderbench.orders.registry import register_order
 
 
 def _shells(grid: Grid) -> tuple[IntArray, IntArray, IntArray]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from orderbench.orders import Field, Grid, Plan
-    from orderbench.orders.registry import Order
+    from orderbench.orders.order import Order
 
 app = typer.Typer(
     name="bench", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -201,11 +201,11 @@ def orders(
         _check(check, include or [], as_json, debug)
         return
     from orderbench.orders import Grid
-    from orderbench.orders.registry import broken_entry_points, get_order, order_names
+    from orderbench.orders.order import broken_orders, get_order, order_names
 
     _refuse_adaptive(names or ())
     chosen = [get_order(name) for name in names or order_names()]
-    for name, why in broken_entry_points().items():
+    for name, why in broken_orders().items():
         print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
     if rank:
         _rank(Grid.parse(grid), [order.name for order in chosen], steps, seeds, _field(field, length, power), as_json)

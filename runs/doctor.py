@@ -161,9 +161,9 @@ def _look_at_data() -> Iterator[Thing]:
 
 
 def _look_at_plugins() -> Iterator[Thing]:
-    from orderbench.orders.registry import broken_entry_points, order_names
+    from orderbench.orders.order import broken_orders, order_names
 
-    names, broken = order_names(), broken_entry_points()
+    names, broken = order_names(), broken_orders()
     yield Thing("orders", "works", f"{len(names)}, those of plugins among them", needed=False)
     for name, why in broken.items():
         do = "mend or uninstall the package that brings it"

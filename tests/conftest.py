@@ -1,4 +1,4 @@
-"""What all tests share: no order depends on what another test registered, and in CI a skip is a failure."""
+"""What all tests share: no test depends on what another one registered, and in CI a skip is a failure."""
 
 import os
 import random
@@ -14,10 +14,11 @@ settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers is gone after it; Python's global randomness stays where it was."""
-    registry.load_entry_points()
-    monkeypatch.setattr(registry, "_ORDERS", dict(registry._ORDERS))
+    for kept in registry.registries():
+        kept.names()
+        monkeypatch.setattr(kept, "entries", dict(kept.entries))
     state = random.getstate()
     yield
     random.setstate(state)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orderbench.orders import BenchError, Grid, draw, make_plan, order_names
 from orderbench.orders.contract import check_on, check_order, check_plan, paces_on
-from orderbench.orders.registry import get_order
+from orderbench.orders.order import get_order
 
 SQUARE = Grid(16, 16)
 
@@ -26,7 +26,7 @@ def steps(text: str, rows: int, cols: int | None = None) -> list[list[int]]:
 def test_every_registered_order_keeps_the_contract(name: str) -> None:
     verdict = check_order(name)
     assert verdict.findings == ()
-    assert len(verdict.served) >= (4 if name == "regions" else 11)
+    assert len(verdict.served) >= {"regions": 4, "scales": 2}.get(name, 11)
 
 
 @settings(max_examples=12)
@@ -36,8 +36,8 @@ def test_plans_on_any_grid_at_any_pace(name: str, rows: int, cols: int, data: st
     grid = Grid(rows, cols)
     pace = data.draw(st.sampled_from(paces_on(grid, native=not get_order(name).sized)))
     seed = data.draw(st.integers(0, 2**63 - 1))
-    if name == "regions" and (rows % 2 or cols % 2):  # the only order that cannot serve every grid
-        with pytest.raises(BenchError, match="would do"):
+    if name == "scales" or (name == "regions" and (rows % 2 or cols % 2)):  # all others serve every grid
+        with pytest.raises(BenchError, match="would do|as in --grid 1/2/4/8"):
             make_plan(name, grid, str(pace), seed)
         return
     plan = make_plan(name, grid, str(pace), seed)
@@ -276,7 +276,7 @@ def test_random_is_one_draw_a_sample_or_one_a_plan() -> None:
         ("designed@cosine:13", "33", "designed serves up to 1024 cells, such as 32x32, and a 33x33 grid has 1089"),
         ("designed:length=0@cosine:13", "8", "the field's length is 0; it must be above 0"),
         ("locality:rho=-1@cosine:13", "8", "both are 0 or more"),
-        ("raster+nested", "8", "names a correction, which does not change a plan; leave '+nested' away"),
+        ("raster+nested", "8", "names a decoder, which does not change a plan; leave '+nested' out"),
         ("raster@even:999", "8", "asks for 999 steps on a 8x8 grid of 64 cells; 1 to 64 would do"),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderbench.orders import BenchError, Grid, Plan, Ranking, make_plan
+from orderbench.orders.lattice import lattice_from_json
 from orderbench.orders.plan import Recipe, spell_arm
 from orderbench.orders.spelling import split_arm
 from orderbench.orders.streams import generator
@@ -19,7 +20,7 @@ SQUARE = Grid(4, 4)
 def test_grids_are_parsed(text: str, grid: Grid) -> None:
     assert Grid.parse(text) == grid
     assert Grid.parse(str(grid)) == grid
-    assert Grid.from_json(json.loads(json.dumps(grid.to_json()))) == grid
+    assert lattice_from_json(json.loads(json.dumps(grid.to_json()))) == grid
 
 
 @pytest.mark.parametrize("text", ["", "x4", "4x", "-3", "3.5", "16 x 16", "axb"])
@@ -36,7 +37,7 @@ def test_empty_and_huge_grids_are_refused() -> None:
     with pytest.raises(BenchError, match=r"whole numbers, not 4\.0"):
         Grid(4.0, 4)  # type: ignore[arg-type]
     with pytest.raises(BenchError, match="is not a lattice"):
-        Grid.from_json({"kind": "torus", "rows": 4, "cols": 4})
+        lattice_from_json({"kind": "torus", "rows": 4, "cols": 4})
 
 
 def test_coords_are_level_row_column_and_read_only() -> None:
@@ -221,8 +222,8 @@ def test_equal_arms_are_spelled_alike(given_text: str, canonical: str) -> None:
 
 
 def test_arms_have_three_parts() -> None:
-    assert split_arm("raster") == ("raster", None, None)
-    assert split_arm("halton@cosine:13+nested:margin=1") == ("halton", "cosine:13", "nested:margin=1")
+    assert split_arm("raster") == ("raster", None, None, None)
+    assert split_arm("halton@cosine:13+nested:margin=1") == ("halton", "cosine:13", "nested:margin=1", None)
 
 
 def test_streams_are_addressed_not_consumed() -> None:

@@ -20,6 +20,7 @@ from orderbench.orders import (
     registry,
 )
 from orderbench.orders.contract import check_order
+from orderbench.orders.order import ENTRY_POINTS
 
 
 def add(function: object, name: str = "mine", **keywords: bool) -> None:
@@ -264,11 +265,11 @@ def test_installed_orders_are_found_and_broken_ones_do_not_stop_the_rest(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     points = [
-        EntryPoint("stranger", "stranger_orders:stranger", registry.ENTRY_POINTS),
-        EntryPoint("lost", "no_such_module_anywhere:lost", registry.ENTRY_POINTS),
+        EntryPoint("stranger", "stranger_orders:stranger", ENTRY_POINTS),
+        EntryPoint("lost", "no_such_module_anywhere:lost", ENTRY_POINTS),
     ]
     monkeypatch.setattr(registry.importlib.metadata, "entry_points", lambda group: points)
-    monkeypatch.setattr(registry, "_loaded_entry_points", False)
+    monkeypatch.setattr(registry, "_loaded", set())
     monkeypatch.setattr(registry, "_BROKEN", {})
     assert "stranger" in order_names()
     assert make_plan("stranger", Grid(2, 2)).n_steps == 4
