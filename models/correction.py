@@ -1,32 +1,38 @@
 """Nested correction: decoding that looks back at what it has written.
 
 Knows one step's crop: the known cells and the new edge. Refuses to know how a network computes and which order this
-is: it wraps decoding and yields the same steps.
+is: it is a decoder and yields the same steps.
 
 After the abstract of RadAR (arXiv 2512.24639), whose code is not public; this is our crop variant, not a reproduction.
-Step k rebuilds pass 1 from the class and the known cells, fed with their current codes and seeing each other both ways,
-and pass 2 asks all cells of the crop: the edge is sampled, the known part is predicted anew, each cell seeing its own
-current code, and old codes are overwritten by a rule. No edge cell influences a known one.
+Step k feeds the class and the known cells anew, with their current codes, seeing each other both ways; then all cells
+of the crop are asked: the edge is sampled, the known part is predicted anew, each cell seeing its own current code, and
+old codes are overwritten by a rule. No edge cell influences a known one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from orderbench.models.decode import AnyOrderModel, Decoder, Step, Tile, make_tile, plain_steps, run_tile
+from orderbench.models.answer import Answer
+from orderbench.models.decode import BoundDecoder, Step, Tile, make_tile, register_decoder, run_tile
+from orderbench.models.model import Model
 from orderbench.models.sampling import PLAIN, Sampling
-from orderbench.models.spelled import SpelledDecoder, spelled_decoder
 from orderbench.orders import BenchError, Plan
-from orderbench.orders.errors import unknown
-from orderbench.orders.spelling import split_call
 from orderbench.orders.streams import generator
 
 
+@register_decoder(
+    "nested",
+    paper="RadAR (reconstructed), arXiv 2512.24639",
+    idea="looks back: known cells are fed anew and asked again, and a rule overwrites old codes",
+    rewrites=True,
+    needs=("rewind",),
+)
 def nested(
     tile: Tile,
     *,
@@ -49,7 +55,6 @@ def nested(
             f"window are 1 or more, as in nested:margin=1:every=2"
         )
     cache = tile.open()
-    codes_BL = torch.zeros_like(tile.cells_BL)
     last = tile.plan.n_steps - 1
     for index in range(last + 1):
         start, stop = tile.starts[index], tile.starts[index + 1]
@@ -60,49 +65,34 @@ def nested(
         fed = first if corrects else tile.starts[max(0, index - 1)]
         known_BM = tile.cells_BL[:, fed:start]
         if corrects and first == 0:
-            tile.refill(cache, codes_BL.gather(1, known_BM), known_BM)
+            tile.refill(cache, tile.held(known_BM), known_BM)
         elif index > 0:
             tile.rewind(cache, 1 + fed)
-            size, slots = start - fed, 1 + start
-            seen_GS = torch.ones(size, slots, dtype=torch.bool, device=codes_BL.device) if corrects else None
-            tile.feed(cache, codes_BL.gather(1, known_BM), known_BM, seen_GS)
+            tile.feed(cache, tile.held(known_BM), known_BM, together=corrects)
         cells_BQ = tile.cells_BL[:, first:stop]
-        logits_BQV = tile.ask(cache, cells_BQ, tile.scales(first, index))
+        answer = tile.ask(cache, cells_BQ, tile.scales(first, index))
         known = start - first
-        new_BG = tile.new_codes(logits_BQV[:, known:], cells_BQ[:, known:])
-        old_BM = codes_BL.gather(1, cells_BQ[:, :known])
-        kept_BM = _overwrite(tile, logits_BQV[:, :known], cells_BQ[:, :known], old_BM, rule, margin)
-        tokens_BQ = torch.cat([kept_BM, new_BG], dim=1)
-        codes_BL.scatter_(1, cells_BQ, tokens_BQ)
-        yield Step(index, cells_BQ, tokens_BQ, stop - start, logits_BQV)
+        edge_BG = cells_BQ[:, known:]
+        new_BGK = tile.new_codes(answer.take(slice(known, None)), edge_BG)
+        codes_BQK = new_BGK
+        if known:
+            kept_BMK = _overwritten(tile, answer.take(slice(known)), cells_BQ[:, :known], rule, margin)
+            tile.rewrite(cells_BQ[:, :known], kept_BMK)
+            codes_BQK = torch.cat([kept_BMK, new_BGK], dim=1)
+        tile.write(edge_BG, new_BGK)
+        yield Step(index, cells_BQ, codes_BQK, answer)
 
 
-def _overwrite(tile: Tile, logits_BMV: Tensor, cells_BM: Tensor, old_BM: Tensor, rule: str, margin: float) -> Tensor:
-    """(B, M): the codes of known cells after one rule."""
-    if not old_BM.numel() or rule == "never":
-        return old_BM
+def _overwritten(tile: Tile, answer: Answer, cells_BM: Tensor, rule: str, margin: float) -> Tensor:
+    """(B, M, K): the codes of known cells after one rule."""
+    old_BMK = tile.held(cells_BM)
+    if rule == "never":
+        return old_BMK
     if rule == "sample":
-        return tile.draw(logits_BMV, cells_BM)
-    log_probs = (logits_BMV / tile.sampling.temperature).log_softmax(-1)
-    best, candidate_BM = log_probs.max(-1)
-    gain = best - log_probs.gather(-1, old_BM[..., None]).squeeze(-1)
-    return torch.where(gain > margin, candidate_BM, old_BM)
-
-
-_CORRECTIONS: dict[str, Callable[..., Iterator[Step]]] = {"off": plain_steps, "nested": nested}
-
-
-def parse_correction(text: str) -> SpelledDecoder:
-    """'off', or 'nested:margin=1:every=2'; BenchError for anything else.
-
-    >>> str(parse_correction("nested:every=2:margin=1.0"))
-    'nested:every=2'
-    """
-    name, given = split_call(text)
-    ask = "corrections are written after +, as in radial+nested:margin=1"
-    if name not in _CORRECTIONS:
-        raise unknown("correction", name, _CORRECTIONS, ask)
-    return spelled_decoder(name, _CORRECTIONS[name], given, ask)
+        return answer.draw(tile.noise.at(cells_BM), tile.sampling)
+    candidate_BMK, temperature = answer.likeliest(), tile.sampling.temperature
+    gain_BM = answer.log_prob(candidate_BMK, temperature) - answer.log_prob(old_BMK, temperature)
+    return torch.where((gain_BM > margin)[..., None], candidate_BMK, old_BMK)
 
 
 @dataclass(frozen=True)
@@ -120,43 +110,45 @@ class Repair:
 
 
 def measure_repair(
-    model: AnyOrderModel,
+    model: Model,
     plan: Plan,
-    tokens_BL: Tensor,
+    codes_BLK: Tensor,
     labels: Sequence[int],
     error_rate: float,
     *,
-    decoder: Decoder,
+    decoder: BoundDecoder,
     sampling: Sampling = PLAIN,
     seed: int = 0,
 ) -> Repair:
     """Teach decoding a real image, some codes wrong, and see what is corrected.
 
-    Every new cell takes the image's code, or with probability `error_rate` (in [0, 1)) another code, uniformly; what
+    Every new cell takes the image's codes, or with probability `error_rate` (in [0, 1)) others, uniformly; what
     the correction rewrites stays rewritten. Errors are addressed by (seed, image, cell).
     """
     if not 0 <= error_rate < 1:
         raise BenchError(f"an error rate of {error_rate:g} is not served; it lies in [0, 1), as in 0.1")
-    B, L = tokens_BL.shape
-    wrong, chosen = torch.empty_like(tokens_BL), torch.empty(B, L, dtype=torch.bool)
+    B, L = codes_BLK.shape[:2]
+    wrong_BLK, chosen_BL = torch.empty_like(codes_BLK), torch.empty(B, L, dtype=torch.bool)
     for image in range(B):
         rng = generator(seed, "noise", (1 << 32) + image)
-        chosen[image] = torch.from_numpy(rng.random(L) < error_rate)
-        shift = torch.from_numpy(rng.integers(1, max(2, model.n_codes), L))
-        wrong[image] = (tokens_BL[image].cpu() + shift) % model.n_codes
-    chosen = chosen.to(tokens_BL.device)
+        chosen_BL[image] = torch.from_numpy(rng.random(L) < error_rate)
+        for k, size in enumerate(model.code_sizes):
+            shift_L = torch.from_numpy(rng.integers(1, max(2, size), L))
+            wrong_BLK[image, :, k] = ((codes_BLK[image, :, k].cpu() + shift_L) % size).to(codes_BLK.device)
+    chosen_BL = chosen_BL.to(codes_BLK.device)
     tile = make_tile(
-        model, plan, range(B), labels=labels, sampling=sampling, seed=seed, in_group="block", device=tokens_BL.device
-    )
-    tile.forced_BL = torch.where(chosen, wrong, tokens_BL)
-    final_BL, _ = run_tile(tile, decoder)
-    known = torch.ones_like(chosen).scatter_(1, tile.cells_BL[:, tile.starts[-2] :], False)
-    corrupted, clean = known & chosen, known & ~chosen
-    right = final_BL == tokens_BL
+        model, plan, range(B), labels=labels, sampling=sampling, seed=seed, device=codes_BLK.device,
+        needs=decoder.entry.needs,
+    )  # fmt: skip
+    tile.forced_BLK = torch.where(chosen_BL[..., None], wrong_BLK, codes_BLK)
+    run_tile(tile, decoder)
+    known_BL = torch.ones_like(chosen_BL).scatter_(1, tile.cells_BL[:, tile.starts[-2] :], False)
+    corrupted_BL, clean_BL = known_BL & chosen_BL, known_BL & ~chosen_BL
+    right_BL = (tile.codes_BLK == codes_BLK).all(-1)
     return Repair(
         error_rate=error_rate,
-        corrupted=int(corrupted.sum()),
-        clean=int(clean.sum()),
-        repair_rate=float((right & corrupted).sum() / corrupted.sum().clamp(min=1)),
-        damage_rate=float((~right & clean).sum() / clean.sum().clamp(min=1)),
+        corrupted=int(corrupted_BL.sum()),
+        clean=int(clean_BL.sum()),
+        repair_rate=float((right_BL & corrupted_BL).sum() / corrupted_BL.sum().clamp(min=1)),
+        damage_rate=float((~right_BL & clean_BL).sum() / clean_BL.sum().clamp(min=1)),
     )

@@ -2,116 +2,93 @@
 
 Knows plans, caches and counters. Refuses to know clocks, names of orders and files: whoever wants times stands outside
 and walks the steps.
+
+A decoder is a generator of steps over a tile, some samples that are decoded together. It is registered with its traits,
+so that nobody compares names.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import astuple, dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from orderbench.models.likelihood import InGroup, as_bias, check_lattice, walk
-from orderbench.models.sampling import PLAIN, Sampling, filtered, guide, inverse_cdf, uniforms
-from orderbench.orders import BenchError, Grid, Plan
+from orderbench.models.answer import Answer, at
+from orderbench.models.model import Model, check
+from orderbench.models.sampling import PLAIN, Noise, Sampling
+from orderbench.models.visibility import InGroup, content_seen, walk
+from orderbench.orders import BenchError, Plan
+from orderbench.orders.registry import Bound, Entry, Registry
+from orderbench.orders.spelling import read_options
 
 TILE = 64  # samples are decoded in fixed tiles of consecutive indices, so that a split of the work changes no bit
 _NO_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on a GPU and on a processor
 
 
-class AnyOrderModel(Protocol):
-    """What decoding needs of a model; `orderbench.models.Transformer` is one, and so may be a user's own network."""
-
-    @property
-    def lattice(self) -> Grid:
-        """Where the cells are."""
-
-    @property
-    def n_codes(self) -> int:
-        """V."""
-
-    @property
-    def n_classes(self) -> int:
-        """C; the label C is none of them."""
-
-    def start(self, labels_B: Tensor, slots: int) -> Any:
-        """A cache with room for `slots` slots, the class fed as the first."""
-
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        """Feed decoded codes: they see every slot fed before and, unless a bias says otherwise, each other."""
-
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        """(B, Q, V) fp32 logits of these cells, given every slot fed so far."""
-
-    def refill(self, cache: Any, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
-        """Forget everything, then feed the class and these codes as one group, each seeing all."""
-
-    def rewind(self, cache: Any, slots: int) -> None:
-        """Forget all but the first `slots` slots."""
-
-
 @dataclass
 class Counters:
-    """Exact counts of one sample's decoding, one branch of guidance: they depend on the plan alone.
+    """Counts of one sample's decoding, one branch of guidance. They depend on the plan alone, unless the decoder's work
+    depends on what is drawn (its trait `varies`); then they are means over samples.
 
-    passes: calls of the network's second pass. content_tokens: slots through the first pass, the class included.
-    query_tokens: targets through the second. content_pairs, query_pairs: slots that attend times slots they attend to,
-    in one layer of the first and second pass, those that a mask hides included, since they are computed. cache_bytes:
-    keys and values allocated.
+    passes: times that cells were asked. content_tokens: units fed, the class included. query_tokens: cells asked.
+    content_pairs, query_pairs: units that attend times slots they attend to, in one layer of feeding and of asking,
+    those that a mask hides included, since they are computed. cache_bytes: keys and values allocated.
     """
 
-    passes: int = 0
-    content_tokens: int = 0
-    query_tokens: int = 0
-    content_pairs: int = 0
-    query_pairs: int = 0
-    cache_bytes: int = 0
+    passes: float = 0
+    content_tokens: float = 0
+    query_tokens: float = 0
+    content_pairs: float = 0
+    query_pairs: float = 0
+    cache_bytes: float = 0
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: which cells it wrote, with what, and what the network said.
-
-    cells_BQ, tokens_BQ: the cells asked and the codes they hold after the step. fresh: how many of them, at the end,
-    were decoded for the first time; those before were decoded earlier and asked again. logits_BQV: guided, before
-    temperature.
-    """
+    """One step: which cells were asked, the codes they hold after it, and what the network said of them, guided and
+    before temperature."""
 
     index: int
     cells_BQ: Tensor
-    tokens_BQ: Tensor
-    fresh: int
-    logits_BQV: Tensor
+    codes_BQK: Tensor
+    answer: Answer
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """tokens_NL: int64 in raster order; counters of one sample; changed_NL: how often a decoded code was rewritten."""
+    """codes_NLK: int64 by cell index. counters: of one sample. changed_NL: how often a decoded code was rewritten.
+    n_steps: how many steps it took, a mean over tiles where that varies."""
 
-    tokens_NL: Tensor
+    codes_NLK: Tensor
     counters: Counters
     changed_NL: Tensor
+    n_steps: float
     samples: tuple[int, ...] = field(default=())
 
-
-Decoder = Callable[..., Iterator[Step]]
+    @property
+    def tokens_NL(self) -> Tensor:
+        """The codes of a model of one code a cell."""
+        if self.codes_NLK.shape[2] != 1:
+            raise BenchError(f"cells of this model hold {self.codes_NLK.shape[2]} codes; read codes_NLK")
+        return self.codes_NLK[..., 0]
 
 
 @dataclass
 class Tile:
     """Some samples of one plan, on their device, ready to be decoded: everything that no step needs to build.
 
-    cells_BL: each sample's cells, first to last. uniforms_BL: noise by cell index. labels_B: doubled when guidance is
-    on, the null class behind. starts: where each step begins in the walk, and L. forced_BL: codes by cell index that
-    new cells take in place of drawn ones. slots: how many the cache holds, counted here, since a user's own cache need
-    not say; so a tile has one cache at a time, the one opened last.
+    cells_BL: each sample's cells, first to last. noise: of these samples. labels_B: with guidance on (2B,), the class
+    labels, then null labels. starts: n_steps + 1 offsets into cells_BL; the last is L. scales_L: the guidance scale at
+    every place of the walk. codes_BLK: by cell index, as written so far. changes_BL: how often a code was rewritten.
+    forced_BLK: codes that new cells take in place of drawn ones. slots: how many the cache holds, counted here, since a
+    user's own cache need not say; so a tile has one cache at a time, the one opened last.
     """
 
-    model: AnyOrderModel
+    model: Model
     plan: Plan
     samples: tuple[int, ...]
     seed: int
@@ -119,15 +96,30 @@ class Tile:
     in_group: InGroup
     labels_B: Tensor
     cells_BL: Tensor
-    uniforms_BL: Tensor
-    counters: Counters
+    noise: Noise
     starts: list[int]
-    forced_BL: Tensor | None = None
+    scales_L: Tensor
+    codes_BLK: Tensor
+    changes_BL: Tensor
+    counters: Counters = field(default_factory=Counters)
+    forced_BLK: Tensor | None = None
     slots: int = 0
+    _content_seen: Tensor | None = None
+
+    def begin(self) -> None:
+        """As before the first step: no code written, nothing counted. Buffers stay where they are."""
+        self.codes_BLK.zero_()
+        self.changes_BL.zero_()
+        self.counters = Counters()
+
+    # The model's two doors, both branches of guidance at once
 
     def both(self, x: Tensor) -> Tensor:
         """Both halves of guidance see the same."""
         return torch.cat([x, x]) if self.sampling.guidance.on else x
+
+    def _both_seen(self, seen: Tensor | None) -> Tensor | None:
+        return seen if seen is None or len(seen) == 1 else self.both(seen)
 
     def open(self) -> Any:
         """A cache with the class fed and room for all that the plan feeds."""
@@ -137,25 +129,33 @@ class Tile:
         self.counters.cache_bytes = getattr(cache, "n_bytes", 0) // len(self.labels_B)
         return cache
 
-    def feed(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, seen_GS: Tensor | None = None) -> None:
-        """Pass 1 over one group, or over several at once: seen_GS, bool, then says who sees which of the S slots, those
-        fed before and these."""
+    def feed(
+        self, cache: Any, codes_BGK: Tensor, cells_BG: Tensor, seen: Tensor | None = None, *, together: bool = False
+    ) -> None:
+        """Feed one group, or several at once; seen, (B or 1, G, S), then says who sees which of the S slots, those fed
+        before and these. together: all of these units see each other, whatever `in_group` says."""
         size = cells_BG.shape[1]
-        if seen_GS is None and self.in_group == "causal" and size > 1:
-            seen_GS = torch.ones(size, self.slots + size, dtype=torch.bool).tril(self.slots).to(tokens_BG.device)
-        bias = None if seen_GS is None else as_bias(seen_GS, torch.float32)
-        self.model.step(cache, self.both(tokens_BG), self.both(cells_BG), bias)
+        if seen is None and not together and self.in_group == "causal" and size > 1:
+            seen = self.content_seen[:, self.slots : self.slots + size, : self.slots + size]
+        self.model.step(cache, self.both(codes_BGK), self.both(cells_BG), seen=self._both_seen(seen))
         self._count_content(size)
 
-    def refill(self, cache: Any, tokens_BM: Tensor, cells_BM: Tensor) -> None:
-        """Pass 1 anew, over the class and all these codes as one group."""
-        self.model.refill(cache, self.labels_B, self.both(tokens_BM), self.both(cells_BM))
+    @property
+    def content_seen(self) -> Tensor:
+        """(1, S, S): what content sees, in the order of the walk, the class first; made once."""
+        if self._content_seen is None:
+            self._content_seen = content_seen(self.plan.sizes, self.in_group, self.cells_BL.device)
+        return self._content_seen
+
+    def refill(self, cache: Any, codes_BMK: Tensor, cells_BM: Tensor) -> None:
+        """Feed anew: the class and all these codes as one group."""
+        self.model.refill(cache, self.labels_B, self.both(codes_BMK), self.both(cells_BM))  # type: ignore[attr-defined]
         self.slots = 0
         self._count_content(1 + cells_BM.shape[1])
 
     def rewind(self, cache: Any, slots: int) -> None:
         """Forget all but the first `slots` slots, the class among them."""
-        self.model.rewind(cache, slots)
+        self.model.rewind(cache, slots)  # type: ignore[attr-defined]
         self.slots = slots
 
     def _count_content(self, size: int) -> None:
@@ -163,47 +163,63 @@ class Tile:
         self.counters.content_tokens += size
         self.counters.content_pairs += size * self.slots
 
-    def ask(self, cache: Any, cells_BQ: Tensor, scales_Q: Tensor) -> Tensor:
-        """Pass 2: guided logits of these cells."""
-        logits = self.model.logits(cache, self.both(cells_BQ))
+    def ask(self, cache: Any, cells_BQ: Tensor, scales_Q: Tensor, seen: Tensor | None = None) -> Answer:
+        """The guided answer to these cells."""
+        answer = self.model.answer(cache, self.both(cells_BQ), seen=self._both_seen(seen))
         self.counters.passes += 1
         self.counters.query_tokens += cells_BQ.shape[1]
         self.counters.query_pairs += cells_BQ.shape[1] * self.slots
-        return guide(logits, scales_Q) if self.sampling.guidance.on else logits
+        return answer.guided(scales_Q) if self.sampling.guidance.on else answer
 
     def scales(self, first: int, step: int) -> Tensor:
         """(Q,) guidance scales of the walk's places `first` to the end of a step: all by how far the step has come, or,
         counting by token, each by its own place."""
-        guidance, n = self.sampling.guidance, self.plan.lattice.n_cells
         start, stop = self.starts[step], self.starts[step + 1]
-        own = guidance.scales(start, stop - start, n)
-        if guidance.count == "token":
-            return torch.cat([guidance.scales(first, start - first, n), own]).to(self.cells_BL.device)
-        return own[:1].expand(stop - first).to(self.cells_BL.device)
+        if self.sampling.guidance.count == "token":
+            return self.scales_L[first:stop]
+        return self.scales_L[start : start + 1].expand(stop - first)
 
-    def draw(self, logits_BQV: Tensor, cells_BQ: Tensor) -> Tensor:
-        """Codes by each cell's own number."""
-        probs = filtered(logits_BQV / self.sampling.temperature, self.sampling)
-        return inverse_cdf(probs, self.uniforms_BL.gather(1, cells_BQ))
+    # Codes
 
-    def new_codes(self, logits_BGV: Tensor, cells_BG: Tensor) -> Tensor:
-        """Codes of cells that are decoded for the first time."""
-        return self.draw(logits_BGV, cells_BG) if self.forced_BL is None else self.forced_BL.gather(1, cells_BG)
+    def new_codes(self, answer: Answer, cells_BG: Tensor) -> Tensor:
+        """(B, G, K) codes of cells that are decoded for the first time: drawn with their own noise, or forced."""
+        if self.forced_BLK is not None:
+            return at(self.forced_BLK, cells_BG)
+        return answer.draw(self.noise.at(cells_BG), self.sampling)
+
+    def held(self, cells_BG: Tensor) -> Tensor:
+        """(B, G, K) the codes that cells hold now."""
+        return at(self.codes_BLK, cells_BG)
+
+    def write(self, cells_BG: Tensor, codes_BGK: Tensor) -> None:
+        """Codes of cells that had none."""
+        self.codes_BLK.scatter_(1, cells_BG[..., None].expand_as(codes_BGK), codes_BGK)
+
+    def rewrite(self, cells_BM: Tensor, codes_BMK: Tensor) -> None:
+        """Codes of cells that had some; what differs counts as changed."""
+        changed_BM = (self.held(cells_BM) != codes_BMK).any(-1)
+        self.changes_BL.scatter_add_(1, cells_BM, changed_BM.long())
+        self.write(cells_BM, codes_BMK)
 
 
 def make_tile(
-    model: AnyOrderModel,
+    model: Model,
     plan: Plan,
     samples: Sequence[int],
     *,
     labels: Sequence[int] | None = None,
-    sampling: Sampling,
-    seed: int,
-    in_group: InGroup,
-    device: torch.device | str,
+    sampling: Sampling = PLAIN,
+    seed: int = 0,
+    in_group: InGroup = "block",
+    device: torch.device | str = "cpu",
+    needs: tuple[str, ...] = (),
 ) -> Tile:
-    """Check what was asked and lay everything out. Labels default to sample index modulo C."""
-    check_lattice(model.lattice, plan)
+    """Check what was asked and lay everything out. Labels default to sample index modulo C.
+
+    needs: what the decoder needs of the model. BenchError where the model refuses the plan or lacks a need, and for
+    labels out of range.
+    """
+    check(model, plan, needs)
     chosen = [i % model.n_classes for i in samples] if labels is None else list(labels)
     if len(chosen) != len(samples) or any(not 0 <= label <= model.n_classes for label in chosen):
         raise BenchError(
@@ -213,6 +229,8 @@ def make_tile(
     labels_B = torch.tensor(chosen, device=device)
     if sampling.guidance.on:
         labels_B = torch.cat([labels_B, torch.full_like(labels_B, model.n_classes)])
+    cells_BL = walk(plan, samples, device)
+    K = len(model.code_sizes)
     return Tile(
         model=model,
         plan=plan,
@@ -221,51 +239,129 @@ def make_tile(
         sampling=sampling,
         in_group=in_group,
         labels_B=labels_B,
-        cells_BL=walk(plan, samples, device),
-        uniforms_BL=uniforms(seed, samples, plan.lattice.n_cells).to(device),
-        counters=Counters(),
+        cells_BL=cells_BL,
+        noise=Noise.of(seed, samples, plan.lattice.n_cells, K, device),
         starts=[0, *np.cumsum(plan.sizes).tolist()],
+        scales_L=sampling.guidance.along(plan.sizes).to(device),
+        codes_BLK=torch.zeros(*cells_BL.shape, K, dtype=torch.int64, device=device),
+        changes_BL=torch.zeros_like(cells_BL),
     )
 
 
+# Decoders
+
+Decoder = Callable[[Tile], Iterator[Step]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderEntry(Entry):
+    """A registered decoder and its traits.
+
+    rewrites: it overwrites codes that were decoded, so that bits per token are not defined. exact: its codes are those
+    of one cell at a time along the same walk, whatever the plan's steps. chooses: it chooses the cells as it goes, so
+    it stands in the place of an order, and of the plan it takes step sizes alone. varies: its work depends on what is
+    drawn, so that its counters are means. needs: what it needs of a model, see `orderbench.models.model.serves`.
+    """
+
+    rewrites: bool = False
+    exact: bool = False
+    chooses: bool = False
+    varies: bool = False
+    needs: tuple[str, ...] = ()
+
+
+DECODERS: Registry[DecoderEntry] = Registry("a decoder", "decoders are written after +, as in radial+nested:margin=1")
+DecoderFunction = TypeVar("DecoderFunction", bound=Callable[..., Iterator[Step]])
+
+
+def register_decoder(
+    name: str,
+    *,
+    paper: str,
+    idea: str,
+    rewrites: bool = False,
+    exact: bool = False,
+    chooses: bool = False,
+    varies: bool = False,
+    needs: tuple[str, ...] = (),
+) -> Callable[[DecoderFunction], DecoderFunction]:
+    """Decorator: put `decoder(tile, *, <typed options>) -> Iterator[Step]` under a name, with its traits.
+
+    Raises BenchError for a name that is taken or misspelt, and for a signature that cannot be read.
+    """
+
+    def decorate(function: DecoderFunction) -> DecoderFunction:
+        options = read_options(function, reserved=(), first="tile")
+        DECODERS.add(
+            DecoderEntry(
+                name=name, paper=paper, idea=idea, function=function, options=options, origin=function.__module__,
+                rewrites=rewrites, exact=exact, chooses=chooses, varies=varies, needs=needs,
+            )
+        )  # fmt: skip
+        return function
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class BoundDecoder(Bound[DecoderEntry]):
+    """A decoder with every option set; called with a tile, it decodes it."""
+
+    def __call__(self, tile: Tile) -> Iterator[Step]:
+        steps: Iterator[Step] = self.entry.function(tile, **self.values)
+        return steps
+
+
+def parse_decoder(text: str) -> BoundDecoder:
+    """'off' or 'nested:margin=1:every=2'; BenchError for anything else, and for options that the decoder refuses.
+
+    >>> str(parse_decoder("nested:every=2:margin=1.0"))
+    'nested:every=2'
+    """
+    return BoundDecoder(*DECODERS.read(text))
+
+
+@register_decoder("off", paper="none", idea="plain decoding: ask a group, feed it, ask the next")
 def plain_steps(tile: Tile) -> Iterator[Step]:
     """Decode step by step with a cache: feed the group before, ask the next. The last group is never fed."""
     cache = tile.open()
-    for index in range(tile.plan.n_steps):
+    last = tile.plan.n_steps - 1
+    for index in range(last + 1):
         cells_BG = tile.cells_BL[:, tile.starts[index] : tile.starts[index + 1]]
-        logits_BGV = tile.ask(cache, cells_BG, tile.scales(tile.starts[index], index))
-        tokens_BG = tile.new_codes(logits_BGV, cells_BG)
-        yield Step(index, cells_BG, tokens_BG, cells_BG.shape[1], logits_BGV)
-        if index + 1 < tile.plan.n_steps:
-            tile.feed(cache, tokens_BG, cells_BG)
+        answer = tile.ask(cache, cells_BG, tile.scales(tile.starts[index], index))
+        codes_BGK = tile.new_codes(answer, cells_BG)
+        tile.write(cells_BG, codes_BGK)
+        yield Step(index, cells_BG, codes_BGK, answer)
+        if index < last:
+            tile.feed(cache, codes_BGK, cells_BG)
+
+
+PLAIN_DECODER = parse_decoder("off")
 
 
 def uncached_steps(tile: Tile) -> Iterator[Step]:
-    """Plain decoding that keeps nothing: every step feeds all codes anew, in one masked pass.
+    """Plain decoding that keeps nothing: every step feeds all codes anew, in one masked pass; needs 'masks'.
 
     The same codes as `plain_steps`, but for rounding. Many published speed-ups are measured against it.
     """
-    codes_BL = torch.zeros_like(tile.cells_BL)
-    step_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes))
-    own_L = step_L if tile.in_group == "block" else torch.arange(len(step_L))
-    seen_LS = torch.ones(len(own_L), 1 + len(own_L), dtype=torch.bool)
-    seen_LS[:, 1:] = own_L[None, :] <= own_L[:, None]
-    seen_LS = seen_LS.to(codes_BL.device)
     for index in range(tile.plan.n_steps):
         start, stop = tile.starts[index], tile.starts[index + 1]
         cache = tile.open()
         if index:
             known_BM = tile.cells_BL[:, :start]
-            tile.feed(cache, codes_BL.gather(1, known_BM), known_BM, seen_LS[:start, : 1 + start])
+            tile.feed(cache, tile.held(known_BM), known_BM, tile.content_seen[:, 1 : 1 + start, : 1 + start])
         cells_BG = tile.cells_BL[:, start:stop]
-        logits_BGV = tile.ask(cache, cells_BG, tile.scales(start, index))
-        tokens_BG = tile.new_codes(logits_BGV, cells_BG)
-        codes_BL.scatter_(1, cells_BG, tokens_BG)
-        yield Step(index, cells_BG, tokens_BG, stop - start, logits_BGV)
+        answer = tile.ask(cache, cells_BG, tile.scales(start, index))
+        codes_BGK = tile.new_codes(answer, cells_BG)
+        tile.write(cells_BG, codes_BGK)
+        yield Step(index, cells_BG, codes_BGK, answer)
+
+
+# Walking a decoder
 
 
 def decode_steps(
-    model: AnyOrderModel,
+    model: Model,
     plan: Plan,
     samples: Sequence[int],
     *,
@@ -274,13 +370,19 @@ def decode_steps(
     seed: int = 0,
     in_group: InGroup = "block",
     device: torch.device | str = "cpu",
-    decoder: Decoder = plain_steps,
+    decoder: Decoder = PLAIN_DECODER,
 ) -> Iterator[Step]:
-    """Decode these samples together, a Step a step. `decoder` is plain decoding or a correction around it."""
+    """Decode these samples together, a Step a step."""
     tile = make_tile(
-        model, plan, samples, labels=labels, sampling=sampling, seed=seed, in_group=in_group, device=device
-    )
+        model, plan, samples, labels=labels, sampling=sampling, seed=seed, in_group=in_group, device=device,
+        needs=needs_of(decoder),
+    )  # fmt: skip
     return _without_gradients(tile, decoder)
+
+
+def needs_of(decoder: Decoder) -> tuple[str, ...]:
+    """What a decoder needs of a model; nothing is known of a bare function."""
+    return decoder.entry.needs if isinstance(decoder, BoundDecoder) else ()
 
 
 @torch.inference_mode()  # as a decorator: between steps, whoever walks them is not in inference mode
@@ -289,7 +391,7 @@ def _without_gradients(tile: Tile, decoder: Decoder) -> Iterator[Step]:
 
 
 def decode(
-    model: AnyOrderModel,
+    model: Model,
     plan: Plan,
     samples: Sequence[int],
     *,
@@ -298,17 +400,17 @@ def decode(
     seed: int = 0,
     in_group: InGroup = "block",
     device: torch.device | str = "cpu",
-    decoder: Decoder = plain_steps,
+    decoder: Decoder = PLAIN_DECODER,
     tile: int = TILE,
     each: Callable[[int], object] = lambda _: None,
 ) -> Decoded:
-    """Decode samples in tiles of consecutive indices; codes in raster order, one row a sample asked.
+    """Decode samples in tiles of consecutive indices; codes by cell index, one row a sample asked.
 
     A tile is always computed whole (its missing samples are computed and dropped), so that how a list of samples is
     split changes no bit. Labels by default are the sample index modulo C; given, they belong to `samples`. each:
     called with the number of samples done, after every tile.
 
-    Raises BenchError for a plan of another lattice, a sample asked twice, labels out of range, logits that are not
+    Raises BenchError for a plan that the model refuses, a sample asked twice, labels out of range, answers that are not
     finite, and a tile that does not fit in memory.
     """
     given = None if labels is None else dict(zip(samples, labels, strict=True))
@@ -316,76 +418,59 @@ def decode(
     if len(wanted) < len(samples):
         twice = next(sample for place, sample in enumerate(samples) if wanted[sample] != place)
         raise BenchError(f"sample {twice} is asked more than once; each once would do, since its codes are the same")
-    tokens_NL = torch.empty(len(samples), plan.lattice.n_cells, dtype=torch.int64)
-    changed_NL = torch.zeros_like(tokens_NL)
-    counters = Counters()
+    codes_NLK = torch.empty(len(samples), plan.lattice.n_cells, len(model.code_sizes), dtype=torch.int64)
+    changed_NL = torch.zeros(codes_NLK.shape[:2], dtype=torch.int64)
+    counted: list[Counters] = []
+    steps: list[int] = []
     done = 0
     for number in sorted({sample // tile for sample in samples}):
         members = range(number * tile, (number + 1) * tile)
         own_labels = None if given is None else [given.get(sample, 0) for sample in members]
         work = make_tile(
-            model, plan, members, labels=own_labels, sampling=sampling, seed=seed, in_group=in_group, device=device
-        )
-        codes_BL, changes_BL = run_tile(work, decoder)
+            model, plan, members, labels=own_labels, sampling=sampling, seed=seed, in_group=in_group, device=device,
+            needs=needs_of(decoder),
+        )  # fmt: skip
+        steps.append(run_tile(work, decoder))
         kept = [sample for sample in members if sample in wanted]
         rows = [wanted[sample] for sample in kept]
         places = [sample - members.start for sample in kept]
-        tokens_NL[rows], changed_NL[rows] = codes_BL[places].cpu(), changes_BL[places].cpu()
-        counters = work.counters
+        codes_NLK[rows], changed_NL[rows] = work.codes_BLK[places].cpu(), work.changes_BL[places].cpu()
+        counted.append(work.counters)
         done += len(kept)
         each(done)
-    return Decoded(tokens_NL, counters, changed_NL, tuple(samples))
+    return Decoded(codes_NLK, mean_counters(counted), changed_NL, float(np.mean(steps)), tuple(samples))
+
+
+def mean_counters(counted: Sequence[Counters]) -> Counters:
+    """The mean of some counters; whole numbers stay whole where all are equal."""
+    if not counted:
+        return Counters()
+    means = np.mean([astuple(one) for one in counted], axis=0).tolist()
+    return Counters(*(int(mean) if mean == int(mean) else mean for mean in means))
 
 
 @torch.inference_mode()
-def run_tile(tile: Tile, decoder: Decoder) -> tuple[Tensor, Tensor]:
-    """(B, L) each: final codes, and how often each was rewritten, in raster order."""
-    codes_BL = torch.zeros_like(tile.cells_BL)
-    changes_BL = torch.zeros_like(tile.cells_BL)
-    finite = torch.ones((), dtype=torch.bool, device=codes_BL.device)
+def run_tile(tile: Tile, decoder: Decoder) -> int:
+    """Decode a whole tile: the number of steps; the codes, counts and changes are in the tile.
+
+    Raises BenchError for answers that are not finite, and where memory runs out.
+    """
+    tile.begin()
+    finite = torch.ones((), dtype=torch.bool, device=tile.codes_BLK.device)
+    steps = 0
     try:
         for step in decoder(tile):
-            again = step.cells_BQ.shape[1] - step.fresh
-            if again:
-                old = codes_BL.gather(1, step.cells_BQ[:, :again])
-                changes_BL.scatter_add_(1, step.cells_BQ[:, :again], (old != step.tokens_BQ[:, :again]).long())
-            codes_BL.scatter_(1, step.cells_BQ, step.tokens_BQ)
-            finite &= step.logits_BQV.isfinite().all()
+            finite &= step.answer.finite()
+            steps += 1
     except (MemoryError, RuntimeError) as problem:
         if not isinstance(problem, MemoryError) and not any(words in str(problem) for words in _NO_MEMORY):
             raise
         raise BenchError(
-            f"there is no memory for {len(codes_BL)} samples at once; a smaller model, another --device or --dtype "
-            f"bf16 may do"
+            f"there is no memory for {len(tile.cells_BL)} samples at once; a smaller model, another --device or "
+            f"--dtype bf16 may do"
         ) from problem
     if not finite:
         raise BenchError(
             "the model's logits are not finite; its weights hold NaN or infinity, or its precision overflowed"
         )
-    return codes_BL, changes_BL
-
-
-@torch.inference_mode()
-def step_bits(
-    model: AnyOrderModel,
-    plan: Plan,
-    tokens_BL: Tensor,
-    labels: Sequence[int],
-    *,
-    samples: Sequence[int],
-    in_group: InGroup = "block",
-) -> Tensor:
-    """(B, L) bits of given codes, by cell index, as decoding step by step predicts them: the likelihood of any model
-    that keeps the protocol. Our own transformer's is the same in one pass (`plan_logits`).
-
-    samples: whose cells, where samples draw their own.
-    """
-    tile = make_tile(
-        model, plan, samples, labels=labels, sampling=PLAIN, seed=0, in_group=in_group, device=tokens_BL.device
-    )
-    tile.forced_BL = tokens_BL
-    bits_BL = torch.empty(tokens_BL.shape, device=tokens_BL.device)
-    for step in plain_steps(tile):
-        log_probs = step.logits_BQV.log_softmax(-1).gather(-1, step.tokens_BQ[..., None]).squeeze(-1)
-        bits_BL.scatter_(1, step.cells_BQ, -log_probs / math.log(2))
-    return bits_BL
+    return steps

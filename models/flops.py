@@ -9,7 +9,7 @@ from orderbench.models.config import ModelConfig
 from orderbench.models.decode import Counters
 
 
-def flops(config: ModelConfig, counters: Counters) -> int:
+def flops(config: ModelConfig, counters: Counters) -> float:
     """Operations, two a multiply-add, of decoding one sample in one branch of guidance; with guidance on, twice that.
 
     Counted: every linear layer and both products of attention, as they are computed, what a mask hides included. Left

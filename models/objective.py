@@ -1,30 +1,163 @@
 """The any-order objective: what the shared transformer is trained on.
 
-Knows plans, masks and corruption. Refuses to know schedules and files. The mixture decides which orders a model is
-good at, so it is a value that travels with the weights and is printed beside every order.
+Knows plans, views, corruption and terms. Refuses to know schedules and files. The mixture decides which orders a model
+is good at, so it is a value that travels with the weights and is printed beside every order.
 
-A batch follows one plan of the mixture (an order that draws, draws anew for every image). It is either plain:
-cross-entropy of all cells, each seeing what it sees when it is decoded; or nested: one step of the plan, the known
-cells corrupted, and cross-entropy of the clean codes of all known and new cells (`crop_logits`).
+A batch follows one plan of the mixture (an order that draws, draws anew for every image), in one of two views. Plain:
+all cells are asked, each seeing what it sees when it is decoded. Nested: one step of the plan, the known cells
+corrupted, and all known and new cells asked. Whatever was asked makes a `Lesson`; the loss is the sum of the
+registered terms of the objective, of which `ce`, the cross-entropy of the true codes, is the default and only one of
+the shipped weights.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orderbench.models.answer import Answer, at
 from orderbench.models.config import ModelConfig, to_plain
-from orderbench.models.likelihood import bits_of, crop_logits, logits_along, plan_logits, walk
+from orderbench.models.likelihood import answer_along, crop_answer, plan_bits
+from orderbench.models.sampling import PLAIN, CellNoise
 from orderbench.models.transformer import Transformer
+from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, Plan, make_plan
+from orderbench.orders.registry import Bound, Entry, Registry
+from orderbench.orders.spelling import read_options
 from orderbench.orders.streams import generator
 
-CORRUPTIONS = ("uniform", "image", "model")
+
+@dataclass(frozen=True)
+class Draws:
+    """What one training step draws: for the whole batch, of which a process takes its share."""
+
+    rng: np.random.Generator
+    batch: int
+    share: slice
+    device: torch.device
+
+    def random(self, *shape: int) -> Tensor:
+        """(b, *shape) float64 in [0, 1)."""
+        return torch.from_numpy(self.rng.random((self.batch, *shape))[self.share]).to(self.device)
+
+    def integers(self, below: int, *shape: int) -> Tensor:
+        """(b, *shape) int64 in [0, below)."""
+        return torch.from_numpy(self.rng.integers(0, below, (self.batch, *shape))[self.share]).to(self.device)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is taught in one batch.
+
+    cells_BQ, clean_BQK: the cells that were asked and their true codes. answer: what the network said of them. fed_BMK:
+    the codes that were fed, some of them wrong in a nested view. hidden: outputs of the network's modules by name, for
+    terms that listen. done: the share of training that is over, in [0, 1).
+    """
+
+    cells_BQ: Tensor
+    clean_BQK: Tensor
+    answer: Answer
+    fed_BMK: Tensor
+    done: float
+    hidden: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+# Terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(Entry):
+    """A registered term. hears: modules of the network whose outputs it reads, by their names in the network. helper:
+    makes a module that is trained and checkpointed beside the network and never shipped; the term's function gets it as
+    `helper`."""
+
+    hears: tuple[str, ...] = ()
+    helper: Callable[[ModelConfig], nn.Module] | None = None
+
+
+TERMS: Registry[Term] = Registry("an objective term", "terms are written as in ce or ce:weight=0.5")
+TermFunction = TypeVar("TermFunction", bound=Callable[..., Tensor])
+
+
+def register_term(
+    name: str,
+    *,
+    paper: str,
+    idea: str,
+    hears: Sequence[str] = (),
+    helper: Callable[[ModelConfig], nn.Module] | None = None,
+) -> Callable[[TermFunction], TermFunction]:
+    """Decorator: put `term(lesson, *, <typed options>) -> loss` (no axes) under a name."""
+
+    def decorate(function: TermFunction) -> TermFunction:
+        options = read_options(function, reserved=("helper",), first="lesson")
+        TERMS.add(Term(name=name, paper=paper, idea=idea, function=function, options=options,
+                       origin=function.__module__, hears=tuple(hears), helper=helper))  # fmt: skip
+        return function
+
+    return decorate
+
+
+@register_term("ce", paper="none", idea="cross-entropy of the true codes")
+def cross_entropy(lesson: Lesson, *, weight: Annotated[float, "of the term"] = 1.0) -> Tensor:
+    """Mean nats of a cell, all of its codes together."""
+    return weight * -lesson.answer.log_prob(lesson.clean_BQK).mean()
+
+
+# Corruptions
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a corruption sees: whole images (B, L, K), the known cells, and the network's own answer to them."""
+
+    codes_BLK: Tensor
+    known_BM: Tensor
+    code_sizes: tuple[int, ...]
+    answer: Callable[[], Answer]
+    draws: Draws
+
+
+CORRUPTIONS: Registry[Entry] = Registry("a corruption", "an objective names them, as in uniform or image")
+Corrupt = TypeVar("Corrupt", bound=Callable[[Scene], Tensor])
+
+
+def register_corruption(name: str, *, paper: str, idea: str) -> Callable[[Corrupt], Corrupt]:
+    """Decorator: put `corruption(scene) -> codes_BMK`, other codes for all known cells, under a name."""
+
+    def decorate(function: Corrupt) -> Corrupt:
+        CORRUPTIONS.add(Entry(name=name, paper=paper, idea=idea, function=function, origin=function.__module__))
+        return function
+
+    return decorate
+
+
+@register_corruption("uniform", paper="none", idea="codes drawn uniformly")
+def _uniform(scene: Scene) -> Tensor:
+    M = scene.known_BM.shape[1]
+    return torch.stack([scene.draws.integers(size, M) for size in scene.code_sizes], dim=-1)
+
+
+@register_corruption("image", paper="none", idea="codes of other cells of the same image")
+def _image(scene: Scene) -> Tensor:
+    return at(scene.codes_BLK, scene.draws.integers(scene.codes_BLK.shape[1], scene.known_BM.shape[1]))
+
+
+@register_corruption("model", paper="none", idea="the network's own samples at these cells")
+def _model(scene: Scene) -> Tensor:
+    M, K = scene.known_BM.shape[1], len(scene.code_sizes)
+    noise = CellNoise(torch.stack([scene.draws.random(M) for _ in range(K)], dim=-1))
+    with torch.no_grad():
+        return scene.answer().draw(noise, PLAIN)
+
+
+# The objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +176,33 @@ class ObjectiveConfig:
 
     nested: share of batches that are one nested step. noise: the rate of corrupted known codes is uniform in [0,
     noise].
-    corruptions: 'uniform' codes, codes of the same 'image', or the 'model's own samples; each nested batch takes one
-    of them.
-    label_drop: share of images whose label is replaced by the null class.
+    corruptions: by name, 'uniform' codes, codes of the same 'image', the 'model's own samples; each nested batch takes
+    one of them. label_drop: share of images whose label is replaced by the null class. terms: of the loss, as spelled.
     """
 
     mixture: tuple[Share, ...]
     nested: float = 0.35
     noise: float = 0.3
-    corruptions: tuple[str, ...] = CORRUPTIONS
+    corruptions: tuple[str, ...] = ("uniform", "image", "model")
     label_drop: float = 0.1
+    terms: tuple[str, ...] = ("ce",)
 
     def __post_init__(self) -> None:
         total = sum(part.share for part in self.mixture)
         if abs(total - 1) > 1e-9:
             raise BenchError(f"the mixture's shares sum to {total:g}; they must sum to 1")
-        unknown = set(self.corruptions) - set(CORRUPTIONS)
-        if unknown or not self.corruptions:
-            raise BenchError(f"corruptions {sorted(unknown)} are not known; {', '.join(CORRUPTIONS)} would do")
+        if not self.corruptions or not self.terms:
+            raise BenchError("an objective has one corruption and one term or more, as in uniform and ce")
+        for name in self.corruptions:
+            CORRUPTIONS.get(name)
+        for term in self.terms:
+            TERMS.parse(term)
+
+
+def objective_to_plain(objective: ObjectiveConfig) -> dict[str, Any]:
+    """A plain value, as cards and checkpoints hold it; the default terms are left out, as before there were others."""
+    value = to_plain(objective)
+    return {key: entry for key, entry in value.items() if key != "terms" or tuple(entry) != ("ce",)}
 
 
 # Some stay untrained on purpose: hilbert, z-curve, dither, checkerboard, locality, raster-reverse, spiral-in.
@@ -89,7 +231,7 @@ HELD_OUT = ("raster", "raster@even:13", "radial", "radial@one", "random@cosine:1
 
 
 class ModelJob:
-    """The shared transformer on the tokens of a training split."""
+    """The shared transformer on the codes of a training split. steps: of the whole training, for terms that anneal."""
 
     name = "model"
 
@@ -104,43 +246,62 @@ class ModelJob:
         data: str,
         seed: int,
         device: str,
+        steps: int = 1,
         held_out_images: int = 128,
     ) -> None:
         self.model, self.objective, self.seed, self.device, self.data = model, objective, seed, device, data
+        self.steps, self.terms = steps, [TERMS.parse(term) for term in objective.terms]
         self.tokens_NL, self.labels_N = tokens_NL, labels_N
-        self.held_tokens_BL = held_out[0][:held_out_images].long().to(device)
+        self.held_codes_BLK = held_out[0][:held_out_images, :, None].long().to(device)
         self.held_labels_B = held_out[1][:held_out_images].to(device)
         for part in objective.mixture:  # a plan that this lattice cannot serve is refused now, not at some step
             for pace in part.paces:
                 make_plan(part.order, model.grid, pace)
 
-    def build(self) -> Transformer:
+    def build(self) -> nn.Module:
         network = Transformer(self.model)
         network.initialize()
-        return network
+        helpers = {str(n): term.entry.helper(self.model) for n, term in enumerate(self.terms) if term.entry.helper}
+        return Taught(network, helpers) if helpers else network
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
-        assert isinstance(network, Transformer)  # noqa: S101 (what build() made)
-        return network.hidden_matrices()
+        return self._own(network).hidden_matrices()
+
+    def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of what was trained, what is kept as weights: the network without the terms' helpers."""
+        own = {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
+        return own or dict(state)
+
+    def _own(self, network: nn.Module) -> Transformer:
+        own = network.network if isinstance(network, Taught) else network
+        assert isinstance(own, Transformer)  # noqa: S101 (what build() made)
+        return own
 
     def describe(self) -> dict[str, Any]:
-        return {"model": to_plain(self.model), "objective": to_plain(self.objective), "data": self.data}
+        return {"model": to_plain(self.model), "objective": objective_to_plain(self.objective), "data": self.data}
 
     def __len__(self) -> int:
         return len(self.tokens_NL)
 
     def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(network, Transformer)  # noqa: S101 (what build() made)
+        own = self._own(network)
         rng = generator(self.seed, "train", step)
-        tokens_BL = self.tokens_NL[indices_B[share]].long().to(self.device)
+        codes_BLK = self.tokens_NL[indices_B[share]].long().to(self.device)[..., None]
         labels_B = self.labels_N[indices_B[share]].to(self.device)
         dropped_B = rng.random(len(indices_B))[share] < self.objective.label_drop
         labels_B = labels_B.masked_fill(torch.from_numpy(dropped_B).to(self.device), self.model.classes)
         plan = self._draw_plan(rng)
-        cells_NL = walk(plan, indices_B[share].tolist() if plan.per_sample else [0], self.device)
-        if rng.random() < self.objective.nested and plan.n_steps > 1:
-            return self._nested(network, tokens_BL, labels_B, cells_NL, plan, rng, len(indices_B), share), {}
-        return self._plain(network, tokens_BL, labels_B, cells_NL, plan), {}
+        cells_BL = walk(plan, indices_B[share].tolist() if plan.per_sample else [0], self.device)
+        cells_BL = cells_BL.expand(codes_BLK.shape[:2])
+        draws = Draws(rng, len(indices_B), share, codes_BLK.device)
+        nested = rng.random() < self.objective.nested and plan.n_steps > 1
+        with listening(own, [name for term in self.terms for name in term.entry.hears]) as hidden:
+            view = self._nested if nested else self._plain
+            lesson = view(own, codes_BLK, labels_B, cells_BL, plan, draws, step / self.steps, hidden)
+        helpers = dict(network.helpers.items()) if isinstance(network, Taught) else {}
+        losses = [term_loss(term, lesson, helpers.get(str(n)))
+                  for n, term in enumerate(self.terms)]  # fmt: skip
+        return torch.stack(losses).sum(), {}
 
     def _draw_plan(self, rng: np.random.Generator) -> Plan:
         shares = [part.share for part in self.objective.mixture]
@@ -148,44 +309,33 @@ class ModelJob:
         pace = part.paces[rng.integers(len(part.paces))]
         return make_plan(part.order, self.model.grid, pace, seed=int(rng.integers(2**62)))
 
-    def _plain(self, network: Transformer, tokens_BL: Tensor, labels_B: Tensor, cells_NL: Tensor, plan: Plan) -> Tensor:
-        logits_BLV = logits_along(network, tokens_BL, labels_B, cells_NL, plan.sizes)
-        return F.cross_entropy(logits_BLV.flatten(0, 1), tokens_BL.gather(1, cells_NL.expand_as(tokens_BL)).flatten())
+    def _plain(
+        self, network: Transformer, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
+        done: float, hidden: Mapping[str, Tensor],
+    ) -> Lesson:  # fmt: skip
+        answer = answer_along(network, codes_BLK, labels_B, cells_BL, plan.sizes)
+        walked_BLK = at(codes_BLK, cells_BL)
+        return Lesson(cells_BL, walked_BLK, answer, walked_BLK[:, : -plan.sizes[-1]], done, hidden)
 
     def _nested(
-        self,
-        network: Transformer,
-        tokens_BL: Tensor,
-        labels_B: Tensor,
-        cells_NL: Tensor,
-        plan: Plan,
-        rng: np.random.Generator,
-        batch: int,
-        share: slice,
-    ) -> Tensor:
-        step = int(rng.integers(1, plan.n_steps))
+        self, network: Transformer, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
+        done: float, hidden: Mapping[str, Tensor],
+    ) -> Lesson:  # fmt: skip
+        step = int(draws.rng.integers(1, plan.n_steps))
         known = sum(plan.sizes[:step])
-        cells_BL = cells_NL.expand_as(tokens_BL)
         known_BM, crop_BQ = cells_BL[:, :known], cells_BL[:, : known + plan.sizes[step]]
-        true_BM = tokens_BL.gather(1, known_BM)
-        shape = (batch, known)
-        rate = self.objective.noise * rng.random()
-        kind = self.objective.corruptions[rng.integers(len(self.objective.corruptions))]
-        chosen_BM = torch.from_numpy(rng.random(shape)[share] < rate).to(tokens_BL.device)
-        if kind == "uniform":
-            other_BM = torch.from_numpy(rng.integers(0, self.model.codes, shape)[share]).to(tokens_BL.device)
-        elif kind == "image":
-            picks = torch.from_numpy(rng.integers(0, tokens_BL.shape[1], shape)[share]).to(tokens_BL.device)
-            other_BM = tokens_BL.gather(1, picks)
-        else:
-            uniforms = torch.from_numpy(rng.random(shape)[share]).to(tokens_BL.device)
-            with torch.no_grad():
-                logits_BLV = logits_along(network, tokens_BL, labels_B, cells_NL, plan.sizes)
-            cdf = logits_BLV[:, :known].double().softmax(-1).cumsum(-1)
-            other_BM = (cdf < uniforms[..., None]).sum(-1).clamp_(max=self.model.codes - 1)
-        codes_BM = torch.where(chosen_BM, other_BM, true_BM)
-        logits_BQV = crop_logits(network, codes_BM, labels_B, known_BM, crop_BQ)
-        return F.cross_entropy(logits_BQV.flatten(0, 1), tokens_BL.gather(1, crop_BQ).flatten())
+        rate = self.objective.noise * draws.rng.random()
+        kind = self.objective.corruptions[draws.rng.integers(len(self.objective.corruptions))]
+        chosen_BM = draws.random(known) < rate
+
+        def own_answer() -> Answer:
+            return answer_along(network, codes_BLK, labels_B, cells_BL, plan.sizes).take(slice(known))
+
+        scene = Scene(codes_BLK, known_BM, network.code_sizes, own_answer, draws)
+        other_BMK = CORRUPTIONS.get(kind).function(scene)
+        fed_BMK = torch.where(chosen_BM[..., None], other_BMK, at(codes_BLK, known_BM))
+        answer = crop_answer(network, fed_BMK, labels_B, known_BM, crop_BQ)
+        return Lesson(crop_BQ, at(codes_BLK, crop_BQ), answer, fed_BMK, done, hidden)
 
     def after(self, network: nn.Module, step: int) -> None:
         return None
@@ -196,19 +346,52 @@ class ModelJob:
     def restore(self, state: dict[str, Tensor]) -> None:
         return None
 
-    @torch.no_grad()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Bits per token of held-out images, an order family each."""
-        assert isinstance(network, Transformer)  # noqa: S101
-        figures = {}
+        own, figures = self._own(network), {}
         for arm in HELD_OUT:
             plan = make_plan(arm, self.model.grid)
             bits = []
-            for start in range(0, len(self.held_tokens_BL), 64):
+            for start in range(0, len(self.held_codes_BLK), 64):
                 part = slice(start, start + 64)
-                tokens_BL, labels_B = self.held_tokens_BL[part], self.held_labels_B[part]
-                samples = list(range(start, start + len(tokens_BL)))
-                logits = plan_logits(network, tokens_BL, labels_B, plan, samples=samples)
-                bits.append(bits_of(logits, tokens_BL, walk(plan, samples, self.device)))
+                codes_BLK, labels_B = self.held_codes_BLK[part], self.held_labels_B[part]
+                samples = range(start, start + len(codes_BLK))
+                bits.append(plan_bits(own, codes_BLK, labels_B, plan, samples=samples))
             figures[arm] = float(torch.cat(bits).mean())
         return figures
+
+
+class Taught(nn.Module):
+    """A network with the helpers of its objective's terms, trained together."""
+
+    def __init__(self, network: Transformer, helpers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.network, self.helpers = network, nn.ModuleDict(helpers)
+
+
+def term_loss(term: Bound[Term], lesson: Lesson, helper: nn.Module | None = None) -> Tensor:
+    """One term of the loss, with its options."""
+    more = {"helper": helper} if helper is not None else {}
+    loss: Tensor = term.entry.function(lesson, **term.values, **more)
+    return loss
+
+
+@contextmanager
+def listening(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """The last outputs of some modules of a network, by name, while it is called; BenchError for one it has not."""
+    hidden: dict[str, Tensor] = {}
+    modules = dict(network.named_modules())
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: hidden.__setitem__(name, output)
+
+    hooks = []
+    for name in dict.fromkeys(names):
+        if name not in modules:
+            raise BenchError(f"a term listens to '{name}', which {type(network).__name__} has not")
+        hooks.append(modules[name].register_forward_hook(keep(name)))
+    try:
+        yield hidden
+    finally:
+        for hook in hooks:
+            hook.remove()

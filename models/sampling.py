@@ -1,127 +1,36 @@
-"""From logits to codes: guidance, temperature, filters, and one uniform number per sample and cell.
+"""From laws to codes: temperature, filters, and numbers that have an address.
 
 Knows distributions and addressed noise. Refuses to know plans and networks.
 
-Noise belongs to (seed, sample, cell): it is drawn on the CPU by counter, so devices, batches and orders agree on it,
-and arms that share a seed share their noise.
+Noise belongs to (seed, sample, cell, k), where k counts the codes of one cell: it is drawn on the CPU by counter, so
+devices, batches and orders agree on it, and arms that share a seed share their noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from orderbench.models.guidance import NO_GUIDANCE, Guidance
 from orderbench.orders import BenchError
-from orderbench.orders.errors import unknown
-from orderbench.orders.spelling import bind_options, read_options, spell_call, split_call
 from orderbench.orders.streams import generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """Classifier-free guidance: logits = u + s (c - u), c conditional, u unconditional; s = 1 is the conditional alone.
-
-    kind: 'none'; 'constant' (s everywhere); 'linear' (ARPG, RandAR, LPD: 1 + (s - 1) D / L); 'power-cosine' (RAR,
-    reAR: 1 + (s - 1) (1 - cos(pi (D / L) ** power)) / 2, there with count=before, so that the first step is unguided).
-    count: what D, the number of decoded cells, counts: 'after' the step's own (ARPG), 'before' them (RandAR), or each
-    'token's own place (LPD).
-    """
-
-    kind: Literal["none", "constant", "linear", "power-cosine"] = "none"
-    scale: float = 1.0
-    count: Literal["after", "before", "token"] = "after"
-    power: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("none", "constant", "linear", "power-cosine"):
-            raise BenchError(f"no guidance named '{self.kind}'; none, constant, linear or power-cosine would do")
-        if self.count not in ("after", "before", "token"):
-            raise BenchError(f"guidance counts cells 'after', 'before' or by 'token', not '{self.count}'")
-        if not 0 <= self.scale < math.inf:
-            raise BenchError(
-                f"a guidance scale of {self.scale:g} is not served; 0 or more would do, as in --guidance linear:scale=3"
-            )
-        if not 0 < self.power < math.inf:
-            raise BenchError(
-                f"a guidance power of {self.power:g} is not served; it is above 0, as in --guidance "
-                f"power-cosine:scale=3:power=2"
-            )
-
-    def __str__(self) -> str:
-        """The canonical spelling, which `parse_guidance` reads."""
-        values = {"scale": self.scale, "count": self.count, "power": self.power}
-        return self.kind if self.kind == "none" else spell_call(self.kind, _GUIDANCE_OPTIONS, values)
-
-    @property
-    def on(self) -> bool:
-        """Whether the unconditional half is needed."""
-        return self.kind != "none" and self.scale != 1
-
-    def scales(self, before: int, size: int, n_cells: int) -> Tensor:
-        """(G,) float32: s of each cell of a step of `size` cells that begins after `before` of `n_cells`."""
-        if not self.on:
-            return torch.ones(size)
-        done = {
-            "after": torch.full((size,), float(before + size)),
-            "before": torch.full((size,), float(before)),
-            "token": before + torch.arange(size, dtype=torch.float32),
-        }[self.count]
-        share = done / n_cells
-        rise = {
-            "constant": torch.ones_like(share),
-            "linear": share,
-            "power-cosine": (1 - torch.cos(math.pi * share**self.power)) / 2,
-        }[self.kind]
-        return 1 + (self.scale - 1) * rise
-
-
-def _guidance(
-    kind: str,
-    *,
-    scale: Annotated[float, "0 or more, 1 for none"] = 1.0,
-    count: Literal["after", "before", "token"] = "after",
-    power: Annotated[float, "above 0"] = 1.0,
-) -> Guidance:
-    return Guidance(kind=cast("Any", kind), scale=scale, count=count, power=power)
-
-
-_GUIDANCE_OPTIONS = read_options(_guidance, reserved=())
-
-
-def parse_guidance(text: str) -> Guidance:
-    """A number S, which is linear guidance up to S; 'none'; or KIND:scale=S:count=...:power=....
-
-    >>> str(parse_guidance("2.5")), str(parse_guidance("constant:scale=3.0"))
-    ('linear:scale=2.5', 'constant:scale=3')
-    """
-    ask = "guidance is written as a number, or as in linear:scale=2 or constant:scale=1.5"
-    try:
-        scale = float(text)
-    except ValueError:
-        name, given = split_call(text)
-        if name not in ("none", "constant", "linear", "power-cosine"):
-            raise unknown("guidance", name, ("none", "constant", "linear", "power-cosine"), ask) from None
-        if name == "none" and given:
-            raise BenchError(f"'{text}' scales what is switched off; {ask}") from None
-        return _guidance(name, **bind_options(name, _GUIDANCE_OPTIONS, given, ask))
-    return Guidance() if scale == 1 else Guidance(kind="linear", scale=scale)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How a code is drawn from logits: guidance, then temperature, then top-k, then top-p.
+    """How a code is drawn: guidance, then temperature, then top-k, then top-p.
 
     temperature: above 0. top_k: the k most likely codes, 0 for all. top_p: the fewest codes that hold this share, 1
     for all.
     """
 
-    guidance: Guidance = Guidance()
+    guidance: Guidance = NO_GUIDANCE
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -136,14 +45,13 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise BenchError(f"a top-p of {self.top_p:g} is not served; it is above 0 and at most 1, as in --top-p 0.9")
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as records hold them; guidance by its spelling."""
+        return {**asdict(self), "guidance": str(self.guidance)}
+
 
 PLAIN = Sampling()
-
-
-def guide(logits_BQV: Tensor, scales_Q: Tensor) -> Tensor:
-    """Conditional and unconditional halves, stacked along B, to guided logits: u + s (c - u)."""
-    conditional, unconditional = logits_BQV.chunk(2)
-    return unconditional + scales_Q.to(logits_BQV.device)[:, None] * (conditional - unconditional)
+SETTINGS = tuple(f.name for f in fields(Sampling))  # what one sampling setting consists of
 
 
 def filtered(logits_BQV: Tensor, sampling: Sampling) -> Tensor:
@@ -167,6 +75,38 @@ def inverse_cdf(probs_BQV: Tensor, uniforms_BQ: Tensor) -> Tensor:
     return torch.searchsorted(cdf, target, right=True).squeeze(-1).clamp_(max=probs_BQV.shape[-1] - 1)
 
 
-def uniforms(seed: int, samples: Sequence[int], n_cells: int) -> Tensor:
-    """(n, L) float64 in [0, 1): the number of every sample at every cell, by cell index."""
-    return torch.from_numpy(np.stack([generator(seed, "noise", sample).random(n_cells) for sample in samples]))
+def uniforms(seed: int, samples: Sequence[int], n_cells: int, n_codes: int = 1) -> Tensor:
+    """(n, L, K) float64 in [0, 1): the number of every sample, cell and code of the cell. Those of the first code are
+    the same whatever K is."""
+    tables = [generator(seed, "noise", sample).random((n_codes, n_cells)).T for sample in samples]
+    return torch.from_numpy(np.stack(tables))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of some samples at all their cells: uniforms_BLK, by cell index."""
+
+    uniforms_BLK: Tensor
+
+    @classmethod
+    def of(
+        cls, seed: int, samples: Sequence[int], n_cells: int, n_codes: int = 1, device: torch.device | str = "cpu"
+    ) -> Noise:
+        """The numbers at (seed, sample, cell, k), on a device."""
+        return cls(uniforms(seed, samples, n_cells, n_codes).to(device))
+
+    def at(self, cells_BQ: Tensor) -> CellNoise:
+        """The noise of some cells of every sample."""
+        K = self.uniforms_BLK.shape[2]
+        return CellNoise(self.uniforms_BLK.gather(1, cells_BQ[..., None].expand(-1, -1, K)))
+
+
+@dataclass(frozen=True)
+class CellNoise:
+    """The noise that some cells are drawn with: (B, Q, K) uniform numbers."""
+
+    uniforms_BQK: Tensor
+
+    def uniform(self, k: int = 0) -> Tensor:
+        """(B, Q) float64 in [0, 1): the numbers of every cell's k-th code."""
+        return self.uniforms_BQK[..., k]

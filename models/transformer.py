@@ -22,9 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orderbench.models.answer import Categorical
 from orderbench.models.config import ModelConfig
+from orderbench.models.model import Trait
 from orderbench.models.positions import rotary_table, rotate
-from orderbench.orders import Grid
+from orderbench.models.visibility import as_bias
+from orderbench.orders import Grid, Plan
 
 
 class RMSNorm(nn.Module):
@@ -122,21 +125,36 @@ def join_heads(x_BHSK: Tensor) -> Tensor:
 
 @dataclass
 class Cache:
-    """Keys and values of the slots fed so far, written by position: slot 0 is the class.
+    """Keys and values of the slots fed so far, a pair a layer, the last being the pair that pass 2 shares.
 
-    Preallocated: keys and values (layers, B, H, slots, K), the last layer being the pair that pass 2 shares. `length`
-    slots are filled; setting it back forgets the later ones. labels_B: whose answers are asked.
+    (B, H, slots, K) each. Decoding writes into room that is there from the start; where gradients are wanted nothing is
+    overwritten, and what is fed is joined to what was. `length` slots are filled; setting it back forgets the later
+    ones. labels_B: whose answers are asked.
     """
 
-    keys: Tensor
-    values: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
     labels_B: Tensor
+    grows: bool
     length: int = 0
 
     @property
     def n_bytes(self) -> int:
         """Bytes allocated."""
-        return 2 * self.keys.numel() * self.keys.element_size()
+        return sum(x.numel() * x.element_size() for x in (*self.keys, *self.values))
+
+    def put(
+        self, layer: int, k_BHGK: Tensor, v_BHGK: Tensor, slots_BG: Tensor | None, stop: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keep what a group gives in one layer, behind what is there or in named slots; the pair up to slot `stop`."""
+        for kept, new in ((self.keys, k_BHGK), (self.values, v_BHGK)):
+            if slots_BG is not None:
+                kept[layer].scatter_(2, slots_BG[:, None, :, None].expand_as(new), new)
+            elif self.grows:
+                kept[layer] = torch.cat([kept[layer][:, :, : self.length], new], dim=2)
+            else:
+                kept[layer][:, :, self.length : stop] = new
+        return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
 
 
 class Transformer(nn.Module):
@@ -185,7 +203,8 @@ class Transformer(nn.Module):
         """(L, K/2) complex64, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""
         device = self.head.weight.device
         if device not in self._turns:
-            self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
+            with torch.inference_mode(False):  # whoever asks first, training may use it later
+                self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
         return self._turns[device]
 
     @property
@@ -194,16 +213,30 @@ class Transformer(nn.Module):
         return self.config.grid
 
     @property
-    def n_codes(self) -> int:
-        """V."""
-        return self.config.codes
+    def code_sizes(self) -> tuple[int, ...]:
+        """(V,): one code a cell."""
+        return (self.config.codes,)
+
+    @property
+    def native(self) -> str:
+        """Trained for any order; raster is the one that others are measured against."""
+        return "raster"
+
+    @property
+    def traits(self) -> frozenset[Trait]:
+        """Any cells may be fed and asked, in any slots, under any mask; queries do not see each other."""
+        return frozenset({"masks", "slots"})
+
+    def refuses(self, plan: Plan) -> str:
+        """Nothing: every plan of the lattice is followed."""
+        return ""
 
     @property
     def n_classes(self) -> int:
         """C; the label C is the null class."""
         return self.config.classes
 
-    # Both passes over given slots, under explicit masks: training, likelihood, the reference of the cache
+    # What enters the two passes
 
     def content(self, tokens_BM: Tensor, cells_BM: Tensor) -> Tensor:
         """(B, M, D): codes at their cells."""
@@ -229,74 +262,70 @@ class Transformer(nn.Module):
             self.to_v(y), self.config.heads
         )
 
-    def full_logits(
-        self,
-        labels_B: Tensor,
-        tokens_BM: Tensor,
-        cells_BM: Tensor,
-        targets_BQ: Tensor,
-        content_bias_BSS: Tensor | None,
-        query_bias_BQS: Tensor | None,
-    ) -> Tensor:
-        """(B, Q, V) fp32 logits of the targets, S = 1 + M slots, the class first; biases as in `attend`."""
-        x = torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1)
-        turn = torch.cat([self.turn_LJ.new_zeros(len(x), 1, self.turn_LJ.shape[1]), self.turn_LJ[cells_BM]], dim=1)
-        for block in cast("Iterable[SelfBlock]", self.self_blocks):
-            q, k, v = block.qkv(x, turn)
-            x = block.finish(x, attend(q, k, v, content_bias_BSS))
-        k, v = self.shared_kv(x, turn)
-        return self._answer(targets_BQ, labels_B, k, v, query_bias_BQS)
-
-    def _answer(
-        self, targets_BQ: Tensor, labels_B: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | None
-    ) -> Tensor:
-        x, turn = self.queries(targets_BQ, labels_B), self.turn_LJ[targets_BQ]
-        for block in self.cross_blocks:
-            x = block(x, turn, k_BHSK, v_BHSK, bias_BQS)
-        logits_BQV: Tensor = self.head(self.norm(x))
-        return logits_BQV.float()
-
-    # Step by step, with a cache: decoding
+    # The calls of a model: decoding, likelihood and training make the same
 
     def start(self, labels_B: Tensor, slots: int) -> Cache:
         """A cache with room for `slots` slots, the class fed."""
-        c = self.config
-        shape = (c.self_blocks + 1, len(labels_B), c.heads, slots, c.head_size)
-        keys = torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device)
-        cache = Cache(keys, torch.empty_like(keys), labels_B)
-        turn = self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1])
-        self._feed(cache, self.label(labels_B), turn, None)
+        cache = self._empty(labels_B, slots)
+        self._feed(cache, self.label(labels_B), self._no_turn(labels_B), None, None)
         return cache
 
-    def step(self, cache: Cache, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        """Feed decoded codes: they see every slot fed before and, unless a bias says otherwise, each other."""
-        self._feed(cache, self.content(tokens_BG, cells_BG), self.turn_LJ[cells_BG], bias_GS)
+    def _empty(self, labels_B: Tensor, slots: int) -> Cache:
+        c, grows = self.config, torch.is_grad_enabled()
+        shape = (c.self_blocks + 1, len(labels_B), c.heads, 0 if grows else slots, c.head_size)
+        keys, values = (
+            torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device).unbind() for _ in range(2)
+        )
+        return Cache(list(keys), list(values), labels_B, grows)
 
-    def refill(self, cache: Cache, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
+    def _no_turn(self, labels_B: Tensor) -> Tensor:
+        return self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1])
+
+    def step(
+        self,
+        cache: Cache,
+        codes_BGK: Tensor,
+        cells_BG: Tensor,
+        *,
+        seen: Tensor | None = None,
+        slots_BG: Tensor | None = None,
+    ) -> None:
+        """Feed decoded codes; see `orderbench.models.model.Model.step`."""
+        x_BGD = self.content(codes_BGK[..., 0], cells_BG)
+        self._feed(cache, x_BGD, self.turn_LJ[cells_BG], seen, slots_BG)
+
+    def refill(self, cache: Cache, labels_B: Tensor, codes_BMK: Tensor, cells_BM: Tensor) -> None:
         """Forget everything, then feed the class and these codes as one group, each seeing all."""
         cache.length, cache.labels_B = 0, labels_B
-        turn = torch.cat([self.turn_LJ.new_zeros(len(labels_B), 1, self.turn_LJ.shape[1]), self.turn_LJ[cells_BM]], 1)
-        self._feed(cache, torch.cat([self.label(labels_B), self.content(tokens_BM, cells_BM)], dim=1), turn, None)
+        turn = torch.cat([self._no_turn(labels_B), self.turn_LJ[cells_BM]], 1)
+        x_BSD = torch.cat([self.label(labels_B), self.content(codes_BMK[..., 0], cells_BM)], dim=1)
+        self._feed(cache, x_BSD, turn, None, None)
 
     def rewind(self, cache: Cache, slots: int) -> None:
         """Forget all but the first `slots` slots."""
         cache.length = slots
 
-    def _feed(self, cache: Cache, x_BGD: Tensor, turn_BGJ: Tensor, bias_GS: Tensor | None) -> None:
-        start, stop = cache.length, cache.length + x_BGD.shape[1]
-        bias = None if bias_GS is None else bias_GS[None]
+    def _feed(
+        self, cache: Cache, x_BGD: Tensor, turn_BGJ: Tensor, seen: Tensor | None, slots_BG: Tensor | None
+    ) -> None:
+        stop = cache.length + x_BGD.shape[1] if seen is None or slots_BG is None else seen.shape[2]
+        bias = as_bias(seen, self.head.weight.dtype)
         for layer, block in enumerate(cast("Iterable[SelfBlock]", self.self_blocks)):
             q, k, v = block.qkv(x_BGD, turn_BGJ)
-            keys, values = cache.keys[layer], cache.values[layer]
-            keys[:, :, start:stop], values[:, :, start:stop] = k, v
-            x_BGD = block.finish(x_BGD, attend(q, keys[:, :, :stop], values[:, :, :stop], bias))
-        cache.keys[-1][:, :, start:stop], cache.values[-1][:, :, start:stop] = self.shared_kv(x_BGD, turn_BGJ)
+            keys, values = cache.put(layer, k, v, slots_BG, stop)
+            x_BGD = block.finish(x_BGD, attend(q, keys, values, bias))
+        cache.put(len(self.self_blocks), *self.shared_kv(x_BGD, turn_BGJ), slots_BG, stop)
         cache.length = stop
 
-    def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:
-        """(B, Q, V) fp32 logits of these cells, given every slot fed so far."""
-        stop = cache.length
-        return self._answer(cells_BQ, cache.labels_B, cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop], None)
+    def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
+        """What is said of these cells; see `orderbench.models.model.Model.answer`."""
+        stop = cache.length if seen is None else seen.shape[2]
+        k_BHSK, v_BHSK = cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop]
+        bias = as_bias(seen, self.head.weight.dtype)
+        x, turn = self.queries(cells_BQ, cache.labels_B), self.turn_LJ[cells_BQ]
+        for block in self.cross_blocks:
+            x = block(x, turn, k_BHSK, v_BHSK, bias)
+        return Categorical(self.head(self.norm(x)).float())
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from toys import by_group, naive_logits, step_of_place, toy_model, toy_tokens
+from toys import EightMembers, by_group, naive_logits, plan_logits, step_of_place, toy_model, toy_tokens
 
+from orderbench.models.adapter import as_model
 from orderbench.models.correction import nested
 from orderbench.models.decode import Decoder, decode, decode_steps, plain_steps, uncached_steps
 from orderbench.models.flops import flops
-from orderbench.models.likelihood import InGroup, plan_logits, walk
-from orderbench.models.sampling import Guidance, Sampling, uniforms
-from orderbench.models.transformer import Cache
+from orderbench.models.guidance import Guidance
+from orderbench.models.model import Model
+from orderbench.models.sampling import Sampling, uniforms
+from orderbench.models.visibility import InGroup, walk
 from orderbench.orders import BenchError, Grid, Plan, get_order, make_plan, order_names
 
 MODEL = toy_model()
@@ -31,7 +33,7 @@ def paces(name: str) -> list[str]:
     return ["one", "cosine:5", "even:3", "ear-sides", *([] if sized else ["native"])]
 
 
-PLANS = [f"{name}@{pace}" for name in order_names() for pace in paces(name)]
+PLANS = [f"{name}@{pace}" for name in order_names() if name != "scales" for pace in paces(name)]
 
 
 def make(text: str, grid: Grid = GRID) -> Plan:
@@ -47,10 +49,12 @@ def test_cached_steps_equal_plan_logits(text: str, in_group: str) -> None:
     samples, labels = [0, 1, 2], [0, 3, 1]
     steps = list(decode_steps(MODEL, plan, samples, labels=labels, in_group=in_group))  # type: ignore[arg-type]
     cells_BL = walk(plan, samples)
-    tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, torch.cat([step.tokens_BQ for step in steps], dim=1))
+    tokens_BL = torch.empty_like(cells_BL).scatter_(
+        1, cells_BL, torch.cat([step.codes_BQK[..., 0] for step in steps], dim=1)
+    )
     with torch.no_grad():
         whole = plan_logits(MODEL, tokens_BL, torch.tensor(labels), plan, samples=samples, in_group=in_group)  # type: ignore[arg-type]
-    cached = torch.cat([step.logits_BQV for step in steps], dim=1)
+    cached = torch.cat([step.answer.logits_BQV for step in steps], dim=1)
     torch.testing.assert_close(cached, whole, atol=1e-5, rtol=0)
     assert torch.equal(torch.cat([step.cells_BQ for step in steps], dim=1), cells_BL)
     assert whole.std() > 0.3  # not all alike
@@ -65,11 +69,11 @@ def test_devices_agree(device: str) -> None:
         plan = make(text)
         steps = list(decode_steps(model, plan, [0, 1, 2], device=device))
         cells_BL = walk(plan, [0, 1, 2])
-        codes_BL = torch.cat([step.tokens_BQ for step in steps], dim=1).cpu()
+        codes_BL = torch.cat([step.codes_BQK[..., 0] for step in steps], dim=1).cpu()
         tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, codes_BL)
         with torch.no_grad():
             whole = plan_logits(MODEL, tokens_BL, torch.tensor([0, 1, 2]), plan)
-        cached = torch.cat([step.logits_BQV for step in steps], dim=1).cpu()
+        cached = torch.cat([step.answer.logits_BQV for step in steps], dim=1).cpu()
         torch.testing.assert_close(cached, whole, atol=2e-5, rtol=0)
         assert torch.equal(decode(model, plan, range(3), device=device, tile=3).tokens_NL, tokens_BL)
 
@@ -98,7 +102,7 @@ def test_a_code_changes_no_logit_of_its_own_step_or_an_earlier_one(text: str, pl
     tokens_BL, labels_B = toy_tokens(MODEL, 1, seed)
     cell = int(plan.cells_for([0])[0, place])
     changed_BL = tokens_BL.clone()
-    changed_BL[0, cell] = (tokens_BL[0, cell] + 1) % MODEL.n_codes
+    changed_BL[0, cell] = (tokens_BL[0, cell] + 1) % MODEL.code_sizes[0]
     with torch.no_grad():
         before = plan_logits(MODEL, tokens_BL, labels_B, plan)
         after = plan_logits(MODEL, changed_BL, labels_B, plan)
@@ -110,7 +114,7 @@ def test_a_code_changes_no_logit_of_its_own_step_or_an_earlier_one(text: str, pl
 
 def test_raster_one_by_one_is_an_uncached_causal_loop() -> None:
     seed, samples = 4, [0, 1, 2, 3]
-    numbers = uniforms(seed, samples, GRID.n_cells)
+    numbers = uniforms(seed, samples, GRID.n_cells)[..., 0]
     expected = []
     for sample in samples:
         codes: list[int] = []
@@ -127,7 +131,7 @@ def test_raster_one_by_one_is_an_uncached_causal_loop() -> None:
 
 
 @pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:5", "locality@cosine:5"])
-@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(law="linear", scale=2.0)])
 def test_codes_are_bit_equal_however_samples_are_split(text: str, guidance: Guidance) -> None:
     plan, sampling = make(text), Sampling(guidance=guidance)
     whole = decode(MODEL, plan, range(150), sampling=sampling).tokens_NL
@@ -151,7 +155,7 @@ def test_at_other_batch_sizes_a_code_flips_only_at_an_edge_of_the_cdf() -> None:
         cells = walk(plan, [sample])
         flipped = (big[sample] != small[sample])[cells[0]]
         first = int(flipped.nonzero()[0])
-        number = uniforms(0, [sample], GRID.n_cells)[0, cells[0, first]]
+        number = uniforms(0, [sample], GRID.n_cells)[0, cells[0, first], 0]
         assert (cdf[0, first] - number).abs().min() < 1e-5
 
 
@@ -167,17 +171,21 @@ def test_seeds_samples_and_labels() -> None:
 
 
 def test_both_halves_of_guidance_see_the_same_codes() -> None:
-    plan, sampling = make_plan("radial", GRID), Sampling(guidance=Guidance(kind="linear", scale=3.0))
+    plan, sampling = make_plan("radial", GRID), Sampling(guidance=Guidance(law="linear", scale=3.0))
     samples = [0, 1]
     steps = list(decode_steps(MODEL, plan, samples, sampling=sampling))
     cells_BL = walk(plan, samples)
-    tokens_BL = torch.empty_like(cells_BL).scatter_(1, cells_BL, torch.cat([step.tokens_BQ for step in steps], dim=1))
+    tokens_BL = torch.empty_like(cells_BL).scatter_(
+        1, cells_BL, torch.cat([step.codes_BQK[..., 0] for step in steps], dim=1)
+    )
     with torch.no_grad():
         c = plan_logits(MODEL, tokens_BL, torch.tensor([0, 1]), plan)
         u = plan_logits(MODEL, tokens_BL, torch.tensor([3, 3]), plan)
     done = torch.tensor(np.repeat(np.cumsum(plan.sizes), plan.sizes)) / GRID.n_cells
     expected = u + (1 + 2 * done)[:, None].float() * (c - u)
-    torch.testing.assert_close(torch.cat([step.logits_BQV for step in steps], dim=1), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.cat([step.answer.logits_BQV for step in steps], dim=1), expected, atol=2e-5, rtol=0
+    )
 
 
 def test_counters_follow_from_the_plan() -> None:
@@ -193,39 +201,19 @@ def test_counters_follow_from_the_plan() -> None:
         assert counters.cache_bytes == (2 + 1) * 2 * (1 + GRID.n_cells) * 16 * 4
 
 
-class Foreign:
-    """A user's network: its cache is a list, and says nothing of its length."""
-
-    lattice, n_codes, n_classes = GRID, MODEL.n_codes, MODEL.n_classes
-
-    def start(self, labels_B: torch.Tensor, slots: int) -> list[Cache]:
-        return [MODEL.start(labels_B, slots)]
-
-    def step(self, cache: list[Cache], tokens: torch.Tensor, cells: torch.Tensor, bias: torch.Tensor | None) -> None:
-        MODEL.step(cache[0], tokens, cells, bias)
-
-    def logits(self, cache: list[Cache], cells: torch.Tensor) -> torch.Tensor:
-        return MODEL.logits(cache[0], cells)
-
-    def refill(self, cache: list[Cache], labels: torch.Tensor, tokens: torch.Tensor, cells: torch.Tensor) -> None:
-        MODEL.refill(cache[0], labels, tokens, cells)
-
-    def rewind(self, cache: list[Cache], slots: int) -> None:
-        MODEL.rewind(cache[0], slots)
-
-
 @pytest.mark.parametrize("in_group", ["block", "causal"])
 @pytest.mark.parametrize("decoder", [plain_steps, uncached_steps, nested, partial(nested, every=2, window=2)])
 def test_a_model_whose_cache_has_no_length_is_decoded_and_counted_alike(decoder: Decoder, in_group: InGroup) -> None:
     plan = make_plan("radial", GRID)
     own, foreign = (
-        decode(model, plan, range(3), tile=3, decoder=decoder, in_group=in_group) for model in (MODEL, Foreign())
+        decode(model, plan, range(3), tile=3, decoder=decoder, in_group=in_group)
+        for model in (MODEL, as_model(EightMembers(MODEL), "mine:build"))
     )
     assert torch.equal(own.tokens_NL, foreign.tokens_NL)
     assert replace(own.counters, cache_bytes=0) == foreign.counters
 
 
-@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(law="linear", scale=2.0)])
 @pytest.mark.parametrize("in_group", ["block", "causal"])
 @pytest.mark.parametrize("text", ["raster", "radial", "random@cosine:5", "diagonal", "raster@even:1"])
 def test_without_a_cache_the_codes_are_the_same(text: str, in_group: InGroup, guidance: Guidance) -> None:
@@ -254,7 +242,7 @@ COUNTED = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("guidance", [Guidance(), Guidance(kind="linear", scale=2.0)])
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(law="linear", scale=2.0)])
 @pytest.mark.parametrize(("text", "decoder"), COUNTED)
 def test_flops_are_those_that_torch_counts(text: str, decoder: Decoder, guidance: Guidance, device: str) -> None:
     """Under the plain kernel: torch has no count for the fused one of a processor, and would say 0."""
@@ -278,9 +266,9 @@ def test_the_class_reaches_queries_as_the_configuration_says(label: str) -> None
     """With the class's own value and key silenced, only a class on the query can still be told."""
     model = toy_model(label=label)
     with torch.inference_mode():
-        model.embeddings.weight[model.n_codes + 1 :] = model.embeddings.weight[model.n_codes + 1]
+        model.embeddings.weight[model.config.codes + 1 :] = model.embeddings.weight[model.config.codes + 1]
         caches = [model.start(torch.tensor([each]), 2) for each in (0, 1)]
-        first, second = (model.logits(cache, torch.tensor([[3]])) for cache in caches)
+        first, second = (model.answer(cache, torch.tensor([[3]])).logits_BQV for cache in caches)
     assert torch.equal(first, second) == (label == "slot")
 
 
@@ -290,19 +278,19 @@ def test_with_rope_alone_the_network_cannot_tell_where_it_is(position: str) -> N
     model = toy_model(6, 6, position)
     rng = np.random.default_rng(0)
     cells = rng.choice([r * 6 + c for r in range(5) for c in range(5)], 8, replace=False)
-    codes = torch.from_numpy(rng.integers(0, model.n_codes, (1, 8)))
+    codes = torch.from_numpy(rng.integers(0, model.code_sizes[0], (1, 8)))
 
     def predict(shift: int) -> torch.Tensor:
         cache = model.start(torch.tensor([1]), 9)
         moved = torch.from_numpy(cells + shift)[None]
-        model.step(cache, codes[:, :5], moved[:, :5])
-        return model.logits(cache, moved[:, 5:])
+        model.step(cache, codes[:, :5, None], moved[:, :5])
+        return model.answer(cache, moved[:, 5:]).logits_BQV
 
     with torch.no_grad():
         here, there = predict(0), predict(7)
     if position == "rope":
         torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
-        first = model.logits(model.start(torch.tensor([1]), 1), torch.arange(36)[None])
+        first = model.answer(model.start(torch.tensor([1]), 1), torch.arange(36)[None]).logits_BQV
         assert (first - first[:, :1]).abs().max() < 1e-5  # at the first step every cell is alike
     else:
         assert (here - there).abs().max() > 0.05
@@ -312,7 +300,7 @@ def test_whoever_walks_the_steps_keeps_their_gradients() -> None:
     steps = decode_steps(MODEL, make_plan("radial", GRID), [0])
     first = next(steps)
     assert not torch.is_inference_mode_enabled()
-    assert first.logits_BQV.is_inference()
+    assert first.answer.logits_BQV.is_inference()
     assert torch.ones(1, requires_grad=True).exp().requires_grad
 
 
@@ -342,11 +330,11 @@ def test_mistakes_get_one_sentence() -> None:
         (lambda: decode(MODEL, plan, [0], labels=[-1]), "or 3 for no class"),
         (lambda: plan_logits(MODEL, tokens_BL, labels_B + 3, plan), "0 to 2 are classes and"),
         (lambda: plan_logits(MODEL, tokens_BL + 5, labels_B, plan), "0 to 10 would do"),
-        (lambda: plan_logits(MODEL, tokens_BL[:, :5], labels_B, plan), "(B, 20) and (B,) would do"),
+        (lambda: plan_logits(MODEL, tokens_BL[:, :5], labels_B, plan), "(B, 20, 1) and (B,) would do"),
         (lambda: Sampling(temperature=0.0), "a temperature of 0 is not served; it is above 0"),
         (lambda: Sampling(top_p=0.0), "a top-p of 0 is not served; it is above 0 and at most 1"),
-        (lambda: Guidance(kind="quadratic"), "no guidance named 'quadratic'"),  # type: ignore[arg-type]
-        (lambda: Guidance(kind="linear", scale=float("nan")), "a guidance scale of nan"),
+        (lambda: Guidance(law="quadratic"), "no guidance named 'quadratic'"),  # type: ignore[arg-type]
+        (lambda: Guidance(law="linear", scale=float("nan")), "a guidance scale of nan"),
     ]  # fmt: skip
     for call, sentence in cases:
         with pytest.raises(BenchError) as refusal:
@@ -362,11 +350,11 @@ def test_weights_that_are_not_numbers_are_named() -> None:
         decode(broken, make_plan("radial", GRID), [0])
 
 
-def failing(start: Callable[[], object]) -> Foreign:
+def failing(start: Callable[[], object]) -> Model:
     """A network whose cache cannot be made."""
-    model = Foreign()
-    model.start = lambda labels_B, slots: start()  # type: ignore[assignment, method-assign, return-value]
-    return model
+    network = EightMembers(MODEL)
+    network.start = lambda labels_B, slots: start()  # type: ignore[assignment, method-assign, return-value]
+    return as_model(network, "mine:build")
 
 
 def test_what_does_not_fit_in_memory_is_one_sentence() -> None:

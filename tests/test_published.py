@@ -13,7 +13,8 @@ from orderbench.models import load_checkpoint
 from orderbench.models.arpg import load_arpg, our_name
 from orderbench.models.config import ModelConfig
 from orderbench.models.decode import decode_steps
-from orderbench.models.sampling import Guidance, Sampling, uniforms
+from orderbench.models.guidance import Guidance
+from orderbench.models.sampling import Sampling, uniforms
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16, load_vq16
 from orderbench.orders import BenchError, Grid, Pace, make_plan
@@ -34,14 +35,14 @@ def test_arpg_is_reproduced_at_every_step(law: str, steps: int, tmp_path: Path) 
     plan = make_plan(f"random:shared=true@{law}:{steps}", Grid(4, 4), seed=3)
     assert list(plan.sizes) == step_sizes(16, steps, law)
     samples, labels, scale = [0, 1], [4, 0], 3.0
-    sampling = Sampling(guidance=Guidance(kind="linear", scale=scale))
+    sampling = Sampling(guidance=Guidance(law="linear", scale=scale))
     ours = list(decode_steps(model, plan, samples, labels=labels, sampling=sampling, seed=7))
     for b, sample in enumerate(samples):
         numbers = uniforms(7, [sample], 16)[0]
         order = plan.cells_for([sample])[0].tolist()
         theirs = reference.generate(labels[b], order, list(plan.sizes), scale, numbers)
         for mine, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(mine.logits_BQV[b], other, atol=1e-5, rtol=0)
+            torch.testing.assert_close(mine.answer.logits_BQV[b], other, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("wrapper", ["model", "module", "state_dict", None, "safetensors"])
@@ -130,7 +131,7 @@ def test_vq16_looks_codes_up_on_the_unit_sphere(vq16_file: str) -> None:
     before = tokenizer.decode(tokens_BL, 4, 4)
     with torch.no_grad():
         tokenizer.quantize["embedding"].weight.mul_(3.0)
-    torch.testing.assert_close(tokenizer.decode(tokens_BL, 4, 4), before)
+    torch.testing.assert_close(tokenizer.decode(tokens_BL, 4, 4), before, atol=1e-4, rtol=1e-3)  # normalising rounds
     with pytest.raises(BenchError, match="sides of multiples of 16, not"):
         tokenizer.encode(torch.zeros(1, 3, 20, 16))
 

@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderbench.models.sampling import Guidance, Sampling, filtered, inverse_cdf, uniforms
+from orderbench.models.guidance import Guidance, parse_guidance
+from orderbench.models.sampling import Sampling, filtered, inverse_cdf, uniforms
+from orderbench.orders import BenchError
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=9), st.floats(0, 0.999999))
@@ -27,7 +29,7 @@ def test_a_code_without_probability_is_never_drawn() -> None:
 
 def test_frequencies_follow_the_probabilities() -> None:
     probs = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-    numbers = uniforms(0, range(200), 100)
+    numbers = uniforms(0, range(200), 100)[..., 0]
     drawn = inverse_cdf(probs.expand(200, 100, 4), numbers)
     shares = torch.bincount(drawn.flatten(), minlength=4) / drawn.numel()
     assert (shares - probs).abs().max() < 0.015  # four standard errors
@@ -49,15 +51,46 @@ def test_noise_belongs_to_seed_sample_and_cell() -> None:
     assert len(np.unique(torch.cat([a, uniforms(4, [5, 2], 30)]))) == 120
 
 
+def test_every_code_of_a_cell_has_a_number_of_its_own_and_the_first_does_not_depend_on_how_many() -> None:
+    one, three = uniforms(3, [5], 30), uniforms(3, [5], 30, 3)
+    assert torch.equal(three[..., :1], one)
+    assert len(np.unique(three)) == 90
+
+
 def test_guidance_scales() -> None:
-    linear = Guidance(kind="linear", scale=5.0)
-    assert linear.scales(0, 4, 16).tolist() == [2.0] * 4
-    assert linear.scales(12, 4, 16).tolist() == [5.0] * 4
-    assert Guidance(kind="linear", scale=5.0, count="before").scales(4, 2, 16).tolist() == [2.0, 2.0]
-    assert Guidance(kind="linear", scale=5.0, count="token").scales(4, 2, 16).tolist() == [2.0, 2.25]
-    assert Guidance(kind="constant", scale=2.0).scales(4, 2, 16).tolist() == [2.0, 2.0]
-    cosine = Guidance(kind="power-cosine", scale=3.0)
-    assert cosine.scales(0, 8, 16)[0] == pytest.approx(2.0)
-    assert cosine.scales(8, 8, 16)[0] == pytest.approx(3.0)
-    assert Guidance(kind="power-cosine", scale=3.0, power=2.0).scales(0, 8, 16)[0] < 1.5
-    assert not Guidance(kind="constant", scale=1.0).on
+    linear = Guidance(law="linear", scale=5.0)
+    assert linear.along((4, 8, 4)).tolist() == [2.0] * 4 + [4.0] * 8 + [5.0] * 4
+    assert Guidance(law="linear", scale=5.0, count="before").along((4, 12)).tolist() == [1.0] * 4 + [2.0] * 12
+    assert Guidance(law="linear", scale=5.0, count="token").along((4, 12))[4:6].tolist() == [2.0, 2.25]
+    assert Guidance(law="linear", scale=5.0, count="step").along((1, 4, 16)).tolist() == [1.0] + [3.0] * 4 + [5.0] * 16
+    assert Guidance(law="linear", scale=5.0, count="step").along((4,)).tolist() == [1.0] * 4
+    assert Guidance(law="constant", scale=2.0).along((4, 2)).tolist() == [2.0] * 6
+    cosine = Guidance(law="power-cosine", scale=3.0)
+    assert cosine.along((8, 8))[0] == pytest.approx(2.0)
+    assert cosine.along((8, 8))[8] == pytest.approx(3.0)
+    assert parse_guidance("power-cosine:scale=3:power=2").along((8, 8))[0] < 1.5
+    assert not Guidance(law="constant", scale=1.0).on
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("3", "linear:scale=3"), ("1", "none"), ("none", "none"), ("constant:scale=1.50", "constant:scale=1.5"),
+     ("power-cosine:power=2:scale=3:count=before", "power-cosine:scale=3:count=before:power=2")],
+)  # fmt: skip
+def test_guidance_is_spelled_one_way(text: str, canonical: str) -> None:
+    assert str(parse_guidance(text)) == canonical
+    assert parse_guidance(canonical) == parse_guidance(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("linaer:scale=2", r"no guidance named 'linaer'; did you mean 'linear'\?"),
+        ("none:scale=2", "scales what is switched off"),
+        ("power-cosine:scale=2:power=0", "a guidance power of 0 is not served; it is above 0"),
+        ("constant:power=2", "power"),
+    ],
+)
+def test_guidance_that_cannot_be_is_refused(text: str, sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        parse_guidance(text)

@@ -1,12 +1,17 @@
 """Small things that tests share: networks with random weights, tokens, and an independent reference."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orderbench.models.answer import Categorical
 from orderbench.models.config import ModelConfig
-from orderbench.models.transformer import Transformer
+from orderbench.models.likelihood import crop_answer, plan_answer
+from orderbench.models.transformer import Cache, Transformer
+from orderbench.models.visibility import InGroup
 from orderbench.orders import Plan
 
 
@@ -34,8 +39,53 @@ def toy_model(
 def toy_tokens(model: Transformer, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Tokens (n, L) and labels (n,), the null class among them."""
     rng = np.random.default_rng(seed)
-    tokens_BL = torch.from_numpy(rng.integers(0, model.n_codes, (n, model.lattice.n_cells)))
+    tokens_BL = torch.from_numpy(rng.integers(0, model.code_sizes[0], (n, model.lattice.n_cells)))
     return tokens_BL, torch.arange(n) % (model.n_classes + 1)
+
+
+def plan_logits(
+    model: Transformer,
+    tokens_BL: Tensor,
+    labels_B: Tensor,
+    plan: Plan,
+    samples: Sequence[int] | None = None,
+    in_group: InGroup = "block",
+) -> Tensor:
+    """(B, L, V) by teacher forcing, place by place of the walk."""
+    answer = plan_answer(model, tokens_BL[..., None], labels_B, plan, samples=samples, in_group=in_group)
+    assert isinstance(answer, Categorical)
+    return answer.logits_BQV
+
+
+def crop_logits(model: Transformer, codes_BM: Tensor, labels_B: Tensor, known_BM: Tensor, targets_BQ: Tensor) -> Tensor:
+    """(B, Q, V) of one nested step."""
+    answer = crop_answer(model, codes_BM[..., None], labels_B, known_BM, targets_BQ)
+    assert isinstance(answer, Categorical)
+    return answer.logits_BQV
+
+
+class EightMembers:
+    """A user's network of the old form around one of ours: its cache is a list, and says nothing of its length."""
+
+    def __init__(self, network: Transformer) -> None:
+        self.network, self.lattice = network, network.lattice
+        self.n_codes, self.n_classes = network.config.codes, network.config.classes
+
+    def start(self, labels_B: Tensor, slots: int) -> list[Cache]:
+        return [self.network.start(labels_B, slots)]
+
+    def step(self, cache: list[Cache], tokens: Tensor, cells: Tensor, bias: Tensor | None) -> None:
+        seen = None if bias is None else (bias == 0)[None]
+        self.network.step(cache[0], tokens[..., None], cells, seen=seen)
+
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return self.network.answer(cache[0], cells).logits_BQV
+
+    def refill(self, cache: list[Cache], labels: Tensor, tokens: Tensor, cells: Tensor) -> None:
+        self.network.refill(cache[0], labels, tokens[..., None], cells)
+
+    def rewind(self, cache: list[Cache], slots: int) -> None:
+        self.network.rewind(cache[0], slots)
 
 
 def step_of_place(plan: Plan) -> Tensor:
