@@ -18,7 +18,10 @@ from orderbench.models.adaptive import adaptive_steps as adaptive_steps
 from orderbench.models.answer import Answer as Answer
 from orderbench.models.answer import Categorical as Categorical
 from orderbench.models.answer import Chained as Chained
-from orderbench.models.arpg import load_checkpoint as load_checkpoint
+from orderbench.models.arpg import load_arpg as load_arpg
+from orderbench.models.codec import Codec as Codec
+from orderbench.models.codec import load_codec as load_codec
+from orderbench.models.codec import register_tokenizer as register_tokenizer
 from orderbench.models.config import ModelConfig as ModelConfig
 from orderbench.models.correction import measure_repair as measure_repair
 from orderbench.models.decode import Decoded as Decoded
@@ -29,6 +32,8 @@ from orderbench.models.decode import decode_steps as decode_steps
 from orderbench.models.decode import parse_decoder as parse_decoder
 from orderbench.models.decode import register_decoder as register_decoder
 from orderbench.models.decode import uncached_steps as uncached_steps
+from orderbench.models.families import load_checkpoint as load_checkpoint
+from orderbench.models.families import register_family as register_family
 from orderbench.models.guidance import Guidance as Guidance
 from orderbench.models.guidance import register_guidance as register_guidance
 from orderbench.models.likelihood import plan_answer as plan_answer

@@ -7,17 +7,17 @@ only. Written from a description of the layout; no published file was read by th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
 
 from torch import Tensor
 
-from orderbench.models.checkpoint import load_network, read_tensors
+from orderbench.models.checkpoint import load_network
+from orderbench.models.codec import Weights
 from orderbench.models.config import ModelConfig
+from orderbench.models.families import register_family
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
-from orderbench.orders.errors import unknown
 
 _NAMES = [
     (r"embeddings\.weight", "embeddings.weight"),
@@ -40,16 +40,21 @@ def our_name(theirs: str) -> str | None:
     return None
 
 
-def load_checkpoint(
-    path: str | Path, family: str = "arpg", heads: int | None = None, side: int | None = None
+def _recognises(names: Collection[str]) -> bool:
+    """Its two stacks are found under these names in no other release."""
+    return any(name.startswith(("layers.self_dec.", "layers.cross_dec.")) for name in names)
+
+
+@register_family(
+    "arpg", paper="ARPG, arXiv 2503.10568", idea="two passes, any order; the layout of its release",
+    recognises=_recognises,
+)  # fmt: skip
+def load_arpg(
+    weights: Weights,
+    *,
+    heads: Annotated[int | None, "attention heads; default width / 64"] = None,
+    side: Annotated[int | None, "of the token grid; default 16, a 512 px model has 32"] = None,
 ) -> Transformer:
-    """Published weights of a family ('arpg' so far) in the shared transformer; see `load_arpg`."""
-    if family not in _FAMILIES:
-        raise unknown("family of published weights", family, _FAMILIES, "as in family='arpg'")
-    return _FAMILIES[family](path, heads, side)
-
-
-def load_arpg(path: str | Path, heads: int | None = None, side: int | None = None) -> Transformer:
     """A released file as a Transformer with 'rope' positions, in eval mode.
 
     Sizes follow from the tensors; heads are given, or width / 64. side: of the token grid, which the file does not hold
@@ -57,10 +62,10 @@ def load_arpg(path: str | Path, heads: int | None = None, side: int | None = Non
 
     Raises BenchError for a file that is not whole, could run code, or holds other names or shapes.
     """
-    state = read_tensors(Path(path))
+    path = weights.where
     renamed: dict[str, Tensor] = {}
     foreign = []
-    for name, tensor in state.items():
+    for name, tensor in weights.tensors.items():
         ours = our_name(name)
         if ours is None:
             foreign.append(name)
@@ -69,7 +74,7 @@ def load_arpg(path: str | Path, heads: int | None = None, side: int | None = Non
     if foreign or "embeddings.weight" not in renamed or "head.weight" not in renamed:
         named = f"unexpected {', '.join(sorted(foreign)[:4])}" if foreign else "no token table and head"
         raise BenchError(f"'{path}' is not in ARPG's layout: {named}; name an ARPG file, as in arpg_300m.pt")
-    return load_network(Transformer, _config(renamed, heads, side or 16, str(path)), renamed, str(path))
+    return load_network(Transformer, _config(renamed, heads, side or 16, path), renamed, path)
 
 
 def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: str) -> ModelConfig:
@@ -99,6 +104,3 @@ def _layers(state: Mapping[str, Any], kind: str) -> list[int]:
 def _hidden(state: Mapping[str, Tensor]) -> int | None:
     first = state.get("self_blocks.0.ffn.w1.weight")
     return None if first is None or not first.ndim else len(first)
-
-
-_FAMILIES = {"arpg": load_arpg}

@@ -79,10 +79,9 @@ class TokenizerJob:
         errors, used_V = [], torch.zeros(self.config.codes, dtype=torch.int64)
         for start in range(0, min(2000, len(self.test)), 250):
             images = self.test.floats(slice(start, start + 250)).to(self.device)
-            tokens_BL = network.encode(images)
-            rows, cols = images.shape[2] // 2, images.shape[3] // 2
-            errors.append(F.mse_loss(network.decode(tokens_BL, rows, cols), images))
-            used_V += torch.bincount(tokens_BL.flatten().cpu(), minlength=self.config.codes)
+            codes_BLK = network.encode(images)
+            errors.append(F.mse_loss(network.decode(codes_BLK, network.lattice(images.shape[3])), images))
+            used_V += torch.bincount(codes_BLK.flatten().cpu(), minlength=self.config.codes)
         share = used_V.double() / used_V.sum()
         entropy_bits = float(-(share[share > 0] * share[share > 0].log2()).sum())
         return {"held_out_mse": float(torch.stack(errors).mean()), "codes_used": float((used_V > 0).sum()),

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from orderbench.models.codec import patch_lattice, patch_side
 from orderbench.models.config import TokenizerConfig
+from orderbench.orders import Grid, Lattice
 
 
 class ResBlock(nn.Module):
@@ -40,8 +42,11 @@ class Quantized(NamedTuple):
     loss: Tensor
 
 
+STRIDE = 2  # pixels of a cell, each way
+
+
 class Tokenizer(nn.Module):
-    """images_Bchw (float, [-1, 1], sides even) <-> tokens_BL (int64, [0, V), raster order, L = h/2 * w/2)."""
+    """images_Bchw (float, [-1, 1], sides even) <-> codes_BLK (int64, [0, V), raster order, L = h/2 * w/2, K = 1)."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -65,6 +70,24 @@ class Tokenizer(nn.Module):
         )
         self.codebook_Vz = nn.Parameter(F.normalize(torch.randn(config.codes, config.code_size), dim=-1))
 
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """(V,): one code a cell."""
+        return (self.config.codes,)
+
+    @property
+    def channels(self) -> int:
+        """Of its images."""
+        return self.config.channels
+
+    def lattice(self, side: int) -> Grid:
+        """Half as many cells a side as pixels."""
+        return patch_lattice(side, STRIDE)
+
+    def side(self, lattice: Lattice) -> int:
+        """Twice as many pixels a side as cells; a square grid."""
+        return patch_side(lattice, STRIDE)
+
     def latents(self, images_Bchw: Tensor) -> Tensor:
         """(B, z, h, w) unit vectors, float32."""
         return F.normalize(self.encoder(images_Bchw).float(), dim=1)
@@ -82,14 +105,15 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, images_Bchw: Tensor) -> Tensor:
-        """images_Bchw to tokens_BL."""
-        return self.quantize(self.latents(images_Bchw)).tokens_BL
+        """images_Bchw to codes_BLK."""
+        return self.quantize(self.latents(images_Bchw)).tokens_BL[..., None]
 
     @torch.no_grad()
-    def decode(self, tokens_BL: Tensor, rows: int, cols: int) -> Tensor:
-        """tokens_BL to images_Bchw in [-1, 1]."""
+    def decode(self, codes_BLK: Tensor, lattice: Lattice) -> Tensor:
+        """codes_BLK to images_Bchw in [-1, 1]."""
+        (grid,) = lattice.levels
         codes_Vz = F.normalize(self.codebook_Vz.float(), dim=-1)
-        latent = codes_Vz[tokens_BL].transpose(1, 2).reshape(len(tokens_BL), -1, rows, cols)
+        latent = codes_Vz[codes_BLK[..., 0]].transpose(1, 2).reshape(len(codes_BLK), -1, grid.rows, grid.cols)
         images_Bchw: Tensor = self.decoder(latent).float().clamp(-1, 1)
         return images_Bchw
 

@@ -8,16 +8,17 @@ Module names are those of the file, so that its keys are ours.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orderbench.models.checkpoint import load_strictly, read_tensors
-from orderbench.orders import BenchError
+from orderbench.models.checkpoint import load_strictly
+from orderbench.models.codec import Weights, patch_lattice, patch_side, register_tokenizer
+from orderbench.orders import BenchError, Grid, Lattice
 
-WIDTH = 128
+WIDTH, STRIDE = 128, 16
 MULTIPLIERS = (1, 1, 2, 2, 4)
 LATENT, CODE_SIZE, CODES = 256, 8, 16384
 BLOCKS = {"encoder": 2, "decoder": 3}  # residual blocks a stage
@@ -133,7 +134,9 @@ class Side(nn.Module):
 
 
 class VQ16(nn.Module):
-    """images_Bchw (float, [-1, 1], sides multiples of 16) <-> tokens_BL (int64, [0, 16384), raster order)."""
+    """images_Bchw (float, [-1, 1], sides multiples of 16) <-> codes_BLK (int64, [0, 16384), raster order, K = 1)."""
+
+    code_sizes, channels = (CODES,), 3
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,6 +148,14 @@ class VQ16(nn.Module):
     def _codes(self) -> Tensor:
         return F.normalize(self.quantize.get_parameter("embedding.weight"), dim=-1)
 
+    def lattice(self, side: int) -> Grid:
+        """side / 16 cells a side."""
+        return patch_lattice(side, STRIDE)
+
+    def side(self, lattice: Lattice) -> int:
+        """16 pixels a cell; a square grid."""
+        return patch_side(lattice, STRIDE)
+
     @torch.no_grad()
     def encode(self, images_Bchw: Tensor) -> Tensor:
         """The nearest code of every latent, both on the unit sphere. BenchError for sides that are no multiple of
@@ -155,19 +166,29 @@ class VQ16(nn.Module):
                 f"VQ-16 takes colour images with sides of multiples of 16, not {tuple(images_Bchw.shape[1:])}"
             )
         latent = F.normalize(self.quant_conv(self.encoder(images_Bchw)), dim=1)
-        return (latent.flatten(2).transpose(1, 2) @ self._codes().T).argmax(-1)
+        return (latent.flatten(2).transpose(1, 2) @ self._codes().T).argmax(-1, keepdim=True)
 
     @torch.no_grad()
-    def decode(self, tokens_BL: Tensor, rows: int, cols: int) -> Tensor:
+    def decode(self, codes_BLK: Tensor, lattice: Lattice) -> Tensor:
         """Codes to images; the network's output is clamped to [-1, 1]."""
-        latent = self._codes()[tokens_BL].transpose(1, 2).reshape(len(tokens_BL), CODE_SIZE, rows, cols)
+        (grid,) = lattice.levels
+        latent = self._codes()[codes_BLK[..., 0]].transpose(1, 2)
+        latent = latent.reshape(len(codes_BLK), CODE_SIZE, grid.rows, grid.cols)
         return self.decoder(self.post_quant_conv(latent)).clamp(-1, 1)
 
 
-def load_vq16(path: str | Path) -> VQ16:
+def _recognises(names: Collection[str]) -> bool:
+    return "quantize.embedding.weight" in names and "post_quant_conv.weight" in names
+
+
+@register_tokenizer(
+    "vq16", paper="LlamaGen, arXiv 2406.06525", idea="16x16 pixels a code, 16384 codes of 8 numbers",
+    recognises=_recognises,
+)  # fmt: skip
+def load_vq16(weights: Weights) -> VQ16:
     """The released file, strictly but for its usage counters; BenchError for any other."""
-    state = {name: t for name, t in read_tensors(Path(path)).items() if name != "quantize.codebook_used"}
+    state = {name: t for name, t in weights.tensors.items() if name != "quantize.codebook_used"}
     with torch.device("meta"):
         tokenizer = VQ16()
-    load_strictly(tokenizer, state, str(path))
+    load_strictly(tokenizer, state, weights.where)
     return tokenizer.eval()

@@ -9,14 +9,14 @@ import torch
 from reference_arpg import ReferenceARPG, random_state, step_sizes
 from safetensors.torch import save_file
 
-from orderbench.models import load_checkpoint
-from orderbench.models.arpg import load_arpg, our_name
+from orderbench.models import load_checkpoint, load_codec
+from orderbench.models.arpg import our_name
 from orderbench.models.config import ModelConfig
 from orderbench.models.decode import decode_steps
 from orderbench.models.guidance import Guidance
 from orderbench.models.sampling import Sampling, uniforms
 from orderbench.models.transformer import Transformer, count_parameters
-from orderbench.models.vq16 import VQ16, load_vq16
+from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Grid, Pace, make_plan
 
 STATE = random_state(V=37, C=5, d=32, f=48, half=2, seed=0)
@@ -30,7 +30,7 @@ def save(folder: Path, state: object, name: str = "tiny.pt") -> str:
 @pytest.mark.parametrize("steps", [1, 2, 5, 9, 16])
 @pytest.mark.parametrize("law", ["arccos", "cosine"])
 def test_arpg_is_reproduced_at_every_step(law: str, steps: int, tmp_path: Path) -> None:
-    model = load_arpg(save(tmp_path, {"model": STATE}), heads=2, side=4)
+    model = load_checkpoint(save(tmp_path, {"model": STATE}), "arpg", heads=2, side=4)
     reference = ReferenceARPG(STATE, heads=2, side=4)
     plan = make_plan(f"random:shared=true@{law}:{steps}", Grid(4, 4), seed=3)
     assert list(plan.sizes) == step_sizes(16, steps, law)
@@ -52,7 +52,7 @@ def test_every_wrapping_of_a_state_dict_loads(wrapper: str | None, tmp_path: Pat
         save_file(STATE, path)
     else:
         path = save(tmp_path, STATE if wrapper is None else {wrapper: STATE})
-    model = load_arpg(path, heads=2, side=4)
+    model = load_checkpoint(path, "arpg", heads=2, side=4)
     assert model.config == ModelConfig(codes=37, classes=5, rows=4, cols=4, width=32, heads=2, self_blocks=2,
                                        cross_blocks=2, position="rope", ffn=48)  # fmt: skip
     assert torch.equal(model.head.weight, STATE["head.weight"])
@@ -115,23 +115,25 @@ def vq16_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("side", [16, 24, 32])
 def test_vq16_turns_codes_into_images_and_back(vq16_file: str, side: int) -> None:
-    tokenizer = load_vq16(vq16_file)
-    tokens_BL = torch.randint(0, 16384, (1, side * side), generator=torch.Generator().manual_seed(1))
-    images = tokenizer.decode(tokens_BL, side, side)
+    tokenizer = load_codec(vq16_file)
+    codes_BLK = torch.randint(0, 16384, (1, side * side, 1), generator=torch.Generator().manual_seed(1))
+    images = tokenizer.decode(codes_BLK, Grid(side, side))
     assert images.shape == (1, 3, 16 * side, 16 * side)
     assert images.abs().max() <= 1
     again = tokenizer.encode(images)
-    assert again.shape == tokens_BL.shape
+    assert again.shape == codes_BLK.shape
     assert 0 <= int(again.min()) <= int(again.max()) < 16384
 
 
 def test_vq16_looks_codes_up_on_the_unit_sphere(vq16_file: str) -> None:
-    tokenizer = load_vq16(vq16_file)
-    tokens_BL = torch.arange(16)[None]
-    before = tokenizer.decode(tokens_BL, 4, 4)
+    tokenizer = load_codec(vq16_file)
+    codes_BLK = torch.arange(16)[None, :, None]
+    before = tokenizer.decode(codes_BLK, Grid(4, 4))
     with torch.no_grad():
         tokenizer.quantize["embedding"].weight.mul_(3.0)
-    torch.testing.assert_close(tokenizer.decode(tokens_BL, 4, 4), before, atol=1e-4, rtol=1e-3)  # normalising rounds
+    torch.testing.assert_close(
+        tokenizer.decode(codes_BLK, Grid(4, 4)), before, atol=1e-4, rtol=1e-3
+    )  # normalising rounds
     with pytest.raises(BenchError, match="sides of multiples of 16, not"):
         tokenizer.encode(torch.zeros(1, 3, 20, 16))
 
@@ -151,10 +153,10 @@ def without(key: str) -> dict[str, torch.Tensor]:
 def test_a_pickle_that_carries_code_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bomb.pt").write_bytes(pickle.dumps({"model": Bomb()}))
     with pytest.raises(BenchError, match="is not a whole torch file"):
-        load_arpg(tmp_path / "bomb.pt")
+        load_checkpoint(tmp_path / "bomb.pt", "arpg")
     path = save(tmp_path, {"model": STATE, "args": Bomb()})
     with pytest.raises(BenchError, match="is not opened: it could run code"):
-        load_arpg(path)
+        load_checkpoint(path, "arpg")
     assert capsys.readouterr().out == ""
 
 
@@ -163,12 +165,12 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
     path = Path(save(tmp_path, {"model": STATE}))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(BenchError, match=r"tiny\.pt' (is not a whole torch file|holds more than tensors)"):
-        load_arpg(path)
+        load_checkpoint(path, "arpg")
     broken = tmp_path / "tiny.safetensors"
     save_file(STATE, broken)
     broken.write_bytes(broken.read_bytes()[:keep])
     with pytest.raises(BenchError, match="is not a whole safetensors file"):
-        load_arpg(broken)
+        load_checkpoint(broken, "arpg")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, keep: int) -> None:
 def test_other_files_are_named(state: object, sentence: str, tmp_path: Path) -> None:
     path = save(tmp_path, state)
     with pytest.raises(BenchError) as refusal:
-        load_arpg(path, heads=2, side=4)
+        load_checkpoint(path, "arpg", heads=2, side=4)
     assert sentence in str(refusal.value)
 
 
@@ -204,7 +206,7 @@ def test_families_by_name(tmp_path: Path) -> None:
 
 def test_no_such_file() -> None:
     with pytest.raises(BenchError, match=r"there is no file 'nowhere\.pt'"):
-        load_arpg("nowhere.pt")
+        load_checkpoint("nowhere.pt", "arpg")
 
 
 def test_arccos_law_is_the_pace() -> None:

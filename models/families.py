@@ -1,0 +1,65 @@
+"""Families: layouts of published networks, and how a file of one is recognised.
+
+Knows names of tensors and who loads them. Refuses to know where files come from: they are read from local paths only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orderbench.models.codec import Weights
+from orderbench.models.model import Model
+from orderbench.orders import BenchError
+from orderbench.orders.registry import Entry, Registry
+from orderbench.orders.spelling import read_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(Entry):
+    """A registered layout of networks. recognises: whether names of tensors are of this layout."""
+
+    recognises: Callable[[Collection[str]], bool]
+
+
+FAMILIES: Registry[Family] = Registry("a family of published weights", "as in family='arpg'")
+LoadModel = TypeVar("LoadModel", bound=Callable[..., Model])
+
+
+def register_family(
+    name: str, *, paper: str, idea: str, recognises: Callable[[Collection[str]], bool]
+) -> Callable[[LoadModel], LoadModel]:
+    """Decorator: put `load(weights, *, <typed options>) -> Model` under the name of a layout.
+
+    The options say what a file does not hold, such as the number of heads. A file is opened by the first layout that
+    recognises the names of its tensors.
+    """
+
+    def decorate(function: LoadModel) -> LoadModel:
+        options = read_options(function, reserved=(), first="weights")
+        FAMILIES.add(Family(name=name, paper=paper, idea=idea, function=function, options=options,
+                            origin=function.__module__, recognises=recognises))  # fmt: skip
+        return function
+
+    return decorate
+
+
+def load_checkpoint(path: str | Path, family: str | None = None, **options: Any) -> Model:
+    """Published weights as a model: of a family by name, or of the one that recognises the file.
+
+    options: of the family, as its loader names them. BenchError for a file that is not whole, could run code, or holds
+    other names or shapes.
+    """
+    if family is not None:
+        FAMILIES.get(family)
+    weights = Weights.read(path)
+    names = [family] if family else [n for n in FAMILIES.names() if FAMILIES.get(n).recognises(weights.tensors.keys())]
+    if not names:
+        raise BenchError(
+            f"'{path}' is in no layout that is known ({', '.join(FAMILIES.names())}); its tensors begin with "
+            f"{', '.join(sorted(weights.tensors)[:3])}"
+        )
+    model: Model = FAMILIES.get(names[0]).function(weights, **options)
+    return model
