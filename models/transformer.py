@@ -319,13 +319,18 @@ class Transformer(nn.Module):
 
     def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
         """What is said of these cells; see `orderbench.models.model.Model.answer`."""
+        return Categorical(self.head(self.said(cache, cells_BQ, seen)).float())
+
+    def said(self, cache: Cache, cells_BQ: Tensor, seen: Tensor | None) -> Tensor:
+        """(B, Q, D): what the head reads, normalised."""
         stop = cache.length if seen is None else seen.shape[2]
         k_BHSK, v_BHSK = cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop]
         bias = as_bias(seen, self.head.weight.dtype)
         x, turn = self.queries(cells_BQ, cache.labels_B), self.turn_LJ[cells_BQ]
         for block in self.cross_blocks:
             x = block(x, turn, k_BHSK, v_BHSK, bias)
-        return Categorical(self.head(self.norm(x)).float())
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 def count_parameters(module: nn.Module) -> int:

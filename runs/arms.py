@@ -1,51 +1,77 @@
-"""Arms: what is compared, spelled ORDER[@PACE][+CORRECTION], ready to be decoded.
+"""Arms: what is compared, spelled ORDER[@PACE][+DECODER][~MODEL], bound and ready to be decoded.
 
-Knows spellings of orders, paces, corrections and adaptive orders, and how they multiply. Refuses to know how an arm
-is measured.
+Knows how arms are read and spelled, how orders multiply by paces and decoders, which arm a model's others are measured
+against, and which arms a model refuses. Refuses to know how an arm is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
-from orderbench.models.adaptive import is_adaptive, parse_adaptive
-from orderbench.models.correction import parse_correction
-from orderbench.models.decode import Decoder
+from orderbench.models.decode import DECODERS, BoundDecoder, parse_decoder
+from orderbench.models.model import Model, refusal
 from orderbench.models.objective import ObjectiveConfig
-from orderbench.orders import BenchError, Grid, Plan, make_plan
-from orderbench.orders.plan import spell_arm
-from orderbench.orders.spelling import split_arm
+from orderbench.orders import BenchError, Lattice, Plan, make_plan
+from orderbench.orders.order import ORDERS, BoundOrder, parse_order
+from orderbench.orders.pace import Pace
+from orderbench.orders.plan import cut
+from orderbench.orders.spelling import ArmParts, split_arm
 
-BASELINE = "raster"  # one at a time, with cache: what speed-ups are measured against unless another is named
+NATIVE, ONE = Pace("native"), Pace("one")
+PLAIN = parse_decoder("off")
+WALK = parse_order("raster")  # of a decoder that chooses its cells: the plan gives step sizes alone
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing compared. name: canonical. order, pace ('native' where none was given), correction ('off'): its parts.
+    """One thing compared; its `str` is canonical, so equal arms are spelled alike.
 
-    adaptive: the order chooses its cells as it decodes; the plan gives step sizes alone.
+    order: bound; None where the decoder chooses the cells as it goes. model: whose network, by its name in the run; ''
+    is the run's own.
     """
 
-    name: str
-    order: str
-    pace: str
-    correction: str
-    decoder: Decoder
-    adaptive: bool = False
+    order: BoundOrder | None
+    pace: Pace
+    decoder: BoundDecoder
+    model: str = ""
 
-    def plan(self, grid: Grid, seed: int) -> Plan:
-        """The plan of this arm; `seed` matters to orders that draw. BenchError where the order cannot serve the
-        grid."""
-        if self.adaptive:
-            return make_plan("raster", grid, self.pace)
-        return make_plan(self.order, grid, self.pace, seed)
+    def __str__(self) -> str:
+        paced = self.order_name if self.pace == NATIVE else f"{self.order_name}@{self.pace}"
+        decoded = paced if self.order is None or self.decoder_name == "off" else f"{paced}+{self.decoder_name}"
+        return f"{decoded}~{self.model}" if self.model else decoded
+
+    @property
+    def name(self) -> str:
+        """The canonical spelling."""
+        return str(self)
+
+    @property
+    def order_name(self) -> str:
+        """What stands in the place of the order, with its options."""
+        return str(self.decoder if self.order is None else self.order)
+
+    @property
+    def decoder_name(self) -> str:
+        """What stands behind +, with its options; 'off' for plain decoding and for what stands in the order's place."""
+        return "off" if self.order is None else str(self.decoder)
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """The traits of its decoder that hold, by name."""
+        entry = self.decoder.entry
+        return tuple(name for name in ("rewrites", "exact", "chooses", "varies") if getattr(entry, name))
 
     @property
     def has_likelihood(self) -> bool:
         """Whether bits per token are defined: not for what rewrites codes or chooses cells by what was drawn."""
-        return self.correction == "off" and not self.adaptive
+        return not {"rewrites", "chooses"} & set(self.traits)
+
+    def plan(self, lattice: Lattice, seed: int = 0) -> Plan:
+        """The plan of this arm; `seed` matters to orders that draw. BenchError where the order cannot serve the
+        lattice."""
+        return cut(WALK if self.order is None else self.order, self.pace, lattice, seed)
 
 
 def parse_arm(text: str) -> Arm:
@@ -54,74 +80,181 @@ def parse_arm(text: str) -> Arm:
     >>> parse_arm("radial:width=1.0@native+nested:margin=1.0").name
     'radial+nested'
     """
-    order, pace, correction = split_arm(text)
-    chosen = parse_correction("off" if correction is None else correction)
-    tail = "" if chosen.name == "off" else f"+{chosen}"
-    if not is_adaptive(order):
-        spelled = spell_arm(order, pace)
-        bound, _, shown_pace = spelled.partition("@")
-        return Arm(spelled + tail, bound, shown_pace or "native", str(chosen), chosen.decoder)
-    if pace is None or chosen.name != "off":
+    return bind(split_arm(text))
+
+
+def bind(parts: ArmParts) -> Arm:
+    """An arm from its parts as text."""
+    order, pace, decoder, model = parts
+    chosen = PLAIN if decoder is None else parse_decoder(decoder)
+    paced = NATIVE if pace is None else Pace.parse(pace)
+    if chosen.entry.chooses:
         raise BenchError(
-            f"'{text}' chooses its cells as it decodes: it needs a pace and takes no correction, "
+            f"'{parts}' puts {chosen.name} behind +, and it stands in the place of an order; write {chosen}@cosine:13"
+        )
+    name = order.partition(":")[0]
+    if name in ORDERS.names() or name not in DECODERS.names() or not DECODERS.get(name).chooses:
+        return Arm(parse_order(order), paced, chosen, model or "")
+    if pace is None or paced == NATIVE or chosen.name != "off":
+        raise BenchError(
+            f"'{parts}' chooses its cells as it decodes: it needs a pace and takes no correction, "
             f"as in {order}@cosine:13"
         )
-    adaptive = parse_adaptive(order)
-    shown_pace = spell_arm("raster", pace).partition("@")[2] or "native"
-    return Arm(f"{adaptive}@{shown_pace}", str(adaptive), shown_pace, "off", adaptive.decoder, adaptive=True)
+    return Arm(None, paced, parse_decoder(order), model or "")
 
 
-def expand_arms(orders: Sequence[str], paces: Sequence[str], corrections: Sequence[str], grid: Grid) -> tuple[Arm, ...]:
-    """The arms that were asked for, without doubles, in the order asked.
+@dataclass(frozen=True)
+class Baseline:
+    """The arm that a model's others are measured against. ratio: whether it is one cell at a time, so that a number
+    over it says something; a native arm in groups gives none."""
 
-    An order that names no pace is taken at every one of `paces`, one that names no correction with every one of
-    `corrections`. Where neither is asked for, an order gets its ladder: an order of single cells also in as many even
-    steps as the grid has rings, any other also with nested correction; and halton in as many cosine steps stands
-    beside them.
+    arm: Arm
+    ratio: bool
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """What a run compares: arms in the order asked; refused: arms that were asked for and their models refuse, each
+    with its sentence; baselines: by model."""
+
+    arms: tuple[Arm, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+
+    def baseline(self, arm: Arm) -> Baseline | None:
+        """What an arm is measured against."""
+        return self.baselines.get(arm.model)
+
+
+def refused_arm(arm: Arm, model: Model, name: str = "the model") -> str:
+    """Why a model cannot decode an arm, in one sentence; empty if it can. BenchError where there is no such plan."""
+    return refusal(model, arm.plan(model.lattice), arm.decoder.entry.needs, name)
+
+
+def _serves(arm: Arm, model: Model) -> bool:
+    try:
+        return not refused_arm(arm, model)
+    except BenchError:
+        return False
+
+
+def baseline_of(model: Model, name: str = "") -> Baseline | None:
+    """Its native order one cell at a time, where it serves that; else its native arm; None if it serves neither."""
+    native = replace(parse_arm(model.native), model=name)
+    singly = native.plan(model.lattice).n_steps == model.lattice.n_cells
+    for arm, ratio in ((native if singly else replace(native, pace=ONE), True), (native, singly)):
+        if _serves(arm, model):
+            return Baseline(arm, ratio)
+    return None
+
+
+def line_up(
+    orders: Sequence[str],
+    paces: Sequence[str],
+    decoders: Sequence[str],
+    models: Mapping[str, Model],
+    *,
+    with_baseline: bool = True,
+) -> Lineup:
+    """The arms that were asked for, without doubles, in the order asked, and what they are measured against.
+
+    models: by name, '' the run's own. An order that names no pace is taken at every one of `paces`, one that names no
+    decoder with every one of `decoders`. Where neither is asked for, an order gets its ladder (see `_ladder`).
+
+    BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
+    model's lattice, and where no arm that was asked for is served.
     """
-    rings = make_plan("radial", grid).n_steps
-    laddered = not paces and not corrections
-    spelled: list[str] = []
-    for order in orders:
-        name, pace, correction = split_arm(order)
-        heads = [order] if pace is not None or not paces else [f"{name}@{p}" for p in paces]
-        if correction is not None and pace is None and paces:
-            heads = [f"{name}@{p}+{correction}" for p in paces]
-        tails = (
-            [""] if correction is not None or not corrections else ["" if c == "off" else f"+{c}" for c in corrections]
+    asked: dict[str, Arm] = {}
+    extra: set[str] = set()
+    laddered = not paces and not decoders
+    for text in orders:
+        own = split_arm(text)
+        multiplied = [
+            own._replace(pace=pace, decoder=decoder)
+            for pace in ([own.pace] if own.pace is not None or not paces else paces)
+            for decoder in ([own.decoder] if own.decoder is not None or not decoders else decoders)
+        ]
+        arms = [bind(parts) for parts in multiplied]
+        if laddered and own.pace is None and own.decoder is None:
+            ladder = list(_ladder(arms[0], _model_of(arms[0], models)))
+            extra |= {arm.name for arm in ladder if arm.name not in asked}
+            arms += ladder
+        for arm in arms:
+            asked.setdefault(arm.name, arm)
+    if laddered:
+        bare = {bind(own).model: None for own in map(split_arm, orders) if own.pace is None and own.decoder is None}
+        for name in bare:
+            lattice = _named(name, models).lattice
+            arm = Arm(parse_order("halton"), Pace("cosine", _rings(lattice)), PLAIN, name)
+            extra |= {arm.name} - set(asked)
+            asked.setdefault(arm.name, arm)
+    refused = {}
+    for name, arm in list(asked.items()):
+        if name in extra:  # nobody asked for it
+            if not _serves(arm, _model_of(arm, models)):
+                del asked[name]
+        elif why := refused_arm(arm, _model_of(arm, models), arm.model or "the model"):
+            refused[name] = why
+            del asked[name]
+    if not set(asked) - extra:
+        raise BenchError("; ".join(refused.values()))
+    used = dict.fromkeys(arm.model for arm in asked.values())
+    found = {name: baseline_of(_named(name, models), name) for name in used} if with_baseline else {}
+    baselines = {name: baseline for name, baseline in found.items() if baseline is not None}
+    return Lineup(tuple(asked.values()), refused, baselines)
+
+
+def _rings(lattice: Lattice) -> int:
+    """Rings of `radial` on a lattice: how many steps the arms of a ladder share."""
+    return make_plan("radial", lattice).n_steps
+
+
+def _ladder(arm: Arm, model: Model) -> Iterator[Arm]:
+    """The variant that an order is compared with by default: in even steps, as many as the lattice has rings, if it
+    decodes one cell a step; else with nested correction."""
+    rings, cells = _rings(model.lattice), model.lattice.n_cells
+    try:
+        single = arm.plan(model.lattice).n_steps == cells
+    except BenchError:  # said where the arm itself is refused
+        return
+    if not single or rings >= cells:
+        yield replace(arm, decoder=parse_decoder("nested"))
+    else:
+        yield replace(arm, pace=Pace("even", rings))
+
+
+def _model_of(arm: Arm, models: Mapping[str, Model]) -> Model:
+    return _named(arm.model, models)
+
+
+def _named(name: str, models: Mapping[str, Model]) -> Model:
+    if name not in models:
+        known = ", ".join(filter(None, models)) or "no other than its own"
+        raise BenchError(
+            f"the run has no model named '{name}'; it has {known}; name its weights, as in --model {name}=FILE"
         )
-        spelled += [head + tail for head in heads for tail in tails]
-        if laddered and pace is None and correction is None:
-            arm = parse_arm(order)
-            single = arm.plan(grid, 0).n_steps == grid.n_cells
-            spelled.append(f"{order}@even:{rings}" if single and rings < grid.n_cells else f"{order}+nested")
-    if laddered and any("@" not in order and "+" not in order for order in orders):
-        spelled.append(f"halton@cosine:{rings}")
-    arms = {arm.name: arm for arm in map(parse_arm, spelled)}
-    for arm in arms.values():
-        arm.plan(grid, 0)  # what the grid cannot serve is said before anything is measured
-    return tuple(arms.values())
+    return models[name]
 
 
-def training_share(arm: Arm, objective: ObjectiveConfig | None, grid: Grid) -> tuple[float | None, float | None]:
+def training_share(arm: Arm, objective: ObjectiveConfig | None, lattice: Lattice) -> tuple[float | None, float | None]:
     """The share of training batches that followed this arm's order, however either is spelled, and the share that
     followed it in these very steps; None where the mixture is not known."""
     if objective is None:
         return None, None
-    parts = [part for part in objective.mixture if _same_order(part.order, arm.order, grid)]
-    sizes = arm.plan(grid, 0).sizes
-    same = [part.share * sum(make_plan(part.order, grid, p).sizes == sizes for p in part.paces) / len(part.paces)
+    parts = [part for part in objective.mixture if _same_order(part.order, arm.order_name, lattice)]
+    sizes = arm.plan(lattice).sizes
+    same = [part.share * sum(make_plan(part.order, lattice, p).sizes == sizes for p in part.paces) / len(part.paces)
             for part in parts]  # fmt: skip
     return sum(part.share for part in parts), sum(same)
 
 
 @cache
-def _same_order(one: str, two: str, grid: Grid) -> bool:
-    """Whether two spellings walk this grid alike, as `radial` and `radial:center=8x8` do on 16x16."""
+def _same_order(one: str, two: str, lattice: Lattice) -> bool:
+    """Whether two spellings walk this lattice alike, as `radial` and `radial:center=8x8` do on 16x16."""
     if one == two:
         return True
     try:
-        plans = [make_plan(order, grid, "one") for order in (one, two)]
+        plans = [make_plan(order, lattice, "one") for order in (one, two)]
     except BenchError:
         return False
     return not any(plan.per_sample for plan in plans) and plans[0].digest == plans[1].digest

@@ -1,18 +1,20 @@
 """Small things that tests share: networks with random weights, tokens, and an independent reference."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from orderbench.models.answer import Categorical
+from orderbench.models.answer import Categorical, Chained
 from orderbench.models.config import ModelConfig
 from orderbench.models.likelihood import crop_answer, plan_answer
-from orderbench.models.transformer import Cache, Transformer
-from orderbench.models.visibility import InGroup
-from orderbench.orders import Plan
+from orderbench.models.transformer import Cache, Transformer, attend, join_heads
+from orderbench.models.visibility import InGroup, as_bias
+from orderbench.orders import Plan, Pyramid, make_plan
 
 
 def toy_model(
@@ -24,16 +26,8 @@ def toy_model(
     **changes: int,
 ) -> Transformer:
     """Two layers a pass, sixteen wide, random weights large enough that everything matters."""
-    sizes = {"codes": 11, "classes": 3, "width": 16, "heads": 2, "self_blocks": 2, "cross_blocks": 2, **changes}
-    torch.manual_seed(seed)
-    config = ModelConfig(rows=rows, cols=cols, position=position, label=label, **sizes)  # type: ignore[arg-type]
-    model = Transformer(config)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(std=0.3 if "table" in name or "embeddings" in name else 0.2)
-            if parameter.ndim == 1:
-                parameter.add_(1.0)
-    return model.eval()
+    config = toy_config(rows, cols, **changes)
+    return filled(Transformer(replace(config, position=position, label=label)), seed)  # type: ignore[arg-type]
 
 
 def toy_tokens(model: Transformer, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -171,3 +165,116 @@ def naive_logits(
         q_target = turned(w[f"{p}.to_q.weight"] @ norm(z, w[f"{p}.attn_norm.weight"]), target)
         z = ffn(z + w[f"{p}.proj.weight"] @ look(q_target, keys, values), p)
     return w["head.weight"] @ norm(z, w["norm.weight"])
+
+
+# Models of other shapes, to prove that the contracts hold for them
+
+
+class PyramidModel(Transformer):
+    """Our network over the cells of a pyramid: a cell is told by the table alone."""
+
+    def __init__(self, config: ModelConfig, pyramid: Pyramid) -> None:
+        super().__init__(config)
+        self.pyramid = pyramid
+
+    @property
+    def lattice(self) -> Pyramid:  # type: ignore[override]
+        return self.pyramid
+
+    native = "scales"
+
+
+class ChainedModel(Transformer):
+    """Three codes a cell. Content is the sum of their embeddings; a small head draws them one after another."""
+
+    sizes = (5, 4, 3)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        D = config.width
+        self.codes = nn.ModuleList(nn.Embedding(size, D) for size in self.sizes)
+        self.heads = nn.ModuleList(nn.Linear(D, size, bias=False) for size in self.sizes)
+
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        return self.sizes
+
+    def _sum(self, codes_BQk: Tensor) -> Tensor:
+        parts = [table(codes_BQk[..., k]) for k, table in enumerate(self.codes) if k < codes_BQk.shape[2]]
+        return torch.stack(parts).sum(0)
+
+    def step(
+        self, cache: Cache, codes_BGK: Tensor, cells_BG: Tensor, *, seen: Tensor | None = None,
+        slots_BG: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        x_BGD = self._sum(codes_BGK) + self.table_LD[cells_BG]
+        self._feed(cache, x_BGD, self.turn_LJ[cells_BG], seen, slots_BG)
+
+    def refill(self, cache: Cache, labels_B: Tensor, codes_BMK: Tensor, cells_BM: Tensor) -> None:
+        cache.length, cache.labels_B = 0, labels_B
+        turn = torch.cat([self._no_turn(labels_B), self.turn_LJ[cells_BM]], 1)
+        x_BMD = self._sum(codes_BMK) + self.table_LD[cells_BM]
+        self._feed(cache, torch.cat([self.label(labels_B), x_BMD], dim=1), turn, None, None)
+
+    def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Chained:  # type: ignore[override]
+        return Chained(self.said(cache, cells_BQ, seen), self.head_of, len(self.sizes))
+
+    def head_of(self, hidden_BQD: Tensor, codes_BQk: Tensor) -> Tensor:
+        k = codes_BQk.shape[2]
+        return self.heads[k](hidden_BQD if k == 0 else hidden_BQD + self._sum(codes_BQk))
+
+
+class RegionsModel(Transformer):
+    """One order alone, in whole groups; cells that are asked together see each other; nothing can be taken back."""
+
+    native = "regions"
+    traits = frozenset({"masks", "joint"})
+    refill = rewind = None  # type: ignore[assignment]
+
+    def refuses(self, plan: Plan) -> str:
+        return "" if plan == make_plan("regions", self.lattice) else "it was trained for regions:m=2 in its own groups"
+
+    def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
+        slots = cache.length if seen is None else seen.shape[2] - cells_BQ.shape[1]
+        x_BQD = self.said(cache, cells_BQ, None if seen is None else seen[:, :, :slots])
+        among = None if seen is None else as_bias(seen[:, :, slots:], x_BQD.dtype)
+        q, k, v = self.self_blocks[0].qkv(x_BQD, self.turn_LJ[cells_BQ])
+        return Categorical(self.head(x_BQD + join_heads(attend(q, k, v, among))).float())
+
+
+def filled(model: Transformer, seed: int = 0) -> Any:
+    """Random weights large enough that everything matters; in eval mode."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(std=0.3 if "table" in name or "embeddings" in name or "codes" in name else 0.2)
+            if parameter.ndim == 1:
+                parameter.add_(1.0)
+    return model.eval()
+
+
+def toy_config(rows: int, cols: int, **changes: int) -> ModelConfig:
+    """Two layers a pass, sixteen wide."""
+    sizes = {"codes": 11, "classes": 3, "width": 16, "heads": 2, "self_blocks": 2, "cross_blocks": 2, **changes}
+    return ModelConfig(rows=rows, cols=cols, position="rope+table", label="slot+query", **sizes)  # type: ignore[arg-type]
+
+
+def pyramid_model(text: str = "1/2/4", **changes: int) -> PyramidModel:
+    """A model of a pyramid."""
+    pyramid = Pyramid.parse(text)
+    return filled(PyramidModel(toy_config(1, pyramid.n_cells, **changes), pyramid))
+
+
+def chained_model() -> ChainedModel:
+    """A model of three codes a cell, on 4x4."""
+    return filled(ChainedModel(toy_config(4, 4)))
+
+
+def regions_model() -> RegionsModel:
+    """A model of one order, on 4x4."""
+    return filled(RegionsModel(toy_config(4, 4)))
+
+
+def eight_members() -> EightMembers:
+    """A user's network of the old form."""
+    return EightMembers(toy_model(4, 4))
