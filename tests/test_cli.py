@@ -12,7 +12,7 @@ import pytest
 
 from orderbench.models import adaptive
 from orderbench.orders import Plan, order_names
-from orderbench.runs.cli import ADAPTIVE
+from orderbench.runs.cli_orders import ADAPTIVE
 
 BENCH = [sys.executable, "-c", "from orderbench.runs.cli import main; main()"]
 
