@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
+from orderbench.runs.flags import IncludeOption
 from orderbench.runs.shell import (
     DebugOption,
-    IncludeOption,
     JsonOption,
     include_files,
     number,

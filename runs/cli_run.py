@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
+from orderbench.runs.flags import DataOption, given_settings, with_settings
 from orderbench.runs.shell import (
     DebugOption,
-    IncludeOption,
     JsonOption,
     include_files,
     optional_number,
@@ -27,16 +27,7 @@ from orderbench.runs.shell import (
     whole,
     write,
 )
-
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="PATH|download[:FOLDER]",
-        help="A folder or .npz, of which a tenth is held out if it has no test split; download fetches Fashion-MNIST "
-        "(31 MB, into a cache). Default: what travels with the shipped weights, else an installed Fashion-MNIST.",
-    ),
-]
+from orderbench.runs.spec import RunSpec, effective, read_config
 
 
 def train(
@@ -150,95 +141,12 @@ def fetch_data(data: str | None) -> None:
             fetch(folder, each=progress("fetching Fashion-MNIST"))
 
 
+@with_settings
 def run(
-    orders: Annotated[
-        str | None,
-        typer.Option("--orders", metavar="ARM,ARM,...", help="Arms, ORDER[@PACE][+CORRECTION]. Default raster,radial."),
-    ] = None,
-    steps: Annotated[
-        str | None, typer.Option("--steps", metavar="T,T,...", help="Every order in so many cosine steps.")
-    ] = None,
-    pace: Annotated[str | None, typer.Option("--pace", metavar="PACE,...", help="Every order at these paces.")] = None,
-    correction: Annotated[
-        str | None,
-        typer.Option("--correction", metavar="off,nested[:...]", help="Every order with these corrections."),
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", parser=optional_whole, metavar="N", help="Images an arm. Default 256.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", parser=optional_whole, metavar="S", help="Replicates. Default 1.")
-    ] = None,
-    first_seed: Annotated[
-        int | None,
-        typer.Option("--first-seed", parser=optional_whole, metavar="S", help="Of the replicates. Default 0."),
-    ] = None,
-    held_out: Annotated[
-        int | None,
-        typer.Option("--held-out", parser=optional_whole, metavar="N", help="Images of the likelihood. Default 1000."),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", parser=optional_whole, metavar="B", help="Throughput batch. Default 16.")
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", parser=optional_whole, metavar="R", help="Timings, all arms in turns. Default 9."),
-    ] = None,
-    guidance: Annotated[
-        str | None,
-        typer.Option("--guidance", metavar="S|KIND:scale=S", help="Linear up to S, or as in constant:scale=1.5; none."),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", parser=optional_number, metavar="T", help="Above 0.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", parser=optional_whole, metavar="K", help="0 for all codes.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option("--top-p", parser=optional_number, metavar="P", help="1 for all codes.")
-    ] = None,
-    tune: Annotated[
-        list[str] | None,
-        typer.Option("--tune", metavar="NAME=V,V,...", help="Also each arm's best setting, found on other seeds."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME|FILE|pkg.module:factory", help="Default: the weights in the package."),
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer of a model of your own.")
-    ] = None,
-    data: DataOption = None,
-    reference: Annotated[
-        str | None, typer.Option("--reference", metavar="FILE.npz", help="ADM's images or statistics to compare with.")
-    ] = None,
-    space: Annotated[
-        str | None,
-        typer.Option(
-            "--space",
-            metavar="NAME|FILE,...",
-            help="fashion-features, the default, lite0, inception:WEIGHTS, or a file.",
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", metavar="fp32|bf16", help="Of the weights.")] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", parser=optional_whole, metavar="N", help="Of the processor.")
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option("--only", metavar="quality,latency,likelihood", help="Some measurements alone.")
-    ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help="A first look: 64 samples an arm, 100 held-out images, 5 rounds, batch 4; no uncached baseline.",
-        ),
-    ] = False,
+    *,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
     ] = None,
-    include: IncludeOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.")
     ] = None,
@@ -252,6 +160,7 @@ def run(
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
+    **settings: Any,
 ) -> int:
     """Decode real samples under every arm; measure quality, likelihood and speed; write records and a summary.
 
@@ -270,20 +179,10 @@ def run(
       torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
     """
     from orderbench.runs.record import load_run
-    from orderbench.runs.spec import RunSpec, effective, read_config, read_tune
 
-    include_files(include)
-    given: dict[str, Any] = {
-        "orders": _words(orders), "steps": _words(steps, whole), "pace": _words(pace),
-        "correction": _words(correction), "samples": samples, "seeds": seeds, "first_seed": first_seed,
-        "held_out": held_out, "batch": batch,
-        "rounds": rounds, "guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p,
-        "tune": read_tune(tune), "model": model, "tokenizer": tokenizer, "data": data, "reference": reference,
-        "space": _words(space), "device": device, "dtype": dtype, "threads": threads, "only": _words(only),
-        "include": include, "quick": quick or None,
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    settings = read_config(config) if config else {}
+    include_files(settings["include"])
+    given = given_settings(settings)
+    from_file = read_config(config) if config else {}
     if resume:
         if out is None:
             raise BenchError(
@@ -291,17 +190,17 @@ def run(
             )
         if not (out / "run.json").is_file():
             raise BenchError(f"'{out}' holds no run to go on with; leave --resume away to start one")
-        settings = {**load_run(out).about["config"], **settings, **given}
+        asked = {**load_run(out).about["config"], **from_file, **given}
     else:
-        settings = effective(settings, given)
-    spec = RunSpec.from_json(settings, f"'{config}'" if config else "the settings")
-    include_files([file for file in spec.include if file not in (include or [])])
+        asked = effective(from_file, given)
+    spec = RunSpec.from_json(asked, f"'{config}'" if config else "the settings")
+    include_files([file for file in spec.include if file not in (settings["include"] or [])])
     fetch_data(spec.data)
     return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, no_report=no_report, as_json=as_json)
 
 
 def _run(
-    spec: Any, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
+    spec: RunSpec, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
 ) -> int:
     from orderbench.models.processes import gather, is_first_process, join_processes
     from orderbench.runs.arms import expand_arms
@@ -359,11 +258,6 @@ def _run(
     if ended.failed:
         return say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
     return 0
-
-
-def _words(text: str | None, parse: Any = str) -> list[Any] | None:
-    """A comma list; None stays None, so that what was not given does not override."""
-    return None if text is None else [parse(word.strip()) for word in text.split(",") if word.strip()]
 
 
 def _print_trials(trials: Sequence[Any], planned: int, estimates: dict[str, float], as_json: bool) -> None:

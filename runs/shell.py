@@ -48,9 +48,6 @@ def optional_number(text: str | float | None) -> float | None:
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
-IncludeOption = Annotated[
-    list[str] | None, typer.Option("--include", metavar="FILE.py", help="Also load the orders of a Python file.")
-]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
 

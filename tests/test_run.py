@@ -39,7 +39,7 @@ from orderbench.runs.estimate import estimate_s
 from orderbench.runs.execute import Ended, Trial, execute, plan_trials
 from orderbench.runs.export import export_run
 from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
-from orderbench.runs.spec import QUICK, RunSpec, effective, read_config, read_tune
+from orderbench.runs.spec import RunSpec, read_config
 from orderbench.runs.subject import load_subject
 
 
@@ -595,53 +595,6 @@ def test_the_effective_configuration_can_be_fed_back(whole: Run, files: dict[str
     assert RunSpec.from_json(read, "it") == spec_of(files)
     spec = spec_of(files, tune={"guidance": (1.0, "constant:scale=2")}, steps=(8, 13))
     assert RunSpec.from_json(json.loads(json.dumps(spec.to_json())), "it") == spec
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ('orders = ["raster"]\nsampels = 3\n', "no key in .*named 'sampels'; did you mean 'samples'"),
-        ('samples = "many"\n', "gives samples as 'many', and it takes a whole number"),
-        ("samples = true\n", "gives samples as True"),
-        ("samples = 0\n", "samples is 0; give a whole number of 1 or more, as in --samples 8"),
-        ("steps = [8]\npace = [\"even:8\"]\n", "--steps and --pace both cut orders into steps"),
-        ("only = [\"speed\"]\n", "no measurement named 'speed'"),
-        ('dtype = "fp8"\n', "a dtype of 'fp8' is not served; fp32 or bf16"),
-        ("orders = []\n", "no order was asked for"),
-        ("only = []\n", "no measurement was asked for; name some, as in --only quality,likelihood"),
-        ("tune = {top-k = [inf]}\n", "top_k=inf is not a whole number"),
-        ("tune = {temperature = [nan]}\n", "temperature=nan is not a number"),
-        ("tune = [3]\n", r"gives tune as \[3\], and it takes lists by name"),
-        ("schema = 1\nconfig = 5\n", "holds no settings; a run.json of this suite keeps them under 'config'"),
-        ("first-seed = -1\n", "first_seed is -1; give a whole number of 0 or more, as in --first-seed 8"),
-        ("first-seed = 999_999\nseeds = 2\n", "2 replicates from seed 999999 on reach the seeds"),
-        ("tune = {guidence = [1, 2]}\n", "no setting to tune named 'guidence'; did you mean 'guidance'"),
-        ("orders = [\n", "is not TOML"),
-    ],
-)  # fmt: skip
-def test_configurations_are_strict(tmp_path: Path, text: str, sentence: str) -> None:
-    file = tmp_path / "sweep.toml"
-    file.write_text(text)
-    with pytest.raises(BenchError, match=sentence):
-        RunSpec.from_json(read_config(str(file)), f"'{file.name}'")
-
-
-def test_quick_beats_a_file_and_numbers_beside_it_beat_quick() -> None:
-    assert effective({"samples": 5000}, {"quick": True})["samples"] == QUICK["samples"]
-    assert effective({"samples": 5000}, {"quick": True, "samples": 9})["samples"] == 9
-    assert effective({"samples": 5000, "quick": True}, {})["samples"] == 5000
-    assert effective({"quick": True}, {"batch": 2}) == {**QUICK, "quick": True, "batch": 2}
-    assert effective({"samples": 5000}, {"samples": 9}) == {"samples": 9}
-
-
-def test_tuned_values_are_read(tmp_path: Path) -> None:
-    assert read_tune(["guidance=1,1.5,constant:scale=2", "top-k=0,4"]) == {
-        "guidance": [1.0, 1.5, "constant:scale=2"],
-        "top_k": [0.0, 4.0],
-    }
-    assert read_tune(["guidance=1", "guidance=1,2"]) == {"guidance": [1.0, 2.0]}
-    with pytest.raises(BenchError, match="names no values; write NAME=V,V"):
-        read_tune(["guidance"])
 
 
 def test_orders_multiply_by_paces_and_corrections() -> None:
