@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from orderbench.runs.shell import (
     write,
 )
 from orderbench.runs.spec import RunSpec, effective, read_config
+
+if TYPE_CHECKING:
+    from orderbench.runs.trials import Trial
 
 
 def train(
@@ -203,17 +206,16 @@ def _run(
     spec: RunSpec, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
 ) -> int:
     from orderbench.models.processes import gather, is_first_process, join_processes
-    from orderbench.runs.arms import expand_arms
     from orderbench.runs.estimate import estimate_s
-    from orderbench.runs.execute import execute, is_done, new_folder, plan_trials
+    from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.live import watching
     from orderbench.runs.record import load_run
     from orderbench.runs.subject import load_subject
+    from orderbench.runs.trials import is_done, make_agenda
 
     subject = load_subject(spec)
-    arms = expand_arms(spec.orders, spec.paces, spec.correction, subject.model.lattice)
-    trials = plan_trials(spec, arms, subject)
-    estimates = estimate_s(trials, arms, spec, subject)
+    agenda = make_agenda(spec, subject)
+    trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:
         before = load_run(out).trials if resume and out is not None else {}
         left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
@@ -223,7 +225,7 @@ def _run(
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
     try:
         with watching(estimates) as watcher:
-            ended = execute(spec, subject, folder, watcher, resume=resume, fail_fast=fail_fast)
+            ended = execute(agenda, folder, watcher, resume=resume, fail_fast=fail_fast)
     except KeyboardInterrupt:
         raise SystemExit(
             say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
@@ -260,22 +262,17 @@ def _run(
     return 0
 
 
-def _print_trials(trials: Sequence[Any], planned: int, estimates: dict[str, float], as_json: bool) -> None:
+def _print_trials(trials: Sequence[Trial], planned: int, estimates: dict[str, float], as_json: bool) -> None:
     from orderbench.reports.listing import trial_line, trials_left
+    from orderbench.runs.kinds import listed
 
     total_s = sum(estimates.values()) if estimates or not trials else None
     if as_json:
-        listed = [
-            {"trial": t.id, "kind": t.kind, "arm": t.arm, "seed": t.seed, "setting": t.setting, "batch": t.batch,
-             "estimate_s": estimates.get(t.id)}
-            for t in trials
-        ]  # fmt: skip
-        print_json({"trials": listed, "done_before": planned - len(trials), "estimate_s": total_s})
+        rows = [{**trial.head(), "batch": trial.batch, "estimate_s": estimates.get(trial.id)} for trial in trials]
+        print_json({"trials": rows, "done_before": planned - len(trials), "estimate_s": total_s})
         return
-    for t in trials:
-        what = f"batch {t.batch}, all arms in turns" if t.kind == "latency" else t.arm
-        seeded = f"  seed {t.seed}" if t.kind in ("quality", "tuning") else ""
-        write(trial_line(t.kind, what + seeded, t.setting, estimates.get(t.id)))
+    for trial in trials:
+        write(trial_line(trial.kind, listed(trial), trial.setting, estimates.get(trial.id)))
     write(trials_left(len(trials), planned, total_s))
 
 

@@ -32,15 +32,16 @@ from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid
-from orderbench.runs import execute as executing
+from orderbench.runs import cost, latency, samples
 from orderbench.runs import record as recording
 from orderbench.runs.arms import expand_arms, parse_arm, training_share
 from orderbench.runs.estimate import estimate_s
-from orderbench.runs.execute import Ended, Trial, execute, plan_trials
+from orderbench.runs.execute import Ended, execute
 from orderbench.runs.export import export_run
 from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
 from orderbench.runs.spec import RunSpec, read_config
 from orderbench.runs.subject import load_subject
+from orderbench.runs.trials import FLOORS, Trial, make_agenda, plan_trials
 
 
 class Silent:
@@ -97,7 +98,7 @@ def spec_of(files: dict[str, str], **changes: Any) -> RunSpec:
 
 
 def run(spec: RunSpec, folder: Path, watcher: Silent | None = None, **how: Any) -> tuple[Ended, Run]:
-    ended = execute(spec, load_subject(spec), folder, watcher or Silent(), **how)
+    ended = execute(make_agenda(spec, load_subject(spec)), folder, watcher or Silent(), **how)
     return ended, load_run(folder)
 
 
@@ -318,7 +319,7 @@ def test_an_arm_that_fails_is_recorded_and_the_others_go_on(
 
     monkeypatch.setattr(subject.model, "refill", refuse)  # only nested correction refills
     folder = tmp_path / "run"
-    ended = execute(spec, subject, folder, Silent())
+    ended = execute(make_agenda(spec, subject), folder, Silent())
     trials = load_run(folder).trials
     assert len(ended.failed) == 2
     for name, trial in trials.items():
@@ -334,7 +335,7 @@ def test_fail_fast_stops_at_the_first(files: dict[str, str], tmp_path: Path, mon
     spec = spec_of(files, only=("quality",), samples=64)
     subject = load_subject(spec)
     monkeypatch.setattr(subject.model, "logits", lambda *_: 1 / 0)
-    ended = execute(spec, subject, tmp_path / "run", Silent(), fail_fast=True)
+    ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent(), fail_fast=True)
     assert len(ended.failed) == 1
     trials = load_run(tmp_path / "run").trials
     assert [t["status"] for t in trials.values()] == ["done"] * 3 + ["failed"]
@@ -347,7 +348,7 @@ def test_a_model_that_answers_nan_fails_by_name(files: dict[str, str], tmp_path:
     subject = load_subject(spec)
     with torch.no_grad():
         subject.model.head.weight[0, 0] = float("nan")  # type: ignore[attr-defined]
-    ended = execute(spec, subject, tmp_path / "run", Silent())
+    ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent())
     assert len(ended.failed) == 2
     reasons = {t["reason"] for t in load_run(tmp_path / "run").trials.values() if t["status"] == "failed"}
     assert all("logits are not finite" in reason for reason in reasons)
@@ -399,14 +400,14 @@ def test_a_setting_is_chosen_when_all_were_tried(
     files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(files, orders=("radial@cosine:4",), only=("quality",), samples=64, tune={"temperature": (0.5, 2.0)})
-    real = executing.decode
+    real = samples.decode
 
     def decode(*given: Any, **how: Any) -> Any:
         if how["sampling"].temperature == 2.0:
             raise RuntimeError("no room today")
         return real(*given, **how)
 
-    monkeypatch.setattr(executing, "decode", decode)
+    monkeypatch.setattr(samples, "decode", decode)
     ended, one = run(spec, tmp_path / "run")
     assert len(ended.failed) == 2
     reasons = {t["reason"] for t in one.trials.values() if t["status"] == "failed"}
@@ -459,7 +460,7 @@ def test_rounds_outlive_a_failure_after_them(
         raise RuntimeError("nobody can say")
 
     spec = spec_of(files, orders=("radial@cosine:4",), correction=("off",), only=("latency",), batch=1)
-    monkeypatch.setattr(executing, "peak_memory", memory)
+    monkeypatch.setattr(latency, "peak_memory", memory)
     _, one = run(spec, tmp_path / "run")
     (trial,) = one.trials.values()
     assert trial["status"] == "failed"
@@ -701,8 +702,37 @@ def test_a_model_that_cannot_decode_is_no_reason_for_no_run(files: dict[str, str
     subject = load_subject(spec)
     with torch.no_grad():
         subject.model.head.weight.fill_(float("nan"))  # type: ignore[attr-defined]
-    arms = expand_arms(spec.orders, (), (), Grid(4, 4))
-    assert estimate_s(plan_trials(spec, arms, subject), arms, spec, subject) == {}
+    assert estimate_s(make_agenda(spec, subject)) == {}
+
+
+def test_an_error_of_our_own_is_not_taken_for_the_models(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own:
+        """Somebody else's model, whatever is inside."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.__dict__["inner"], name)
+
+    def slip(*given: Any) -> None:
+        raise TypeError("nobody wrote this on purpose")
+
+    agenda = make_agenda(spec_of(files), load_subject(spec_of(files)))
+    assert min(estimate_s(agenda).values()) > 0
+    monkeypatch.setattr(agenda.subject.model, "logits", slip)
+    with pytest.raises(TypeError, match="nobody wrote this"):
+        estimate_s(agenda)
+    monkeypatch.setattr(agenda.subject, "model", Own(agenda.subject.model))
+    assert estimate_s(agenda) == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(agenda.subject, "model", Own(agenda.subject.model))
+    assert estimate_s(agenda).keys() == {trial.id for trial in agenda.trials}
+    monkeypatch.setattr(cost, "fit", slip)
+    with pytest.raises(TypeError, match="nobody wrote this"):
+        estimate_s(agenda)
 
 
 def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path) -> None:
@@ -786,4 +816,4 @@ def test_help_has_examples() -> None:
     done = bench("run", "--help")
     assert done.returncode == 0
     assert "bench run --orders raster,radial\n" in done.stdout
-    assert executing.FLOORS == ("real", "reconstructed", "noise")
+    assert FLOORS == ("real", "reconstructed", "noise")
