@@ -297,11 +297,10 @@ def doctor(
       bench doctor --device cuda
       bench doctor --model my_model:build
     """
-    from orderbench.runs import doctor as ward
-    from orderbench.runs.factory import call_factory
-
     if model is None:
-        things = ward.examine(device)
+        from orderbench.runs.doctor import examine
+
+        things = examine(device)
         lacking = [thing.what for thing in things if thing.needed and thing.state != "works"]
         if as_json:
             print_json({"works": not lacking, "things": [vars(thing) for thing in things]})
@@ -312,10 +311,12 @@ def doctor(
         if lacking:
             raise typer.Exit(2)
         return
+    from orderbench.runs.doctor_model import check_model
+    from orderbench.runs.factory import call_factory
     from orderbench.runs.training import choose_device
 
     chosen = choose_device(device)
-    verdicts = ward.check_model(call_factory(model), chosen, progress("trying the model"))
+    verdicts = check_model(call_factory(model), chosen, progress("trying the model"))
     failed = sum(verdict.verdict == "fail" for verdict in verdicts)
     if as_json:
         checks = [vars(verdict) for verdict in verdicts]
