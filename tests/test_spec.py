@@ -1,5 +1,6 @@
 """Settings of a run: strict files, flags that win, and one option of `bench run` for every field."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 from test_cli import bench, good
+from toy_runs import spec_of
 from typer.main import get_command
 
 from orderbench.orders import BenchError
 from orderbench.runs.cli import app
 from orderbench.runs.flags import given_settings
+from orderbench.runs.record import Run
 from orderbench.runs.spec import QUICK, RunSpec, effective, read_config, read_tune, setting_flags, setting_kinds
 
 
@@ -60,6 +63,13 @@ def test_tuned_values_are_read(tmp_path: Path) -> None:
     assert read_tune(["guidance=1", "guidance=1,2"]) == {"guidance": [1.0, 2.0]}
     with pytest.raises(BenchError, match="names no values; write NAME=V,V"):
         read_tune(["guidance"])
+
+
+def test_the_effective_configuration_can_be_fed_back(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    read = read_config(str(whole.folder / "run.json"))
+    assert RunSpec.from_json(read, "it") == spec_of(files)
+    spec = spec_of(files, tune={"guidance": (1.0, "constant:scale=2")}, steps=(8, 13))
+    assert RunSpec.from_json(json.loads(json.dumps(spec.to_json())), "it") == spec
 
 
 # The command line
