@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orderbench.runs.execute import Trial
+from orderbench.runs.kinds import KINDS, kind_of, title
+from orderbench.runs.trials import Trial
 
-_COLUMNS = {"likelihood": "likelihood", "tuning": "tuning", "quality": "quality", "repair": "repair"}
+_COLUMNS = [name for name, kind in KINDS.items() if kind.of_an_arm]
 
 
 class LiveWatcher:
@@ -62,10 +63,8 @@ class LiveWatcher:
         self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def _title(self, trial: Trial) -> str:
-        if trial.kind == "latency":
-            return f"speed at batch {trial.batch}"
         setting = "" if trial.setting == "fixed" else f", {trial.setting}"
-        return f"{trial.kind} of {trial.arm}" + (f" (seed {trial.seed}{setting})" if trial.seed or setting else "")
+        return title(trial) + (f" (seed {trial.seed}{setting})" if trial.seed or setting else "")
 
     def left_s(self) -> float:
         """Seconds that are left: the estimates of what is not done, scaled by how wrong they were so far."""
@@ -89,16 +88,13 @@ class LiveWatcher:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("arm", style="cyan", no_wrap=True)
         for kind in shown:
-            table.add_column(_COLUMNS[kind], justify="right")
-        for arm in dict.fromkeys(trial.arm for trial in self.trials if trial.arm):
-            own = [trial for trial in self.trials if trial.arm == arm]
-            if own[0].kind != "floor":
-                table.add_row(arm, *(self._cell([t for t in own if t.kind == kind]) for kind in shown))
-        others = [trial for trial in self.trials if trial.kind in ("floor", "latency")]
-        line = "   ".join(
-            f"{self._title(trial) if trial.kind == 'latency' else trial.arm} {self.states[trial.id] or '-'}"
-            for trial in others
-        )
+            table.add_column(kind, justify="right")
+        of_arms = [trial for trial in self.trials if kind_of(trial).of_an_arm]
+        for arm in dict.fromkeys(trial.arm for trial in of_arms):
+            own = [trial for trial in of_arms if trial.arm == arm]
+            table.add_row(arm, *(self._cell([t for t in own if t.kind == kind]) for kind in shown))
+        others = [trial for trial in self.trials if not kind_of(trial).of_an_arm]
+        line = "   ".join(f"{trial.arm or title(trial)} {self.states[trial.id] or '-'}" for trial in others)
         return Group(table, Text(line, style="dim"), Text(self._left()))
 
     def _cell(self, trials: Sequence[Trial]) -> Text:

@@ -1,7 +1,8 @@
 """What a run was asked for: one frozen value, from flags, from a file, or from both.
 
-Knows names, ranges and files of configuration. Refuses to know models, and to guess: a key it does not know is an
-error. `RunSpec.to_json` is what `run.json` keeps and `--config` reads again.
+Knows names, types, ranges and help of every setting, and files of configuration. Refuses to know models, and to guess:
+a key it does not know is an error. `RunSpec.to_json` is what `run.json` keeps and `--config` reads again; `runs.flags`
+makes the options of `bench run` from the fields.
 """
 
 from __future__ import annotations
@@ -9,18 +10,35 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, get_args, get_type_hints
 
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 
 KINDS = ("quality", "latency", "likelihood")
-TUNABLE = ("guidance", "temperature", "top_k", "top_p")
+SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
 QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
+
+Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one
+Axes = Mapping[str, tuple[Any, ...]]  # values by the name of a setting
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a setting stands on a command line, where its name is the flag's: its metavar, and its help, in which
+    {default} is filled in.
+
+    repeated: given once for each of several values, where others take a comma list.
+    """
+
+    metavar: str | None
+    says: str
+    repeated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,32 +50,53 @@ class RunSpec:
     arms once. held_out: images of the likelihood. tune: settings to try for each arm, on seeds of their own.
     """
 
-    orders: tuple[str, ...] = ("raster", "radial")
-    steps: tuple[int, ...] = ()
-    pace: tuple[str, ...] = ()
-    correction: tuple[str, ...] = ()
-    samples: int = 256
-    seeds: int = 1
-    first_seed: int = 0
-    held_out: int = 1000
-    batch: int = 16
-    rounds: int = 9
-    guidance: str | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    tune: Mapping[str, tuple[Any, ...]] | None = None
-    model: str | None = None
-    tokenizer: str | None = None
-    data: str | None = None
-    reference: str | None = None
-    space: tuple[str, ...] = ()
-    device: str = "auto"
-    dtype: str = "fp32"
-    threads: int | None = None
-    only: tuple[str, ...] = KINDS
-    include: tuple[str, ...] = ()
-    quick: bool = False
+    orders: Annotated[tuple[str, ...], Flag("ARM,ARM,...", "Arms, ORDER[@PACE][+CORRECTION]. Default {default}.")] = (
+        "raster",
+        "radial",
+    )
+    steps: Annotated[tuple[int, ...], Flag("T,T,...", "Every order in so many cosine steps.")] = ()
+    pace: Annotated[tuple[str, ...], Flag("PACE,...", "Every order at these paces.")] = ()
+    correction: Annotated[tuple[str, ...], Flag("off,nested[:...]", "Every order with these corrections.")] = ()
+    samples: Annotated[int, Flag("N", "Images an arm. Default {default}.")] = 256
+    seeds: Annotated[int, Flag("S", "Replicates. Default {default}.")] = 1
+    first_seed: Annotated[int, Flag("S", "Of the replicates. Default {default}.")] = 0
+    held_out: Annotated[int, Flag("N", "Images of the likelihood. Default {default}.")] = 1000
+    batch: Annotated[int, Flag("B", "Throughput batch. Default {default}.")] = 16
+    rounds: Annotated[int, Flag("R", "Timings, all arms in turns. Default {default}.")] = 9
+    guidance: Annotated[Scale | None, Flag("S|KIND:scale=S", "Linear up to S, or as in constant:scale=1.5; none.")] = (
+        None
+    )
+    temperature: Annotated[float | None, Flag("T", "Above 0.")] = None
+    top_k: Annotated[int | None, Flag("K", "0 for all codes.")] = None
+    top_p: Annotated[float | None, Flag("P", "1 for all codes.")] = None
+    tune: Annotated[Axes | None, Flag("NAME=V,V,...", "Also each arm's best setting, found on other seeds.")] = None
+    model: Annotated[str | None, Flag("NAME|FILE|pkg.module:factory", "Default: the weights in the package.")] = None
+    tokenizer: Annotated[str | None, Flag("FILE", "The tokenizer of a model of your own.")] = None
+    data: Annotated[
+        str | None,
+        Flag(
+            "PATH|download[:FOLDER]",
+            "A folder or .npz, of which a tenth is held out if it has no test split; download fetches Fashion-MNIST "
+            "(31 MB, into a cache). Default: what travels with the shipped weights, else an installed Fashion-MNIST.",
+        ),
+    ] = None
+    reference: Annotated[str | None, Flag("FILE.npz", "ADM's images or statistics to compare with.")] = None
+    space: Annotated[
+        tuple[str, ...], Flag("NAME|FILE,...", "fashion-features, the default, lite0, inception:WEIGHTS, or a file.")
+    ] = ()
+    device: Annotated[str, Flag("auto|cpu|cuda", "Where to compute.")] = "auto"
+    dtype: Annotated[str, Flag("fp32|bf16", "Of the weights.")] = "fp32"
+    threads: Annotated[int | None, Flag("N", "Of the processor.")] = None
+    only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Some measurements alone.")] = KINDS
+    include: Annotated[tuple[str, ...], Flag("FILE.py", "Also load the orders of a Python file.", repeated=True)] = ()
+    quick: Annotated[
+        bool,
+        Flag(
+            None,
+            f"A first look: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, {QUICK['rounds']} "
+            f"rounds, batch {QUICK['batch']}; no uncached baseline.",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         for name in ("samples", "seeds", "held_out", "batch", "rounds"):
@@ -84,14 +123,15 @@ class RunSpec:
                 f"{TUNING_SEED} and above; give fewer, or a lower --first-seed"
             )
         for name, values in (self.tune or {}).items():
-            if name not in TUNABLE:
-                raise unknown("setting to tune", name, TUNABLE, "as in --tune guidance=1,1.5,2")
+            if name not in SAMPLING:
+                raise unknown("setting to tune", name, SAMPLING, "as in --tune guidance=1,1.5,2")
             if not values:
                 raise BenchError(f"--tune {name}= tries nothing; give values, as in --tune guidance=1,1.5,2")
             for tried in values:
                 number = isinstance(tried, int | float) and not isinstance(tried, bool) and math.isfinite(tried)
-                if name != "guidance" and (not number or (name == "top_k" and tried != int(tried))):
-                    kind, example = ("a whole number", "0,50") if name == "top_k" else ("a number", "0.9,1")
+                whole = SAMPLING[name] is int
+                if SAMPLING[name] is not str and (not number or (whole and tried != int(tried))):
+                    kind, example = ("a whole number", "0,50") if whole else ("a number", "0.9,1")
                     raise BenchError(f"--tune {name}={tried} is not {kind}; as in --tune {name}={example}")
 
     @property
@@ -119,14 +159,46 @@ class RunSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> RunSpec:
         """The spec of plain values; BenchError for a key that is not known, or a value of another type."""
-        known = {f.name: f for f in fields(cls)}
+        known = setting_kinds()
         given: dict[str, Any] = {}
         for raw, entry in value.items():
             name = raw.replace("-", "_")
             if name not in known:
                 raise unknown(f"key in {where}", raw, known, "`bench run --help` lists the flags of the same names")
-            given[name] = _typed(name, entry, str(known[name].type), where)
+            try:
+                given[name] = None if entry is None and _may_be_none(name) else _READERS[known[name]].read(entry)
+            except TypeError:
+                taken = _READERS[known[name]].takes
+                raise BenchError(
+                    f"{where} gives {name} as {entry!r}, and it takes {taken}; see `bench run --help`"
+                ) from None
         return cls(**given)
+
+
+@cache
+def _hints() -> dict[str, tuple[Any, Flag]]:
+    """The type and the flag of every setting, in the order of the fields."""
+    hints = get_type_hints(RunSpec, include_extras=True)
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+
+
+def _may_be_none(name: str) -> bool:
+    return type(None) in get_args(_hints()[name][0])
+
+
+def setting_kinds() -> dict[str, Any]:
+    """The type of every setting by name, in the order of the fields; of those that may be None, the other type."""
+    return {name: get_args(kind)[0] if _may_be_none(name) else kind for name, (kind, _) in _hints().items()}
+
+
+def setting_flags() -> dict[str, Flag]:
+    """How every setting stands on a command line, the default filled in."""
+    flags = {}
+    for one in fields(RunSpec):
+        flag = _hints()[one.name][1]
+        shown = ",".join(map(str, one.default)) if isinstance(one.default, tuple) else str(one.default)
+        flags[one.name] = replace(flag, says=flag.says.replace("{default}", shown))
+    return flags
 
 
 def read_config(file: str) -> dict[str, Any]:
@@ -184,40 +256,39 @@ def _whole(name: str, value: object, least: int) -> None:
         raise BenchError(f"{name} is {value!r}; give a whole number of {least} or more, as in --{flag} {max(least, 8)}")
 
 
-def _taken(name: str, kind: str) -> str:
-    if name == "tune":
-        return "lists by name, as in guidance = [1, 2]"
-    several = kind.startswith("tuple")
-    words = {"int": "whole numbers" if several else "a whole number", "float": "a number", "bool": "true or false"}
-    return next((word for start, word in words.items() if start in kind), "a list of names" if several else "a name")
+def _one(entry: Any, *kinds: type) -> Any:
+    """A value of these types; true and false are no numbers. TypeError for others."""
+    if not isinstance(entry, kinds) or (isinstance(entry, bool) and bool not in kinds):
+        raise TypeError
+    return entry
 
 
-def _typed(name: str, entry: Any, kind: str, where: str) -> Any:
-    wrong = BenchError(f"{where} gives {name} as {entry!r}, and it takes {_taken(name, kind)}; see `bench run --help`")
-    if name == "tune":
-        if not isinstance(entry, dict) or not all(isinstance(values, list) for values in entry.values()):
-            raise wrong
-        return {axis.replace("-", "_"): tuple(values) for axis, values in entry.items()}
-    if kind.startswith("tuple"):
-        entries = [entry] if isinstance(entry, str | int) else entry
-        inner = int if "int" in kind else str
-        if not isinstance(entries, list | tuple) or not all(
-            isinstance(one, inner) and not isinstance(one, bool) for one in entries
-        ):
-            raise wrong
-        return tuple(entries)
-    if entry is None and "None" in kind:
-        return None
-    if kind.startswith("bool"):
-        allowed: tuple[type, ...] = (bool,)
-    elif kind.startswith("int"):
-        allowed = (int,)
-    elif kind.startswith("float"):
-        allowed = (int, float)
-    else:
-        allowed = (str, int, float) if name == "guidance" else (str,)
-    if not isinstance(entry, allowed) or (isinstance(entry, bool) and bool not in allowed):
-        raise wrong
-    if name == "guidance":
-        return str(entry)
-    return float(cast(float, entry)) if kind.startswith("float") else entry
+def _several(entry: Any, kind: type) -> tuple[Any, ...]:
+    """A list of such values; one alone is a list of one."""
+    entries = [entry] if isinstance(entry, str | int) else _one(entry, list, tuple)
+    return tuple(_one(one, kind) for one in entries)
+
+
+def _axes(entry: Any) -> Axes:
+    return {axis.replace("-", "_"): tuple(_one(values, list)) for axis, values in _one(entry, dict).items()}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a file gives a setting. takes: in words. read: to what `RunSpec` holds; TypeError for a value of another
+    type."""
+
+    takes: str
+    read: Callable[[Any], Any]
+
+
+_READERS: dict[Any, _Reader] = {  # by the type of the field
+    str: _Reader("a name", lambda entry: _one(entry, str)),
+    int: _Reader("a whole number", lambda entry: _one(entry, int)),
+    float: _Reader("a number", lambda entry: float(_one(entry, int, float))),
+    bool: _Reader("true or false", lambda entry: _one(entry, bool)),
+    Scale: _Reader("a name", lambda entry: str(_one(entry, str, int, float))),
+    tuple[str, ...]: _Reader("a list of names", lambda entry: _several(entry, str)),
+    tuple[int, ...]: _Reader("whole numbers", lambda entry: _several(entry, int)),
+    Axes: _Reader("lists by name, as in guidance = [1, 2]", _axes),
+}

@@ -25,11 +25,12 @@ from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval, paired_ratio
 from orderbench.reports.summary import bounds, figure
 from orderbench.runs.arms import parse_arm
-from orderbench.runs.execute import Trial, execute, sampling_of
+from orderbench.runs.execute import execute
 from orderbench.runs.record import load_run
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import Subject, load_subject
 from orderbench.runs.timing import Contender, rounds, warm_up
+from orderbench.runs.trials import Trial, make_agenda, sampling_of
 
 PLANS = (
     "raster@even:13", "raster@even:32", "raster@even:64", "raster@cosine:13", "spiral@ear-shells", "spiral@ear-sides",
@@ -52,7 +53,7 @@ class Quiet:
 def measured(spec: RunSpec) -> Results:
     """The results of a run in a folder that does not stay."""
     with tempfile.TemporaryDirectory() as folder:
-        execute(spec, load_subject(spec), Path(folder) / "run", Quiet())
+        execute(make_agenda(spec, load_subject(spec)), Path(folder) / "run", Quiet())
         return results_of(load_run(Path(folder) / "run"))
 
 

@@ -3,11 +3,15 @@
 import os
 import random
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from orderbench.orders import registry
+
+if TYPE_CHECKING:
+    from orderbench.runs.record import Run
 
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("suite")
@@ -22,6 +26,22 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     state = random.getstate()
     yield
     random.setstate(state)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of a model on 4x4, its tokenizer, a feature network and 8x8 pictures, all with random content."""
+    from toy_runs import write_files
+
+    return write_files(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def whole(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> "Run":
+    """A run that nothing happened to."""
+    from toy_runs import run, spec_of
+
+    return run(spec_of(files), tmp_path_factory.mktemp("runs") / "whole")[1]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

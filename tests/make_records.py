@@ -24,6 +24,7 @@ from orderbench.runs.execute import execute
 from orderbench.runs.live import watching
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subject
+from orderbench.runs.trials import make_agenda
 
 
 def main(out: Path) -> None:
@@ -37,7 +38,7 @@ def main(out: Path) -> None:
             space=(files["features"],),
         )  # fmt: skip
         with watching({}) as watcher:
-            execute(spec, load_subject(spec), folder / "run", watcher)
+            execute(make_agenda(spec, load_subject(spec)), folder / "run", watcher)
         scrub(folder / "run", folder)
         shutil.copytree(folder / "run", out)
 

@@ -18,7 +18,8 @@ from orderbench.models.likelihood import as_bias
 from orderbench.models.transformer import Cache, Transformer
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import cli
-from orderbench.runs.doctor import Thing, check_model, examine
+from orderbench.runs.doctor import Thing, examine
+from orderbench.runs.doctor_model import check_model
 from orderbench.runs.factory import call_factory
 
 

@@ -15,7 +15,7 @@ from orderbench.models import download
 from orderbench.models.data import load_images
 from orderbench.models.download import SHA256, download_folder, fetch
 from orderbench.orders import BenchError
-from orderbench.runs import cli
+from orderbench.runs.cli_run import fetch_data
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -72,11 +72,11 @@ def test_what_is_fetched_is_data_like_any_other_and_is_fetched_once(shop: Shop, 
     assert np.array_equal(images.images_Nchw[:, 0].numpy(), IMAGES)
     assert (images.name, images.labels_N.tolist()) == ("fashion-mnist/train", LABELS.tolist())
     assert shop.asked == ["/good/train-images-idx3-ubyte.gz", "/good/train-labels-idx1-ubyte.gz"]
-    cli._fetch(source)
+    fetch_data(source)
     assert sorted(file.name for file in (tmp_path / "new" / "folder").iterdir()) == sorted(SHA256)
     assert len(shop.asked) == 4
     shop.files.clear()
-    cli._fetch(source)
+    fetch_data(source)
     load_images(source, "test")
     load_images(str(tmp_path / "new" / "folder"), "train")
     assert len(shop.asked) == 4

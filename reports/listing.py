@@ -1,0 +1,138 @@
+"""Orders, their ranking, plans and the trials of a run, listed in a terminal.
+
+Knows rich, orders and plans. Refuses to compute, and to know where the text goes: whoever asks brings the console.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orderbench.orders.spelling import spell
+from orderbench.reports.terminal import sizes_line, step_map
+
+if TYPE_CHECKING:
+    from orderbench.orders import Field, Grid, Plan
+    from orderbench.orders.field import Ranked
+    from orderbench.orders.registry import Order
+
+
+def orders_markdown(listed: Sequence[Order]) -> str:
+    """The table of orders as Markdown; the README holds this text, and a test compares the two."""
+    lines = ["| order | decodes | after | options |", "| --- | --- | --- | --- |"]
+    for order in listed:
+        options = ", ".join(f"`{option.name}`" for option in order.options)
+        lines.append(f"| `{order.name}` | {order.idea} | {order.paper} | {options} |")
+    return "\n".join(lines)
+
+
+def print_orders(console: Console, listed: Sequence[Order], adaptive: Mapping[str, str]) -> None:
+    """Every order with its idea, paper and options; adaptive: the ideas of those that choose as they decode."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold cyan")
+    table.add_column()
+    for order in listed:
+        options = "; options " + ", ".join(option.name for option in order.options) if order.options else ""
+        table.add_row(order.name, Text(order.idea).append(f"\n{order.paper}{options}", "dim"))
+    console.print(table)
+    console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
+    for name, idea in adaptive.items():
+        console.print(
+            f"Beside them `bench run` takes {name}@PACE, which chooses its cells as it decodes: {idea}.",
+            highlight=False,
+        )
+
+
+def print_options(console: Console, listed: Sequence[Order]) -> None:
+    """Each order with its options, one a line."""
+    for order in listed:
+        console.print(f"{order.name}: {order.idea}", style="bold", highlight=False, markup=False)
+        console.print(f"  after {order.paper}; {_nature(order)}", highlight=False, markup=False)
+        for option in order.options:
+            default = "" if option.default is None else f"  (default {spell(option.default)})"
+            console.print(f"  {option.name:10s} {option.expects}{default}", highlight=False, markup=False)
+        if not order.options:
+            console.print("  no options", highlight=False)
+
+
+def _nature(order: Order) -> str:
+    draws = (
+        "draws one ranking a sample"
+        if order.per_sample
+        else "may draw, once a plan"
+        if order.seeded
+        else "draws nothing"
+    )
+    return f"{draws}; built for its step sizes, so it needs a pace" if order.sized else draws
+
+
+def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, tax: tuple[float, int] | None) -> None:
+    """The map of a plan, its step sizes, tax and digest.
+
+    tax: bits per token on the field, and the mean of how many samples that is; None where it was not computed.
+    """
+    plural = "s" * (plan.n_steps != 1)
+    console.print(
+        f"{arm}  {plan.lattice} grid, {plan.n_steps} step{plural}", style="bold", highlight=False, markup=False
+    )
+    if plan.per_sample:
+        console.print(f"each sample draws its own; seed {seed}, sample 0 is shown", highlight=False)
+    if plan.lattice.cols > console.width:
+        console.print(f"(no map: {plan.lattice.cols} columns do not fit here; --out map.png draws it)", highlight=False)
+    else:
+        plain = console.color_system is None
+        console.print(step_map(plan, width=console.width, plain=plain), soft_wrap=True, end="")
+    console.print(f"sizes   {sizes_line(plan.sizes)}", highlight=False)
+    if tax is None:
+        console.print(f"tax     not computed above {64 * 64} cells", highlight=False)
+    else:
+        mean = "" if tax[1] == 1 else f" (mean of {tax[1]} samples)"
+        console.print(f"tax     {tax[0]:.5f} bits per token on the field {field}{mean}", highlight=False)
+    console.print(f"digest  {plan.digest[:16]}\n", highlight=False)
+
+
+def print_ranking(console: Console, lines: Sequence[Ranked], grid: Grid, pace: str, field: Field) -> None:
+    """All orders by their parallel tax, the least first; those that do not serve the grid last, with the reason."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("order", no_wrap=True, style="bold cyan")
+    table.add_column("tax, bits per token", justify="right")
+    table.add_column("spread", justify="right")
+    table.add_column("")
+    for place, line in enumerate(lines, start=1):
+        if line.tax_bits is None:
+            table.add_row("-", line.order, "-", "", "not served")
+        else:
+            spread = "" if line.spread_bits is None else f"{line.spread_bits:.5f}"
+            note = "" if line.plans == 1 else f"{line.plans} seeds"
+            table.add_row(str(place), line.order, f"{line.tax_bits:.5f}", spread, note)
+    console.print(
+        f"Parallel tax on a {grid} grid at {pace}, field {field}: what steps lose by treating their cells as "
+        f"independent. A prediction from geometry, not a measurement.\n",
+        highlight=False,
+    )
+    console.print(table)
+    for line in lines:
+        if line.refusal is not None:
+            console.print(f"\nnot served: {line.refusal}", highlight=False, markup=False, soft_wrap=True)
+
+
+def trial_line(kind: str, what: str, setting: str, estimate_s: float | None) -> str:
+    """One trial of a run that is still to come."""
+    shown = "" if setting == "fixed" else f"  {setting}"
+    about = "" if estimate_s is None else f"  about {estimate_s:.0f} s"
+    return f"{kind:11s} {what}{shown}{about}"
+
+
+def trials_left(left: int, planned: int, estimate_s: float | None) -> str:
+    """How many trials are still to come, of how many, and how long they will take together."""
+    if not left:
+        return f"all {planned} trials are done"
+    said = f"{left} trials" if left == planned else f"{left} of {planned} trials are left"
+    if estimate_s is None:
+        return f"{said}; the model could not decode, so there is no estimate"
+    return f"{said}, about {estimate_s / 60:.1f} min here, within a factor of two"

@@ -1,0 +1,268 @@
+"""Commands that read records: `bench compare`, `export`, `report`, `check` and `baseline`.
+
+Knows their flags and exit codes. Refuses to judge: every verdict comes from `orderbench.reports`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orderbench.orders.errors import BenchError
+from orderbench.runs.shell import (
+    DebugOption,
+    JsonOption,
+    optional_number,
+    optional_whole,
+    piped_console,
+    print_json,
+    progress,
+    write,
+)
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    other: Annotated[Path | None, typer.Argument(metavar="RUN2", help="A second run; without it, arms of one.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="ARM", help="Compare the arms of one run with this one.")
+    ] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> int:
+    """Compare the arms of a run with its baseline, or two runs with each other, through paired intervals.
+
+    Without --baseline, a run whose own baseline is none of its arms is compared with its first arm. Exit code 0 where
+    any measured number could be judged, for better or worse, else 4. Counters are no measurement.
+
+    \b
+    Examples:
+      bench compare bench-runs/my-run
+      bench compare bench-runs/my-run --baseline radial
+      bench compare bench-runs/before bench-runs/after --json
+    """
+    from orderbench.reports import compare as engine
+    from orderbench.reports.results import results_of
+    from orderbench.reports.summary import comparison
+    from orderbench.runs.record import load_run
+
+    if other is not None and baseline is not None:
+        raise BenchError("--baseline names an arm within one run; leave it or the second run away")
+    loaded = load_run(run)
+    second = None
+    if other is None:
+        first = results_of(loaded, space, engine.baseline_arm(loaded, baseline, _canonical))
+        lines = engine.compare_arms(first)
+    else:
+        first, second = results_of(loaded, space), results_of(load_run(other), space)
+        lines = engine.compare_runs(first, second)
+    notes = engine.notes(lines, first, second)
+    code = 0 if engine.anything_judged(lines) else 4
+    if as_json:
+        print_json({
+            "before": str(run), "after": str(other or run), "baseline": first.baseline if other is None else None,
+            "exit_code": code, "notes": notes, "lines": engine.to_json(lines),
+        })  # fmt: skip
+        return code
+    titles = (first.baseline, "arm") if other is None else (run.name, other.name)
+    piped_console().print(comparison(lines, titles))
+    for note in notes:
+        piped_console().print(note, style="dim", markup=False, highlight=False)
+    return code
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    npz: Annotated[bool, typer.Option("--npz", help="One file an arm, as ADM's evaluator reads it.")] = False,
+    png: Annotated[bool, typer.Option("--png", help="One folder of pictures an arm.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default RUN/export.")] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to decode pixels.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the samples of a run as images.
+
+    \b
+    Examples:
+      bench export bench-runs/my-run --npz
+      bench export bench-runs/my-run --png --out pictures
+    """
+    from orderbench.runs.export import export_run
+    from orderbench.runs.record import load_run
+
+    if not npz and not png:
+        raise BenchError("say which: --npz, one file an arm for ADM's evaluator, or --png, folders of pictures")
+    target = out or run / "export"
+    written = export_run(load_run(run), target, npz=npz, png=png, device=device, each=progress("exporting"))
+    if as_json:
+        print_json({"written": [str(path) for path in written]})
+    else:
+        for path in written:
+            write(f"wrote {path}")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="The folder of a run; several are joined.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Default RUN/report; of several, RUN/report-with-RUN2-..."),
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Also PDF figures, one and two columns wide.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Draw the figures, tables and page of a run, from its records alone.
+
+    Several runs become one table where they measured alike; what may not be joined, such as times of two machines,
+    stands in a part of its own, with the reason. --json prints all tables as one document, and the page is written too.
+
+    \b
+    Examples:
+      bench report bench-runs/my-run
+      bench report bench-runs/monday bench-runs/friday --out both
+      bench report bench-runs/my-run --paper --out paper/figures
+    """
+    from orderbench.reports.page import tables_json, write_report
+    from orderbench.runs.record import load_run
+
+    loaded = [load_run(run) for run in runs]
+    joined = "-".join(["with", *(run.resolve().name for run in runs[1:])])[:100]
+    default = runs[0] / ("report" if len(runs) == 1 else f"report-{joined}")  # each set of runs has a page of its own
+    page = write_report(loaded, out or default, paper=paper, each=progress("drawing"))
+    if as_json:
+        print_json({**tables_json(loaded), "page": str(page)})
+    else:
+        write(f"wrote {page}")
+
+
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="FILE|RUN", help="What must not get worse: bench baseline's file."),
+    ] = None,
+    min_speedup: Annotated[
+        list[str] | None,
+        typer.Option("--min-speedup", metavar="ARM/ARM=X", help="Within the run, the first so many times faster."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", parser=optional_whole, metavar="B", help="Of --min-speedup. Default 1.")
+    ] = None,
+    max_fd_increase: Annotated[
+        float | None,
+        typer.Option("--max-fd-increase", parser=optional_number, metavar="PERCENT", help="Of the baseline's value."),
+    ] = None,
+    max_bits_increase: Annotated[
+        float | None,
+        typer.Option("--max-bits-increase", parser=optional_number, metavar="PERCENT", help="The same, likelihood."),
+    ] = None,
+    max_speedup_loss: Annotated[
+        float | None,
+        typer.Option("--max-speedup-loss", parser=optional_number, metavar="PERCENT", help="Default 10."),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option("--max-slowdown", parser=optional_number, metavar="PERCENT", help="Absolute; same hardware only."),
+    ] = None,
+    any_model: Annotated[
+        bool, typer.Option("--any-model", help="A baseline of other weights will do, for counters and speed alone.")
+    ] = False,
+    rules: Annotated[str | None, typer.Option("--rules", metavar="FILE.toml", help="The same; flags win.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a job summary.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write the findings as JUnit's XML.")
+    ] = None,
+    debug: DebugOption = False,
+) -> int:
+    """Gate a change: fail only where something really got worse.
+
+    Exit code 0 where all passed or improved, 3 where anything regressed, 4 where something stays open, or was asked for
+    and could not be compared. Counters compare exactly, everything else through its interval.
+
+    \b
+    Examples:
+      bench check bench-runs/my-run --min-speedup radial/raster=3
+      bench check bench-runs/my-run --baseline baseline.json --max-fd-increase 5
+      bench check bench-runs/my-run --rules check.toml --markdown >> $GITHUB_STEP_SUMMARY
+    """
+    from orderbench.reports import check as gate
+    from orderbench.reports.results import results_of
+    from orderbench.runs.record import load_run
+
+    if as_json and markdown:
+        raise BenchError("--json and --markdown both want stdout; give one of them")
+    given = {
+        "min_speedup": dict(_speedup(text) for text in min_speedup or []), "batch": batch,
+        "max_fd_increase": max_fd_increase, "max_bits_increase": max_bits_increase,
+        "max_speedup_loss": max_speedup_loss, "max_slowdown": max_slowdown, "any_model": any_model or None,
+    }  # fmt: skip
+    asked = gate.read_rules(rules, given)
+    before = None
+    if baseline is not None:
+        folder = baseline.is_dir()
+        before = gate.baseline_of(results_of(load_run(baseline), space)) if folder else gate.read_snapshot(baseline)
+    findings = gate.check(results_of(load_run(run), space), before, asked, _canonical)
+    if junit is not None:
+        try:
+            junit.write_text(gate.to_junit(findings))
+        except OSError as problem:
+            raise BenchError(f"'{junit}' could not be written: {problem.strerror}; name another place") from problem
+    if as_json:
+        print_json(gate.to_json(findings))
+    elif markdown:
+        write(gate.to_markdown(findings))
+    else:
+        from orderbench.reports.summary import findings_table
+
+        piped_console().print(findings_table(findings))
+    return gate.exit_code(findings)
+
+
+def baseline(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="What to write.")] = Path("baseline.json"),
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write what `bench check --baseline` compares with: small enough to be reviewed and committed.
+
+    \b
+    Examples:
+      bench baseline bench-runs/my-run --out baseline.json
+    """
+    from orderbench.reports.check import baseline_of
+    from orderbench.reports.results import results_of
+    from orderbench.runs.record import load_run, write_json
+
+    write_json(out, baseline_of(results_of(load_run(run), space)))
+    write(f"wrote {out}")
+
+
+def _canonical(arm: str) -> str:
+    """An arm as records spell it; one that is not known here, such as an order of --include, stays as it is."""
+    from orderbench.runs.arms import parse_arm  # needs torch, so it is asked only for what a run has not by name
+
+    try:
+        return parse_arm(arm).name
+    except BenchError:
+        return arm
+
+
+def _speedup(text: str) -> tuple[str, float]:
+    """'radial/raster=3': an arm may hold '=' itself, the number comes last."""
+    pair, _, least = text.rpartition("=")
+    try:
+        return pair, float(least)
+    except ValueError:
+        raise BenchError(f"'{text}' is no least speed-up; it is spelled ARM/ARM=X, as in radial/raster=3") from None

@@ -1,0 +1,330 @@
+"""Commands that compute: `bench train`, `bench run`, `bench doctor`.
+
+Knows their flags and what they end with. Refuses to compute anything itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orderbench.orders.errors import BenchError
+from orderbench.runs.flags import DataOption, given_settings, with_settings
+from orderbench.runs.shell import (
+    DebugOption,
+    JsonOption,
+    include_files,
+    optional_number,
+    optional_whole,
+    piped_console,
+    print_json,
+    progress,
+    say,
+    whole,
+    write,
+)
+from orderbench.runs.spec import RunSpec, effective, read_config
+
+if TYPE_CHECKING:
+    from orderbench.runs.trials import Trial
+
+
+def train(
+    what: Annotated[str, typer.Argument(metavar="tokenizer|features|model", help="What to train.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Checkpoints and weights.")],
+    data: DataOption = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer whose codes a model learns.")
+    ] = None,
+    codes: Annotated[int, typer.Option("--codes", parser=whole, metavar="V", help="Codes of a tokenizer.")] = 16,
+    mixture: Annotated[
+        str, typer.Option("--mixture", metavar="shipped|random|FILE", help="Which orders a model sees, how often.")
+    ] = "shipped",
+    steps: Annotated[
+        int | None, typer.Option("--steps", parser=optional_whole, metavar="N", help="Length of the schedule.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", parser=optional_number, metavar="M", help="Stop and checkpoint after so long."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's checkpoint stopped.")] = False,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights, not fresh ones.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", parser=optional_whole, metavar="B", help="Images a step.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", parser=optional_number, metavar="R", help="Its peak.")
+    ] = None,
+    every: Annotated[
+        int, typer.Option("--every", parser=whole, metavar="N", help="Steps between checkpoints and reports.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option("--seed", parser=whole, metavar="N", help="Of the first weights, and of all that is drawn.")
+    ] = 0,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", parser=optional_whole, metavar="N", help="Processor threads.")
+    ] = None,
+    side: Annotated[int, typer.Option("--side", parser=whole, metavar="PIXELS", help="Side of the images.")] = 32,
+    bf16: Annotated[
+        bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 autocast; default where it is fast.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train the tokenizer, the feature network or the shared transformer.
+
+    Everything a step draws is addressed by (seed, step): --resume goes on bit for bit on the same machine and thread
+    count, and `torchrun` splits every batch among its processes. A kill loses at most --every steps. --steps fixes the
+    schedule; --minutes only stops and checkpoints.
+
+    \b
+    Examples:
+      bench train tokenizer --out run/tokenizer
+      bench train tokenizer --out run/tokenizer --data download
+      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
+      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
+      bench train features --out run/features --data images.npz --device cuda
+    """
+    from orderbench.runs.training import TrainSpec
+    from orderbench.runs.training import train as run_training
+
+    fetch_data(data)
+    spec = TrainSpec(
+        what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
+        minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
+        mixture=mixture, codes=codes, side=side,
+    )  # fmt: skip
+    with _training_progress(what) as (report, tick):
+        card = run_training(spec, report, tick)
+    if not card:  # another process of torchrun writes and speaks
+        return
+    if as_json:
+        print_json(card)
+    else:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
+        write(f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images: {shown}")
+        write(f"wrote {card['weights']}")
+
+
+@contextlib.contextmanager
+def _training_progress(what: str) -> Iterator[tuple[Any, Any]]:
+    """Figures at every report and, in a terminal, a bar with ETA in between; all on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("steps, ETA"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(progress: Any) -> None:
+            left_s = progress.elapsed_s / max(1, progress.steps_here) * (progress.steps - progress.step)
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in progress.figures.items())
+            done = f"step {progress.step}/{progress.steps}  {progress.images_seen} images"
+            text = f"{done}  ETA {left_s / 60:.0f} min  {figures}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+        yield report, lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
+def fetch_data(data: str | None) -> None:
+    """--data download: what is missing, fetched under a bar; after that it is a folder like any other."""
+    if data is not None:
+        from orderbench.models.download import download_folder, fetch
+
+        folder = download_folder(data)
+        if folder is not None:
+            fetch(folder, each=progress("fetching Fashion-MNIST"))
+
+
+@with_settings
+def run(
+    *,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the trials and what they will take, and stop.")
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Records and summary alone; bench report draws the page later.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+    **settings: Any,
+) -> int:
+    """Decode real samples under every arm; measure quality, likelihood and speed; write records and a summary.
+
+    Without --steps, --pace and --correction each order gets its ladder: an order of single cells also in as many even
+    steps as the grid has rings, any other also with nested correction, and halton in as many cosine steps beside them.
+
+    \b
+    Examples:
+      bench run --orders raster,radial
+      bench run --orders raster,radial --quick
+      bench run --orders raster,halton,random --steps 8,13,32 --only likelihood
+      bench run --orders radial --correction off,nested:margin=1,nested:every=3:window=3 --samples 5000 --seeds 3
+      bench run --orders raster,radial --tune guidance=1,1.5,2,3
+      bench run --config sweep.toml --out runs/sweep
+      bench run --resume --out runs/sweep
+      torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
+    """
+    from orderbench.runs.record import load_run
+
+    include_files(settings["include"])
+    given = given_settings(settings)
+    from_file = read_config(config) if config else {}
+    if resume:
+        if out is None:
+            raise BenchError(
+                "--resume goes on with the run in a folder; name it, as in --resume --out bench-runs/my-run"
+            )
+        if not (out / "run.json").is_file():
+            raise BenchError(f"'{out}' holds no run to go on with; leave --resume away to start one")
+        asked = {**load_run(out).about["config"], **from_file, **given}
+    else:
+        asked = effective(from_file, given)
+    spec = RunSpec.from_json(asked, f"'{config}'" if config else "the settings")
+    include_files([file for file in spec.include if file not in (settings["include"] or [])])
+    fetch_data(spec.data)
+    return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, no_report=no_report, as_json=as_json)
+
+
+def _run(
+    spec: RunSpec, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
+) -> int:
+    from orderbench.models.processes import gather, is_first_process, join_processes
+    from orderbench.runs.estimate import estimate_s
+    from orderbench.runs.execute import execute, new_folder
+    from orderbench.runs.live import watching
+    from orderbench.runs.record import load_run
+    from orderbench.runs.subject import load_subject
+    from orderbench.runs.trials import is_done, make_agenda
+
+    subject = load_subject(spec)
+    agenda = make_agenda(spec, subject)
+    trials, estimates = agenda.trials, estimate_s(agenda)
+    if dry_run:
+        before = load_run(out).trials if resume and out is not None else {}
+        left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
+        _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
+        return 0
+    join_processes(subject.device)
+    folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
+    try:
+        with watching(estimates) as watcher:
+            ended = execute(agenda, folder, watcher, resume=resume, fail_fast=fail_fast)
+    except KeyboardInterrupt:
+        raise SystemExit(
+            say(f"interrupted; what was measured is kept, and `bench run --resume --out {folder}` goes on", 130)
+        ) from None
+    if not is_first_process():
+        return 0
+    from orderbench.reports.results import results_of, to_json
+    from orderbench.reports.summary import summary
+
+    finished = load_run(folder)
+    results = results_of(finished)
+    page = None
+    if finished.done() and not no_report:
+        from orderbench.reports.page import write_report
+
+        page = write_report([finished], folder / "report", each=progress("drawing the report"))
+    if as_json:
+        print_json(
+            {
+                "run": str(folder),
+                "report": None if page is None else str(page),
+                "failed": list(ended.failed),
+                **to_json(results),
+            }
+        )
+    else:
+        console = piped_console()
+        console.print(summary(results, console.width))
+        write(f"records: {folder}")
+        if page is not None:
+            write(f"report:  {page}")
+    if ended.failed:
+        return say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
+    return 0
+
+
+def _print_trials(trials: Sequence[Trial], planned: int, estimates: dict[str, float], as_json: bool) -> None:
+    from orderbench.reports.listing import trial_line, trials_left
+    from orderbench.runs.kinds import listed
+
+    total_s = sum(estimates.values()) if estimates or not trials else None
+    if as_json:
+        rows = [{**trial.head(), "batch": trial.batch, "estimate_s": estimates.get(trial.id)} for trial in trials]
+        print_json({"trials": rows, "done_before": planned - len(trials), "estimate_s": total_s})
+        return
+    for trial in trials:
+        write(trial_line(trial.kind, listed(trial), trial.setting, estimates.get(trial.id)))
+    write(trials_left(len(trials), planned, total_s))
+
+
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="pkg.module:factory", help="Test this model, not the machine.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Look whether this machine has what `bench run` needs; or test a model of your own before it is measured.
+
+    --model imports the factory (a function without arguments), and tries what it returns: are logits what they must be,
+    do cells that are asked together see each other, does the cache say what a fresh one says, do rewind and refill
+    forget? Exit code 2 if something that is needed is missing, or a check fails.
+
+    \b
+    Examples:
+      bench doctor
+      bench doctor --json
+      bench doctor --device cuda
+      bench doctor --model my_model:build
+    """
+    if model is None:
+        from orderbench.runs.doctor import examine
+
+        things = examine(device)
+        lacking = [thing.what for thing in things if thing.needed and thing.state != "works"]
+        if as_json:
+            print_json({"works": not lacking, "things": [vars(thing) for thing in things]})
+        else:
+            for thing in things:
+                write(str(thing))
+            write(f"\n`bench run` {'lacks: ' + ', '.join(lacking) if lacking else 'has all it needs'}")
+        if lacking:
+            raise typer.Exit(2)
+        return
+    from orderbench.runs.doctor_model import check_model
+    from orderbench.runs.factory import call_factory
+    from orderbench.runs.training import choose_device
+
+    chosen = choose_device(device)
+    verdicts = check_model(call_factory(model), chosen, progress("trying the model"))
+    failed = sum(verdict.verdict == "fail" for verdict in verdicts)
+    if as_json:
+        checks = [vars(verdict) for verdict in verdicts]
+        print_json({"works": not failed, "model": model, "device": chosen, "checks": checks})
+    else:
+        for verdict in verdicts:
+            write(str(verdict))
+        said = f"fails {failed} of {len(verdicts)} checks" if failed else "keeps the protocol"
+        write(f"\n{model} {said} on {chosen}")
+    if failed:
+        raise typer.Exit(2)

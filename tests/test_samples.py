@@ -1,0 +1,86 @@
+"""Samples: whose noise is whose, which seeds are reported, and which setting tuning chooses."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import bench
+from toy_runs import numbers, run, spec_of
+
+from orderbench.runs import samples
+from orderbench.runs.export import export_run
+from orderbench.runs.record import Run, load_run
+
+
+def test_replicates_begin_where_they_are_told_to(files: dict[str, str], tmp_path: Path) -> None:
+    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64)
+    _, three = run(replace(spec, seeds=3), tmp_path / "three")
+    _, later = run(replace(spec, seeds=2, first_seed=1), tmp_path / "later")
+    assert [trial["seed"] for trial in later.done("quality")] == [1, 2]
+    assert [t["tokens_digest"] for t in later.done("quality")] == [t["tokens_digest"] for t in three.done("quality")][
+        1:
+    ]
+
+
+def test_arms_of_one_seed_share_noise_and_another_seed_has_its_own(files: dict[str, str], tmp_path: Path) -> None:
+    spec = spec_of(
+        files, orders=("radial+nested:margin=1e6", "radial+nested:rule=never"), seeds=2, samples=64, only=("quality",)
+    )
+    _, one = run(spec, tmp_path / "run")
+    digests = {(t["arm"], t["seed"]): t["tokens_digest"] for t in one.done("quality")}
+    assert digests["radial+nested:rule=never", 0] == digests["radial+nested:margin=1000000", 0]
+    assert digests["radial+nested:rule=never", 0] != digests["radial+nested:rule=never", 1]
+
+
+def test_tuning_tries_other_seeds_and_keeps_the_best(files: dict[str, str], tmp_path: Path) -> None:
+    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64,
+                   tune={"guidance": (1.0, 3.0), "temperature": (0.5, 1.0)})  # fmt: skip
+    _, one = run(spec, tmp_path / "run")
+    tried = one.done("tuning")
+    assert len(tried) == 4
+    assert {t["seed"] for t in tried} == {1_000_000}
+    best = min(tried, key=lambda t: t["quality"][0]["fd"]["value"])
+    fixed, tuned = one.done("quality")
+    assert (fixed["setting"], tuned["setting"], tuned["seed"]) == ("fixed", "tuned", 0)
+    assert tuned["sampling"] == best["sampling"]
+
+
+def test_a_setting_is_chosen_when_all_were_tried(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(files, orders=("radial@cosine:4",), only=("quality",), samples=64, tune={"temperature": (0.5, 2.0)})
+    real = samples.decode
+
+    def decode(*given: Any, **how: Any) -> Any:
+        if how["sampling"].temperature == 2.0:
+            raise RuntimeError("no room today")
+        return real(*given, **how)
+
+    monkeypatch.setattr(samples, "decode", decode)
+    ended, one = run(spec, tmp_path / "run")
+    assert len(ended.failed) == 2
+    reasons = {t["reason"] for t in one.trials.values() if t["status"] == "failed"}
+    assert "the setting temperature=2.0 could not be tried, so none is chosen for radial@cosine:4" in reasons
+    monkeypatch.undo()
+    run(spec, tmp_path / "run", resume=True)
+    _, never_failed = run(spec, tmp_path / "other")
+    assert numbers(load_run(tmp_path / "run")) == numbers(never_failed)
+
+
+def test_samples_are_exported_for_other_tools(whole: Run, tmp_path: Path) -> None:
+    written = export_run(whole, tmp_path / "new", npz=True, png=True)
+    assert len(written) == 2 * len(whole.done("quality"))
+    for trial, array, folder in zip(whole.done("quality"), written[::2], written[1::2], strict=True):
+        with np.load(array) as found:
+            images, labels = found["arr_0"], found["arr_1"]
+        assert (images.shape, images.dtype, labels.dtype) == ((150, 8, 8, 3), np.uint8, np.int64)
+        assert (labels == np.arange(150) % 3).all()
+        pictures = whole.arrays(trial["trial"], "pictures")["images_Nhwc"]
+        assert (images[:40, ..., :1] == pictures).all()
+        files = sorted(folder.iterdir())
+        assert [files[0].name, files[-1].name, len(files)] == ["000000-0.png", "000149-2.png", 150]
+        assert (np.asarray(Image.open(files[7])) == images[7, ..., 0]).all()
+    assert bench("export", str(whole.folder)).returncode == 2

@@ -1,0 +1,35 @@
+"""The subject of a run: what fits together, and what is said where something does not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy_runs import spec_of
+
+from orderbench.orders import BenchError
+from orderbench.runs.subject import load_subject
+
+
+def test_what_is_no_module_keeps_its_own_precision(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_bare.py").write_text(
+        "class Own:\n"
+        "    lattice, n_codes, n_classes = None, 2, 1\n"
+        "    start = step = logits = refill = rewind = None\n"
+        "def build(): return Own()\n"
+        "def built():\n"
+        "    from orderbench.models.shipped import load_weights\n"
+        f"    return load_weights({files['model']!r}).network\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BenchError, match="no torch module, so its weights cannot be cast to bf16"):
+        load_subject(spec_of(files, model="my_bare:build", dtype="bf16"))
+    subject = load_subject(spec_of(files, model="my_bare:built", dtype="bf16"))
+    assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}  # type: ignore[attr-defined]
+    assert len(subject.about["model"]["sha256"]) == 64
+
+
+def test_nothing_that_was_asked_is_dropped_for_want_of_a_tokenizer(files: dict[str, str]) -> None:
+    with pytest.raises(BenchError, match="--data and --space need a tokenizer"):
+        load_subject(spec_of(files, tokenizer=None))
