@@ -28,7 +28,7 @@ from orderbench.orders import BenchError, Grid, Plan, make_plan
 from orderbench.orders.spelling import split_call
 from orderbench.reports.results import Results, Row, baseline_steps, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.summary import bounds, busy_words
+from orderbench.reports.words import bounds, busy_words, training_words
 from orderbench.runs.record import RecordProblem
 
 if TYPE_CHECKING:
@@ -1049,18 +1049,6 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
     if len(entries) > len(shown):
         _foot(figure, [f"{len(entries) - len(shown)} more arms are not shown"])
     return figure
-
-
-def training_words(row: Row) -> str:
-    """What the weights saw of this order, and of these steps."""
-    share = row.about.get("training_share")
-    if share is None:
-        return "not known from training"
-    if not share:
-        return "never trained"
-    return f"{100 * share:.0f} % of training" + (
-        ", never in these steps" if row.about.get("training_share_at_pace") == 0 else ""
-    )
 
 
 @_styled

@@ -43,14 +43,13 @@ from orderbench.reports.figures import (
     plan_of,
     save_figure,
     step_seconds,
-    training_words,
 )
 from orderbench.reports.join import Part, describe_device, join, run_names
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.summary import bounds, busy_words, sampling_words
-from orderbench.reports.tables import WRITERS, Column, Table, figure, quality_tables, tables_of, to_json
+from orderbench.reports.tables import WRITERS, Column, Table, quality_tables, tables_of, to_json
 from orderbench.reports.terminal import sizes_line
+from orderbench.reports.words import bounds, busy_words, plus_minus_tiny, sampling_words, training_words
 from orderbench.runs.record import Run
 
 SCHEMA = 1
@@ -288,8 +287,7 @@ class _Report:
             motion = {"id": name, "rows": plan.lattice.rows, "cols": plan.lattice.cols, "n": plan.n_steps,
                       "steps": steps.tolist(), "ms": ms}  # fmt: skip
             still = _data_uri("image/png", _map_png(steps.reshape(plan.lattice.rows, plan.lattice.cols), plan.n_steps))
-        measured, predicted = row.figures.get("tax"), row.about.get("predicted_tax_bits")
-        one_by_one = row.about["n_steps"] == sum(row.about["sizes"])
+        predicted = row.about.get("predicted_tax_bits")
         return {
             "id": name,
             "look": look,
@@ -299,7 +297,7 @@ class _Report:
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
             "never": row.about.get("training_share") == 0,
-            "tax": None if measured is None else "none: one cell a step" if one_by_one else f"{figure(measured)} bits",
+            "tax": _tax_words(row),
             "predicted": f"{predicted:.3f}" if predicted else None,
             "digest": (row.about.get("plan_digest") or "")[:8],
             "per_sample": row.about.get("per_sample", False),
@@ -392,6 +390,15 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
 def _signed(one: Interval) -> str:
     text = bounds(one)
     return text if one.value < 0 else f"+{text}"
+
+
+def _tax_words(row: Row) -> str | None:
+    """The measured parallel tax of an arm; None where it was not measured."""
+    measured = row.figures.get("tax")
+    if measured is None:
+        return None
+    one_by_one = row.about["n_steps"] == sum(row.about["sizes"])
+    return "none: one cell a step" if one_by_one else f"{plus_minus_tiny(measured)} bits"
 
 
 def _head(column: Column) -> dict[str, str]:

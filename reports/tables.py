@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
-from orderbench.reports import summary
 from orderbench.reports.results import (
     Results,
     Row,
@@ -30,32 +28,10 @@ from orderbench.reports.results import (
     times_seeds,
 )
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import (
-    TINY,
-    bounds,
-    busy_words,
-    digits,
-    fid_words,
-    sampling_words,
-    tiny,
-    training,
-)
+from orderbench.reports.words import bounds, busy_words, digits, fid_words, plus_minus_tiny, sampling_words, training
 
 Cell = Interval | int | float | str | None
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-def figure(interval: Interval | None) -> str:
-    """A value with its interval's half-width behind ±; more decimals, or powers of ten, where four would run out."""
-    if interval is None or interval.low is None or interval.high is None:
-        return f"{interval.value:.2e}" if interval is not None and tiny(interval) else summary.figure(interval)
-    half = (interval.high - interval.low) / 2
-    if tiny(interval):
-        return f"{interval.value:.2e} ±{half:.1e}"
-    if 0 < half < TINY:
-        places = min(6, 1 - math.floor(math.log10(half)))
-        return f"{interval.value:.{places}f} ±{half:.{places}f}"
-    return summary.figure(interval)
 
 
 @dataclass(frozen=True)
@@ -66,7 +42,7 @@ class Column:
     key: str
     head: str
     better: Literal["low", "high", ""] = ""
-    show: Callable[[Interval | None], str] = figure
+    show: Callable[[Interval | None], str] = plus_minus_tiny
 
     def text(self, cell: Cell) -> str:
         """A cell for people."""

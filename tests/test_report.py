@@ -27,7 +27,7 @@ from test_cli import bench
 
 import orderbench.reports
 from orderbench.orders import BenchError
-from orderbench.reports import figures, summary, tables
+from orderbench.reports import figures, summary, tables, words
 from orderbench.reports import page as report_page
 from orderbench.reports.compare import compare_arms, compare_runs
 from orderbench.reports.figures import ONE_COLUMN, PLOTS, SMALLEST, TWO_COLUMNS, Plot, Sheet, looks_of, pareto
@@ -356,10 +356,10 @@ def test_ties_share_a_place_and_one_alone_has_none() -> None:
 
 def test_small_numbers_keep_their_digits() -> None:
     tiny = Interval(1.234e-5, 1e-5, 1.5e-5)
-    assert tables.figure(tiny) == "1.23e-05 ±2.5e-06"
-    assert tables.bounds(tiny) == "1.23e-05 [1.0e-05, 1.5e-05]"
-    assert tables.figure(Interval(0.0, 0.0, 0.0)) == "0 ±0"
-    assert tables.figure(Interval(0.0123, 0.012, 0.0126)) == "0.01230 ±0.00030"
+    assert words.plus_minus_tiny(tiny) == "1.23e-05 ±2.5e-06"
+    assert words.bounds(tiny) == "1.23e-05 [1.0e-05, 1.5e-05]"
+    assert words.plus_minus_tiny(Interval(0.0, 0.0, 0.0)) == "0 ±0"
+    assert words.plus_minus_tiny(Interval(0.0123, 0.012, 0.0126)) == "0.01230 ±0.00030"
 
 
 def test_floors_are_never_the_best(results: Results) -> None:
