@@ -27,29 +27,16 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
-from orderbench.reports.figures import (
-    FLOOR_NAMES,
-    ONE_COLUMN,
-    PLOTS,
-    TWO_COLUMNS,
-    Look,
-    Plot,
-    Sheet,
-    lattice,
-    looks_of,
-    mosaic,
-    pictures_of,
-    plan_of,
-    save_figure,
-    step_seconds,
-)
+from orderbench.reports.figures import PLOTS, Plot, mosaic
 from orderbench.reports.join import Part, describe_device, join, run_names
+from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.tables import WRITERS, Column, Table, quality_tables, tables_of, to_json
 from orderbench.reports.terminal import sizes_line
-from orderbench.reports.words import bounds, busy_words, plus_minus_tiny, sampling_words, training_words
+from orderbench.reports.words import FLOOR_NAMES, bounds, busy_words, plus_minus_tiny, sampling_words, training_words
 from orderbench.runs.record import Run
 
 SCHEMA = 1
@@ -291,7 +278,7 @@ class _Report:
         return {
             "id": name,
             "look": look,
-            "hollow": row.about["correction"] != "off",
+            "hollow": row.corrected,
             "arm": row.arm,
             "n_steps": row.about["n_steps"],
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
@@ -377,7 +364,7 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
         })  # fmt: skip
     return {
         "look": looks[row.about["order"]],
-        "hollow": row.about["correction"] != "off",
+        "hollow": row.corrected,
         "arm": row.arm,
         "n_steps": row.about["n_steps"],
         "training": training_words(row),

@@ -61,6 +61,16 @@ class Row:
     seeds: int = 0
     failed: str | None = None
 
+    @property
+    def corrected(self) -> bool:
+        """Whether the arm has a correction; of arms, not of floors."""
+        return str(self.about["correction"]) != "off"
+
+    @property
+    def line(self) -> str:
+        """The order and its correction: what a line on a figure stands for."""
+        return f"{self.about['order']}+{self.about['correction']}" if self.corrected else str(self.about["order"])
+
 
 @dataclass(frozen=True)
 class Results:

@@ -534,10 +534,10 @@ def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
     """Arms with correction, each with the same order and pace without."""
     rows = _fixed(results)
     for row in rows:
-        if row.about["correction"] != "off":
+        if row.corrected:
             for other in rows:
                 same = all(row.about[key] == other.about[key] for key in ("order", "pace"))
-                if same and other.about["correction"] == "off":
+                if same and not other.corrected:
                     yield row, other
 
 

@@ -13,6 +13,7 @@ from orderbench.reports.compare import busy
 from orderbench.reports.results import Results, Row, is_fid
 from orderbench.reports.statistics import Interval
 
+FLOOR_NAMES = {"real": "real images", "reconstructed": "reconstructed", "noise": "noise codes"}
 TINY = 1e-3  # below it, four decimals run out
 
 

@@ -27,12 +27,14 @@ from test_cli import bench
 
 import orderbench.reports
 from orderbench.orders import BenchError
-from orderbench.reports import figures, summary, tables, words
+from orderbench.reports import canvas, figures, queries, summary, tables, words
 from orderbench.reports import page as report_page
+from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, looks_of
 from orderbench.reports.compare import compare_arms, compare_runs
-from orderbench.reports.figures import ONE_COLUMN, PLOTS, SMALLEST, TWO_COLUMNS, Plot, Sheet, looks_of, pareto
+from orderbench.reports.figures import PLOTS, Plot
 from orderbench.reports.join import join
 from orderbench.reports.page import inline_svg, write_report
+from orderbench.reports.queries import pareto
 from orderbench.reports.results import Results, extrapolates_from, is_fid, results_of, round_times
 from orderbench.reports.statistics import Interval
 from orderbench.reports.summary import comparison
@@ -285,9 +287,9 @@ def test_solid_is_without_correction_and_hollow_with(results: Results) -> None:
 
 def test_orders_keep_their_look_and_none_share_one(results: Results) -> None:
     looks = looks_of([results])
-    assert looks[results.row("raster").about["order"]].color == figures.COLORS[0]
+    assert looks[results.row("raster").about["order"]].color == canvas.COLORS[0]
     assert len({(look.color, look.marker) for look in looks.values()}) == len(looks)
-    many = {f"order{i}": figures.Look(i, figures.COLORS[i % 7], figures.MARKERS[i % 8]) for i in range(56)}
+    many = {f"order{i}": canvas.Look(i, canvas.COLORS[i % 7], canvas.MARKERS[i % 8]) for i in range(56)}
     assert len({(look.color, look.marker) for look in many.values()}) == 56
 
 
@@ -684,12 +686,12 @@ def one_seed_less(record: Run) -> Run:
 
 
 def test_samples_side_by_side_have_one_seed(record: Run, one_seed_less: Run) -> None:
-    assert figures.shown_seed(results_of(record), "quality") == 0
+    assert queries.shown_seed(results_of(record), "quality") == 0
     results = results_of(one_seed_less)
-    assert figures.shown_seed(results, "quality") == 1
+    assert queries.shown_seed(results, "quality") == 1
     for arm in ("raster", "radial"):
         trial = next(t for t in record.done("quality") if (t["arm"], t["seed"]) == (arm, 1))
-        shown = figures.pictures_of(results, "quality", arm)
+        shown = queries.pictures_of(results, "quality", arm)
         assert shown is not None
         assert np.array_equal(shown, record.arrays(trial["trial"], "pictures")["images_Nhwc"])
 
