@@ -34,7 +34,8 @@ from orderbench.reports.join import Part, describe_device, join, run_names
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.tables import WRITERS, Column, Table, quality_tables, tables_of, to_json
+from orderbench.reports.table import WRITERS, Column, Table, to_json
+from orderbench.reports.tables import quality_tables, tables_of
 from orderbench.reports.terminal import sizes_line
 from orderbench.reports.words import FLOOR_NAMES, bounds, busy_words, plus_minus_tiny, sampling_words, training_words
 from orderbench.runs.record import Run
@@ -245,18 +246,18 @@ class _Report:
         order_number = {order: number for number, order in numbers.items()}
         rows = [
             {
-                "order": order_number.get(line.order),
-                "competes": line.competes,
+                "order": order_number.get(row.order),
+                "competes": row.competes,
                 "cells": [
                     {
-                        "text": column.text(line.cells.get(column.key)),
-                        "sort": _sort_key(line.cells.get(column.key), column.key),
+                        "text": column.text(row.cells.get(column.key)),
+                        "sort": _sort_key(row.cells.get(column.key), column.key),
                         "place": best[column.key].get(place, 0),
                     }
                     for column in table.columns
                 ],
             }
-            for place, line in enumerate(table.lines)
+            for place, row in enumerate(table.rows)
         ]
         files = [(kind.upper(), f"{name}.{kind}", _data_uri("text/plain;charset=utf-8", writer(table).encode()))
                  for kind, writer in WRITERS.items()]  # fmt: skip

@@ -27,7 +27,7 @@ from test_cli import bench
 
 import orderbench.reports
 from orderbench.orders import BenchError
-from orderbench.reports import canvas, figures, queries, summary, tables, words
+from orderbench.reports import canvas, figures, queries, summary, words
 from orderbench.reports import page as report_page
 from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, looks_of
 from orderbench.reports.compare import compare_arms, compare_runs
@@ -38,7 +38,8 @@ from orderbench.reports.queries import pareto
 from orderbench.reports.results import Results, extrapolates_from, is_fid, results_of, round_times
 from orderbench.reports.statistics import Interval
 from orderbench.reports.summary import comparison
-from orderbench.reports.tables import Column, Line, Table, tables_of, to_csv, to_json, to_latex, to_markdown
+from orderbench.reports.table import Column, Table, TableRow, to_csv, to_json, to_latex, to_markdown
+from orderbench.reports.tables import tables_of
 from orderbench.runs.record import Run, load_run
 
 RECORD = Path(__file__).parent / "records" / "schema-1"
@@ -311,7 +312,7 @@ def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
 
 def table_of(*values: float | None) -> Table:
     lines = tuple(
-        Line(f"a{i}", "o", {"arm": f"a{i}", "fd": None if v is None else Interval(v, v - 1, v + 1)})
+        TableRow(f"a{i}", "o", {"arm": f"a{i}", "fd": None if v is None else Interval(v, v - 1, v + 1)})
         for i, v in enumerate(values)
     )
     return Table("t", "T", "n = 3", (Column("arm", "arm"), Column("fd", "FD", "low")), lines)
@@ -367,14 +368,14 @@ def test_small_numbers_keep_their_digits() -> None:
 def test_floors_are_never_the_best(results: Results) -> None:
     main = tables_of(results)[0]
     for column in main.columns:
-        assert all(main.lines[number].competes for number in main.places(column))
+        assert all(main.rows[number].competes for number in main.places(column))
 
 
 def test_csv_and_json_hold_every_number_unrounded(results: Results) -> None:
     main = tables_of(results)[0]
     rows = list(csv.DictReader(io.StringIO(to_csv(main))))
     document = to_json(main)
-    for row, plain, line in zip(rows, document["rows"], main.lines, strict=True):
+    for row, plain, line in zip(rows, document["rows"], main.rows, strict=True):
         fd = line.cells.get("fd")
         assert isinstance(fd, Interval)
         assert float(row["fd"]) == fd.value == plain["fd"]["value"]
@@ -395,7 +396,7 @@ def test_speed_says_every_speedup_of_one_decode(results: Results) -> None:
     heads = [column.head for column in speed.columns]
     for head in ("raster, batch 1", "raster, batch 2", "raster, network alone", "raster without cache", "fewer steps"):
         assert any(head in one for one in heads), head
-    row = next(line for line in speed.lines if line.arm == "radial")
+    row = next(line for line in speed.rows if line.arm == "radial")
     uncached, cached = row.cells["uncached_speedup"], row.cells["speedup_batch_1"]
     assert isinstance(uncached, Interval)
     assert isinstance(cached, Interval)
@@ -405,7 +406,7 @@ def test_speed_says_every_speedup_of_one_decode(results: Results) -> None:
 
 def test_correction_is_compared_with_the_same_arm_without(results: Results) -> None:
     table = {table.name: table for table in tables_of(results)}["correction"]
-    line, *floors = table.lines
+    line, *floors = table.rows
     assert [floor.arm for floor in floors] == ["real", "reconstructed", "noise"]
     assert all(isinstance(floor.cells["fd"], Interval) and not floor.competes for floor in floors)
     assert (line.cells["arm"], line.cells["plain"]) == ("radial+nested", "radial")
@@ -434,7 +435,7 @@ def test_a_tuned_run_has_a_table_for_each_kind_of_setting(record: Run) -> None:
     for table in (fixed, tuned):
         column = next(column for column in table.columns if column.key == "fd")
         assert sorted(set(table.places(column).values())) == [1, 2]
-        assert [line.arm for line in table.lines if line.competes] == ARMS
+        assert [line.arm for line in table.rows if line.competes] == ARMS
     assert "guidance none, temperature 1." in fixed.caption
     assert "temperature 1." not in tuned.caption
     assert "of temperature 0.5, 1; top-k all, 4." in tuned.caption
@@ -490,7 +491,7 @@ def test_floors_have_an_extrapolated_distance_too_and_where_there_is_none_the_ta
         return {table.name: table for table in tables_of(results)}["quality"]
 
     table = quality(results_of(changed(record, "large", trial=extrapolated)))
-    assert [line.cells["fd_extrapolated"] for line in table.lines] == [Interval(0.5)] * 9
+    assert [line.cells["fd_extrapolated"] for line in table.rows] == [Interval(0.5)] * 9
     assert "extrapolated" not in table.caption
     assert not any(column.key == "fd_extrapolated" for column in quality(results).columns)
     assert f"needs n of at least {extrapolates_from(results)} here" in quality(results).caption
@@ -566,7 +567,7 @@ def test_alike_runs_become_one(record: Run) -> None:
     (part,) = join(halves)
     assert part.notes == ()
     whole, joined = results_of(record), results_of(part.run)
-    assert tables.to_csv(tables_of(joined)[1]) == tables.to_csv(tables_of(whole)[1])
+    assert to_csv(tables_of(joined)[1]) == to_csv(tables_of(whole)[1])
     assert joined.row("radial").speedup == whole.row("radial").speedup
 
 
