@@ -21,13 +21,12 @@ from orderbench.reports.check import (
     check,
     exit_code,
     read_rules,
-    read_snapshot,
-    snapshot,
     to_json,
     to_junit,
     to_markdown,
 )
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.snapshot import read_snapshot, snapshot
 from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
 from orderbench.runs.record import Run, load_run, write_arrays, write_json

@@ -11,7 +11,6 @@ import pytest
 from test_cli import bench
 
 from orderbench.orders import BenchError
-from orderbench.reports.check import snapshot
 from orderbench.reports.compare import (
     Line,
     anything_judged,
@@ -25,6 +24,7 @@ from orderbench.reports.compare import (
     to_json,
 )
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.snapshot import snapshot
 from orderbench.reports.statistics import Interval
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run
