@@ -19,14 +19,14 @@ from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.spelling import split_arm
 from orderbench.reports.compare import busy, named_arm
-from orderbench.reports.results import Replicates, Results, differ, failures, printable, replicate, round_times
+from orderbench.reports.results import Results, differ, failures, printable, replicate, round_times
 from orderbench.reports.snapshot import noise_factor, rounded, snapshot
-from orderbench.reports.statistics import Interval, correspond, jackknife_percent, paired_ratio, quotient
+from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_percent, paired_ratio, quotient
 from orderbench.runs.record import Run
 
 SPEEDUP_LOSS = 10.0  # percent, where no other was asked for
 FEWEST_ROUNDS = 5  # that fail a speed: the interval of three or four holds less than its level
-Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
+CheckVerdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +110,13 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """One rule on one arm. says: the numbers, in words; interval: where there is one; asked: whether it was asked for,
     so that it may not go unjudged; n: images behind it, of quality and likelihood; space: of quality."""
 
     rule: str
     arm: str
-    verdict: Verdict
+    verdict: CheckVerdict
     says: str
     interval: Interval | None = None
     asked: bool = False
@@ -126,7 +126,7 @@ class Finding:
 
 def check(
     results: Results, baseline: Mapping[str, Any] | None, rules: Rules, spell: Callable[[str], str] = str
-) -> list[Finding]:
+) -> list[CheckFinding]:
     """Every rule on every arm that it speaks of; `spell` as for `compare.named_arm`.
 
     Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for a
@@ -173,20 +173,20 @@ def _model(identity: Mapping[str, Any]) -> str:
     return f"{identity['name']} {(identity['sha256'] or '')[:8]}".strip()
 
 
-def _trials(run: Run) -> list[Finding]:
+def _trials(run: Run) -> list[CheckFinding]:
     """What failed got worse; what was never finished leaves the run open."""
-    findings = [Finding("trials", arm, "regressed", f"failed: {reason}") for arm, reason in failures(run)]
+    findings = [CheckFinding("trials", arm, "regressed", f"failed: {reason}") for arm, reason in failures(run)]
     planned = run.about["trials"]
     unfinished = [name for name in planned if run.trials.get(name, {}).get("status") not in ("done", "failed")]
     if unfinished:
         says = f"{len(unfinished)} of {len(planned)} trials are not finished, such as {unfinished[0]}; --resume goes on"
-        findings.append(Finding("trials", "(run)", "inconclusive", says))
+        findings.append(CheckFinding("trials", "(run)", "inconclusive", says))
     return findings
 
 
 def _speed_verdict(
-    verdict: Verdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
-) -> tuple[Verdict, str]:
+    verdict: CheckVerdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
+) -> tuple[CheckVerdict, str]:
     """Left open where a machine was busy, or where too few rounds would fail something, or less than one arm differs
     from itself. beyond: the factor by which the whole interval lies beyond the limit."""
     for one in filter(None, others):
@@ -198,11 +198,11 @@ def _speed_verdict(
     return verdict, says
 
 
-def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: int) -> Finding:
+def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: int) -> CheckFinding:
     rule = f"min-speedup {fast}/{slow}={least:g}"
 
-    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
-        return Finding(rule, fast, verdict, says, interval, asked=True)
+    def found(verdict: CheckVerdict, says: str, interval: Interval | None = None) -> CheckFinding:
+        return CheckFinding(rule, fast, verdict, says, interval, asked=True)
 
     trial = next((t for t in results.run.done("latency") if t["batch"] == batch), None)
     if trial is None:
@@ -215,7 +215,7 @@ def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: 
     says = f"{_said(ratio)} times faster at batch {batch}, at least {least:g} asked"
     if ratio.low is None or ratio.high is None:
         return found("inconclusive", f"{says}; three rounds or more give an interval", ratio)
-    verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
+    verdict: CheckVerdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
     noise = noise_factor(results.noise.get(batch))
     return found(
         *_speed_verdict(verdict, says, [busy(results.run)], len(times[fast]), least / ratio.high, noise), ratio
@@ -228,13 +228,13 @@ def _said(interval: Interval, unit: str = "") -> str:
     return f"{interval.value:.3g}{unit} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
-def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[Finding]:
+def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[CheckFinding]:
     findings = []
     for arm, before in then["arms"].items():
         after = now["arms"].get(arm)
         if after is None:
             says = "the baseline has this arm and the run has not"
-            findings.append(Finding("arms", arm, "not comparable", says, asked=True))
+            findings.append(CheckFinding("arms", arm, "not comparable", says, asked=True))
             continue
         why = "" if before["plan_digest"] == after["plan_digest"] else "the plans differ"
         types = [side.get("dtype") for side in (then, now)]  # earlier baselines do not say
@@ -257,7 +257,7 @@ def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> l
     if rules.max_speedup_loss is not None and not any(f.rule.startswith("max-speedup-loss") for f in findings):
         says = "neither has a speed-up over its baseline arm"
         rule = f"max-speedup-loss {rules.max_speedup_loss:g} %"
-        findings.append(Finding(rule, "(run)", "not comparable", says, asked=True))
+        findings.append(CheckFinding(rule, "(run)", "not comparable", says, asked=True))
     return findings
 
 
@@ -292,30 +292,31 @@ def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
 
 
 def _left_open(
-    verdict: Verdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
-) -> tuple[Verdict, str]:
+    verdict: CheckVerdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
+) -> tuple[CheckVerdict, str]:
     others = [now["busy"], then["busy"] and f"the baseline: {then['busy']}"]
     rounds = min(side["rounds"].get(batch, 0) for side in (now, then))
     noise = max(side.get("noise", {}).get(batch, 1.0) for side in (now, then))  # earlier baselines do not say
     return _speed_verdict(verdict, says, others, rounds, beyond, noise)
 
 
-def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> Finding:
+def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> CheckFinding:
     if why:
-        return Finding("counters", arm, "not comparable", why)
+        return CheckFinding("counters", arm, "not comparable", why)
     shared = [name for name in before if name in after]
     changed = [name for name in shared if before[name] != after[name]]
     if not shared:
-        return Finding("counters", arm, "not comparable", "one of the two has none")
+        return CheckFinding("counters", arm, "not comparable", "one of the two has none")
     if not changed:
-        return Finding("counters", arm, "pass", f"{len(shared)} counters are equal")
+        return CheckFinding("counters", arm, "pass", f"{len(shared)} counters are equal")
     says = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
-    return Finding("counters", arm, "improved" if all(after[n] < before[n] for n in changed) else "regressed", says)
+    verdict: CheckVerdict = "improved" if all(after[name] < before[name] for name in changed) else "regressed"
+    return CheckFinding("counters", arm, verdict, says)
 
 
 def _speedups(
     arm: str, now: Mapping[str, Any], then: Mapping[str, Any], asked: float | None, why: str
-) -> list[Finding]:
+) -> list[CheckFinding]:
     loss = SPEEDUP_LOSS if asked is None else asked
     sides = [side["arms"][arm]["speedup"] for side in (then, now)]
     findings = []
@@ -325,18 +326,18 @@ def _speedups(
         lacks = "" if stored and found else f"the {'run' if stored else 'baseline'} did not time it"
         reason = why or lacks or _other_speed(now, then)
         if reason:
-            findings.append(Finding(rule, arm, "not comparable", reason))
+            findings.append(CheckFinding(rule, arm, "not comparable", reason))
             continue
         ratio = quotient(Interval(*found), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
         least = 1 - loss / 100
         verdict = _verdict_above(ratio, least, 1 + loss / 100)
         beyond = least / (ratio.high or ratio.value)
-        findings.append(Finding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
+        findings.append(CheckFinding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
     return findings
 
 
-def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
+def _verdict_above(ratio: Interval, least: float, better: float) -> CheckVerdict:
     """Where more is better: pass above `least`, improved above `better`."""
     if ratio.low is None or ratio.high is None:
         return "inconclusive"
@@ -345,7 +346,9 @@ def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
     return "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
 
 
-def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
+def _quality(
+    arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str
+) -> CheckFinding:
     rule = f"max-{metric}-increase {most:g} %"
     before, after = then["arms"][arm], now["arms"][arm]
     why = why or ("the models differ" if differ(now["model"], then["model"]) else "")
@@ -361,7 +364,7 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         why = why or ("" if seeds else "they share no seed")
         n, space = after["n"], now["space"]
         of = f"n = {n}{f' x {len(seeds)} seeds' if len(seeds) > 1 else ''} in {space}"
-        pairs: tuple[Replicates, Replicates] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
+        pairs: tuple[list[Replicates], list[Replicates]] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
     else:
         bits = (before["bits"], after["bits"])
         if now["tokenizer"] != then["tokenizer"]:
@@ -376,8 +379,8 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
     if not correspond(*pairs):
         why = why or "the groups of samples that are left out in turn differ"
 
-    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
-        return Finding(rule, arm, verdict, says, interval, n=n, space=space)
+    def found(verdict: CheckVerdict, says: str, interval: Interval | None = None) -> CheckFinding:
+        return CheckFinding(rule, arm, verdict, says, interval, n=n, space=space)
 
     if why:
         return found("not comparable", why)
@@ -387,31 +390,31 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         return found("inconclusive", f"{says}; more samples give an interval", percent)
     if percent.high < 0:
         return found("improved", says, percent)
-    verdict: Verdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
+    verdict: CheckVerdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
     return found(verdict, says, percent)
 
 
-def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
+def _seeds(stored: Mapping[str, Any]) -> dict[str, Replicates]:
     return {seed: replicate(one) for seed, one in stored.items()}
 
 
-def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
+def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> CheckFinding:
     rule = f"max-slowdown {most:g} %"
     before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
     why = why or _other_speed(now, then)
     if why:
-        return Finding(rule, arm, "not comparable", why)
+        return CheckFinding(rule, arm, "not comparable", why)
     slower = quotient(Interval(*after), Interval(*before))
     says = f"{_said(slower)} times the baseline's {1000 * before[0]:.3g} ms"
     if slower.low is None or slower.high is None:
-        return Finding(rule, arm, "inconclusive", says, slower)
+        return CheckFinding(rule, arm, "inconclusive", says, slower)
     limit = 1 + most / 100
-    verdict: Verdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
+    verdict: CheckVerdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
     verdict = "improved" if slower.high < 1 / limit else verdict
-    return Finding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
+    return CheckFinding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
+def exit_code(findings: Sequence[CheckFinding]) -> int:
     """3 if anything regressed, 4 if anything stays open, or was asked for and could not be compared, or nothing could
     be compared, else 0."""
     verdicts = {finding.verdict for finding in findings}
@@ -421,7 +424,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return 4 if unjudged or "inconclusive" in verdicts or not verdicts & {"pass", "improved"} else 0
 
 
-def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
+def to_json(findings: Sequence[CheckFinding]) -> dict[str, Any]:
     """The findings and the exit code, as plain values."""
     return {
         "exit_code": exit_code(findings),
@@ -444,7 +447,7 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
 _SIGNS = {"pass": "✅", "improved": "🎉", "regressed": "❌", "inconclusive": "❔", "not comparable": "⬜"}
 
 
-def to_markdown(findings: Sequence[Finding]) -> str:
+def to_markdown(findings: Sequence[CheckFinding]) -> str:
     """A table for a job summary, the worst first."""
     order = ("regressed", "inconclusive", "not comparable", "improved", "pass")
     lines = ["| | arm | rule | |", "| --- | --- | --- | --- |"]
@@ -454,7 +457,7 @@ def to_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def to_junit(findings: Sequence[Finding]) -> str:
+def to_junit(findings: Sequence[CheckFinding]) -> str:
     """JUnit's XML: what regressed is a failure, what is open or not comparable is skipped."""
     suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(findings)))
     suite.set("failures", str(sum(f.verdict == "regressed" for f in findings)))

@@ -297,7 +297,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
                           annotation_clip=False, gid=gid)  # fmt: skip
     names = [row.arm for row in rows]
     if results.uncached is not None:
-        slower = _inverse(results.uncached)
+        slower = results.uncached.inverse()
         everything += extent([slower])
         y = float(len(rows))
         if slower.low is not None and slower.high is not None:
@@ -318,11 +318,6 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     words = (f"{rounds} rounds, paired", shapes, "grey strip: A/A, the noise floor", "pale bar: ratio of steps")
     foot(figure, (*words, _about_load(results)), f"{rounds} rounds: no interval" if rounds < 3 else "")
     return figure
-
-
-def _inverse(ratio: Interval) -> Interval:
-    low, high = (None if bound is None else 1 / bound for bound in (ratio.high, ratio.low))
-    return Interval(1 / ratio.value, low, high)
 
 
 @styled

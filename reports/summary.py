@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orderbench.reports.check import Finding
-from orderbench.reports.compare import Line
+from orderbench.reports.check import CheckFinding
+from orderbench.reports.compare import Comparison
 from orderbench.reports.results import Results, Row, baseline_steps, failures, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import bounds, busy_words, fid_words, plus_minus, sampling_words, training
@@ -161,7 +161,7 @@ def _step_ratios(results: Results) -> Iterator[str]:
 _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
 
 
-def comparison(lines: Sequence[Line], titles: tuple[str, str]) -> RenderableType:
+def comparison(lines: Sequence[Comparison], titles: tuple[str, str]) -> RenderableType:
     """A table of a comparison, a line a metric; counters that are the same are only counted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", overflow="fold", min_width=15)
@@ -188,7 +188,7 @@ def _side(value: Interval | int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _apart(line: Line) -> str:
+def _apart(line: Comparison) -> str:
     """The paired difference; for ratios of two runs, both intervals."""
     if line.difference is not None:
         return bounds(line.difference).replace(" [", "\n[")
@@ -201,7 +201,7 @@ def _apart(line: Line) -> str:
 _VERDICTS = {"pass": "green", "improved": "green", "regressed": "bold red", "inconclusive": "yellow"}
 
 
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
+def findings_table(findings: Sequence[CheckFinding]) -> RenderableType:
     """A table of what a check found, in the order of the rules."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("verdict", no_wrap=True)

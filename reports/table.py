@@ -207,7 +207,7 @@ def to_json(table: Table) -> dict[str, Any]:
     """The table as plain values: an interval as value, low and high."""
 
     def plain(cell: Cell) -> Any:
-        return {"value": cell.value, "low": cell.low, "high": cell.high} if isinstance(cell, Interval) else cell
+        return cell.plain() if isinstance(cell, Interval) else cell
 
     return {
         "name": table.name,

@@ -291,7 +291,7 @@ def correction_table(results: Results) -> Table | None:
             "arm": row.arm, "plain": plain.arm, "fd": row.figures.get("fd"), "plain_fd": plain.figures.get("fd"),
             "fd_difference": against.against.get("fd"), "kd_difference": against.against.get("kd"),
             "agreement_difference": against.against.get("agreement"),
-            "slower": None if slower is None else _inverse(slower),
+            "slower": None if slower is None else slower.inverse(),
             "query_ratio": None if not query["with"] or not query["without"] else query["with"] / query["without"],
             "changed": changed.get((row.arm, "fixed")),
         }  # fmt: skip
@@ -326,11 +326,6 @@ def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
                 same = all(row.about[key] == other.about[key] for key in ("order", "pace"))
                 if same and not other.corrected:
                     yield row, other
-
-
-def _inverse(ratio: Interval) -> Interval:
-    low, high = (None if bound is None else 1 / bound for bound in (ratio.high, ratio.low))
-    return Interval(1 / ratio.value, low, high)
 
 
 def _percent(share: float | None) -> float | None:

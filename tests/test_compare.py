@@ -12,7 +12,7 @@ from test_cli import bench
 
 from orderbench.orders import BenchError
 from orderbench.reports.compare import (
-    Line,
+    Comparison,
     anything_judged,
     baseline_arm,
     busy,
@@ -57,7 +57,7 @@ def without(about: dict[str, Any], *kinds: str) -> None:
     about["trials"] = [trial for trial in about["trials"] if not trial.startswith(kinds)]
 
 
-def found(lines: list[Line], arm: str) -> dict[str, tuple[str, str]]:
+def found(lines: list[Comparison], arm: str) -> dict[str, tuple[str, str]]:
     return {line.metric: (line.verdict, line.why) for line in lines if line.arm == arm}
 
 
