@@ -370,7 +370,7 @@ def too_small(results: Results, row: Row) -> bool:
 
 
 def extrapolates_from(results: Results) -> int:
-    """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/quality.py` takes,
+    """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/metrics.py` takes,
     of 2, 3, ... 10 tenths in whole blocks of one sample a class, need five samples a dimension."""
     classes = results.run.about["subject"]["model"].get("classes") or 1
     blocks, least = 1, 5 * _dimensions(results)

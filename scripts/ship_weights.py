@@ -24,8 +24,7 @@ from orderbench.models.checkpoint import write_atomically
 from orderbench.models.data import Images, load_images
 from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
-from orderbench.runs.quality import feature_space
-from orderbench.runs.subject import N_REFERENCE
+from orderbench.runs.spaces import N_REFERENCE, feature_space
 from orderbench.runs.training import encode
 
 TARGET = Path(__file__).parent.parent / "models"

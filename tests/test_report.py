@@ -499,7 +499,7 @@ def test_floors_have_an_extrapolated_distance_too_and_where_there_is_none_the_ta
 
 @pytest.mark.parametrize(("dimensions", "classes"), [(4, 3), (3, 1), (2, 10)])
 def test_the_least_n_to_extrapolate_from_is_that_of_the_measurement(record: Run, dimensions: int, classes: int) -> None:
-    from orderbench.runs.quality import measure
+    from orderbench.runs.metrics import measure
 
     def about(about: dict[str, Any]) -> None:
         about["subject"]["spaces"][0]["dimensions"] = dimensions
