@@ -9,13 +9,16 @@ uses are given a new life at latents of the batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from orderbench.models.config import TokenizerConfig
+from orderbench.models.data import Images
+
+_PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
 
 
 class ResBlock(nn.Module):
@@ -101,3 +104,22 @@ class Tokenizer(nn.Module):
         latent_Nz = latent_Bzhw.transpose(0, 1).flatten(1).T
         self.codebook_Vz[dead_V] = latent_Nz[picks[dead_V] % len(latent_Nz)].to(self.codebook_Vz.dtype)
         return int(dead_V.sum())
+
+
+class Encoder(Protocol):
+    """What turns images into codes."""
+
+    def encode(self, images_Bchw: Tensor) -> Tensor:
+        """Images in [-1, 1] to codes."""
+
+
+@torch.no_grad()
+def encode(tokenizer: Encoder, images: Images, device: str, codes: int) -> Tensor:
+    """(N, L) the codes of all images, in the smallest type that holds them; `codes` are how many there are."""
+    pixels = images.images_Nchw[0, 0].numel()
+    batch = max(1, min(500, _PIXELS // pixels))
+    parts = [
+        tokenizer.encode(images.floats(slice(start, start + batch)).to(device)).cpu()
+        for start in range(0, len(images), batch)
+    ]
+    return torch.cat(parts).to(torch.uint8 if codes <= 256 else torch.int32)

@@ -933,7 +933,7 @@ def doctor(
         if lacking:
             raise typer.Exit(2)
         return
-    from orderbench.runs.training import choose_device
+    from orderbench.runs.device import choose_device
 
     chosen = choose_device(device)
     verdicts = ward.check_model(call_factory(model), chosen, _progress("trying the model"))

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from orderbench.orders import BenchError, Grid
+from orderbench.runs.device import choose_device
 from orderbench.runs.record import Run, file_name, write_arrays
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import TOKENIZER, load_tokenizer, to_pixels
-from orderbench.runs.training import choose_device
 
 
 def export_run(

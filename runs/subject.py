@@ -20,16 +20,18 @@ from orderbench.models.arpg import load_checkpoint
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import load_images, to_uint8
 from orderbench.models.decode import AnyOrderModel
+from orderbench.models.mixtures import objective_of
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.shipped import Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.tokenizer import encode
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16, load_vq16
 from orderbench.orders import BenchError, Grid
 from orderbench.orders.files import sha256_of
+from orderbench.runs.device import choose_device
 from orderbench.runs.factory import NEEDS, call_factory
 from orderbench.runs.spaces import Judge, judges_of
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.training import choose_device, encode, objective_of
 
 MODEL, TOKENIZER, HELD_OUT = "fashion-model", "fashion-tokenizer", "fashion-held-out"  # that travel in the package
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
