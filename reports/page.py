@@ -15,7 +15,6 @@ import base64
 import functools
 import io
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import write_whole
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.figures import PLOTS, Plot, mosaic
@@ -152,13 +152,13 @@ class _Report:
         if drawn is None:
             return
         for kind in ("png", "svg"):
-            _whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
+            write_whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
         self.svgs[piece.name] = (folder / f"{piece.name}.svg").read_text(encoding="utf-8")
         if self.paper:
             for columns, width in (("1col", ONE_COLUMN), ("2col", TWO_COLUMNS)):
                 wide = drawn if width == ONE_COLUMN else piece.plot.draw(piece.results, Sheet(width, self.looks))
                 if wide is not None:
-                    _whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
+                    write_whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
 
     # The page
 
@@ -542,15 +542,5 @@ def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
         yield shlex.join(["bench", "run", "--config", f"{name}/run.json", "--out", f"{name}-again"])
 
 
-def _whole(file: Path, write: Callable[[Path], object]) -> None:
-    """A file, whole or not at all."""
-    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _text(file: Path, text: str) -> None:
-    _whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -248,7 +248,7 @@ def killed_until_done(start: list[str], folder: Path, rng: random.Random) -> int
     trials = folder / "trials"
 
     def written() -> list[tuple[str, int]]:
-        return sorted((file.name, file.stat().st_mtime_ns) for file in trials.glob("*.json"))
+        return sorted((file.name, file.stat().st_mtime_ns) for file in trials.glob("[!.]*.json"))  # whole ones
 
     for kills in range(60):
         going = ["run", "--resume", "--out", str(folder)] if (folder / "run.json").exists() else start
