@@ -50,7 +50,8 @@ def write_whole(
             mode = stat.S_IMODE(temporary.stat().st_mode)
             write(temporary)
             with temporary.open("rb") as written:
-                os.chmod(written.fileno(), mode)  # safetensors puts a file of its own in this place, closed to others
+                if sys.platform != "win32":
+                    os.fchmod(written.fileno(), mode)  # safetensors puts a file of its own here, closed to others
                 if durable:
                     os.fsync(written.fileno())
             temporary.replace(file)

@@ -32,6 +32,7 @@ from orderbench.reports.canvas import (
     styled,
 )
 from orderbench.reports.queries import (
+    bits_apart,
     changed_cells,
     guided,
     latency_trials,
@@ -208,6 +209,37 @@ def bits_by_steps(results: Results, sheet: Sheet) -> Figure | None:
     halves = [(y.high - y.low) / 2 for y in (row.figures["bits"] for row in rows) if None not in (y.low, y.high)]  # type: ignore[operator]
     shared = f"±{max(halves):.2f} over images, which all arms share: read differences, paired" if halves else ""
     return chart.finish(f"n = {likelihood_n(results)} held-out images", "lower is better", shared)
+
+
+@styled
+def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
+    """How what a plan costs is spread over held-out images: letter values of the paired differences, an arm a row."""
+    found = bits_apart(results)
+    if not found:
+        return None
+    import seaborn  # type: ignore[import-untyped]
+
+    figure = blank_figure(sheet.width, 1.0 + 0.26 * len(found))
+    axes = figure.subplots()
+    heading(figure, f"Bits per token minus {results.baseline}'s, image by image")
+    axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
+    for place, (row, apart_N) in enumerate(found):
+        look = sheet.look(results, row)
+        before = set(axes.get_children())
+        seaborn.boxenplot(x=apart_N, y=np.full(len(apart_N), place), orient="h", native_scale=True, color=look.color,
+                          saturation=1, width=0.66, linewidth=0.4, k_depth="trustworthy", ax=axes,
+                          line_kws={"color": "white"}, flier_kws={"s": 5, "linewidths": 0.5})  # fmt: skip
+        for artist in set(axes.get_children()) - before:
+            artist.set_gid(f"o{look.number}")
+    axes.set_yticks(range(len(found)), [textwrap.shorten(row.arm, 30, placeholder="…") for row, _ in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set(xlabel="bits per token", ylabel="")
+    foot(figure, (f"n = {likelihood_n(results)} held-out images", "left of 0: fewer bits than the baseline",
+                  "line: median; widest box: half of the images; each next: half of the rest"))  # fmt: skip
+    return figure
 
 
 @styled
@@ -613,6 +645,9 @@ PLOTS = (
     Plot("bits-by-steps", "likelihood", bits_by_steps,
          "Exact, on held-out images under teacher forcing. It says what a plan costs in likelihood; it does not see "
          "how errors add up when the model reads its own codes. Correction has no likelihood."),
+    Plot("bits-by-image", "likelihood", bits_by_image,
+         "Whether a plan costs every image a little or a few images much, which the mean does not say. Boxes end where "
+         "the sample can no longer place a quantile; beyond them every image is a dot."),
     Plot("tax", "likelihood", tax,
          "What a plan loses by treating the cells of a step as independent: its bits minus those of the same cells one "
          "at a time. The prediction knows geometry only, a Gaussian field, neither model nor data."),

@@ -81,6 +81,19 @@ def likelihood_n(results: Results) -> str:
     return ", ".join(map(str, sorted({trial["n"] for trial in results.run.done("likelihood")})))
 
 
+def bits_apart(results: Results) -> list[tuple[Row, np.ndarray]]:
+    """By arm, (N,) bits per token of every held-out image minus the baseline's of the same image."""
+    bits = {
+        trial["arm"]: results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
+        for trial in results.run.done("likelihood")
+    }
+    theirs_N = bits.get(results.baseline)
+    if theirs_N is None:
+        return []
+    rows = [row for row in results.arms if row.setting == "fixed" and row.arm != results.baseline]
+    return [(row, bits[row.arm] - theirs_N) for row in rows if len(bits.get(row.arm, ())) == len(theirs_N)]
+
+
 def latency_trials(results: Results) -> dict[int, dict[str, Any]]:
     """The timings by batch; of two of one batch, those that readers keep."""
     return {trial["batch"]: trial for trial in results.run.done("latency")}

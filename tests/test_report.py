@@ -201,7 +201,7 @@ def test_failed_and_missing_trials_are_said(record: Run, tmp_path: Path) -> None
     ("kinds", "arms", "drawn"),
     [
         (("latency",), (), {"speedups", "latency-by-step", "cells-over-time", "memory", "orders"}),
-        (("likelihood",), (), {"bits-by-steps", "tax", "orders"}),
+        (("likelihood",), (), {"bits-by-steps", "bits-by-image", "tax", "orders"}),
         (("likelihood",), ("raster",), {"bits-by-steps", "orders"}),
         (("quality",), ("radial",),
          {"fd-by-steps", "kd-by-steps", "agreement-by-steps", "orders", "samples"}),
