@@ -1,13 +1,20 @@
 """What all tests share: no order depends on what another test registered, and in CI a skip is a failure."""
 
+from __future__ import annotations
+
 import os
 import random
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from orderbench.orders import registry
+
+if TYPE_CHECKING:
+    from orderbench.reports.results import Results
+    from orderbench.runs.record import Run
 
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=False)
 settings.load_profile("suite")
@@ -21,6 +28,36 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     state = random.getstate()
     yield
     random.setstate(state)
+
+
+@pytest.fixture(scope="session")
+def record() -> Run:
+    """The kept record of a tiny run."""
+    from kept import RECORD
+
+    from orderbench.runs.record import load_run
+
+    return load_run(RECORD)
+
+
+@pytest.fixture(scope="session")
+def results(record: Run) -> Results:
+    """Its one table."""
+    from orderbench.reports.results import results_of
+
+    return results_of(record)
+
+
+@pytest.fixture
+def one_seed_less(record: Run) -> Run:
+    """Raster failed under seed 0: the only seed that all arms have is 1."""
+    from kept import changed
+
+    def fail(trial: dict[str, Any]) -> None:
+        if (trial["kind"], trial["arm"], trial["seed"]) == ("quality", "raster", 0):
+            trial.update(status="failed", reason="[/red] out of memory")
+
+    return changed(record, "less", trial=fail)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
