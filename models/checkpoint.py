@@ -5,10 +5,8 @@ Knows safetensors, tensors-only pickles and what fits a network. Refuses to run 
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,25 +16,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import write_whole
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary name beside `file`, then put it in place; nothing half-written stays behind."""
-    temporary = file.with_name(f".part-{file.name}")  # one name: what a kill leaves, the next write takes away
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
-    except (OSError, RuntimeError, SafetensorError) as problem:  # a full disk, as Python, torch and safetensors say it
-        reason = getattr(problem, "strerror", None) or (str(problem) or type(problem).__name__).splitlines()[0]
-        raise BenchError(f"'{file}' could not be written: {reason}; name another place") from problem
-    finally:
-        with suppress(OSError):  # where its folder is a file, it never was there
-            temporary.unlink(missing_ok=True)
+    """`write_whole`, for weights; a full disk is BenchError, whether Python, torch or safetensors says so."""
+    write_whole(
+        file,
+        write,
+        error=lambda reason: BenchError(f"'{file}' could not be written: {reason}; name another place"),
+        also=(RuntimeError, SafetensorError),
+    )
 
 
 def read_pickle(file: Path) -> dict[str, Any]:

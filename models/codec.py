@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 from orderbench.models.checkpoint import read_tensors
+from orderbench.models.data import Images
 from orderbench.orders import BenchError, Grid, Lattice
 from orderbench.orders.registry import Entry, Registry
+
+
+_PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
 
 
 class Codec(Protocol):
@@ -39,6 +44,18 @@ class Codec(Protocol):
 
     def decode(self, codes_BLK: Tensor, lattice: Lattice) -> Tensor:
         """Codes to images_Bchw in [-1, 1]."""
+
+
+@torch.no_grad()
+def encode_images(codec: Codec, images: Images, device: str) -> Tensor:
+    """(N, L, K) the codes of all images, on the CPU, in the smallest type that holds them."""
+    pixels = images.images_Nchw[0, 0].numel()
+    batch = max(1, min(500, _PIXELS // pixels))
+    parts = [
+        codec.encode(images.floats(slice(start, start + batch)).to(device)).cpu()
+        for start in range(0, len(images), batch)
+    ]
+    return torch.cat(parts).to(torch.uint8 if max(codec.code_sizes) <= 256 else torch.int32)
 
 
 def patch_lattice(side: int, stride: int) -> Grid:

@@ -8,7 +8,6 @@ The second address speaks no https; that does no harm, since only content of the
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import io
@@ -20,6 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import write_whole
 
 ADDRESSES = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -94,16 +94,10 @@ def _fetch(name: str) -> bytes:
 
 
 def _put(file: Path, packed: bytes) -> None:
-    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")  # torchrun's processes may all be fetching
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(packed)
-        temporary.replace(file)
-    except OSError as problem:
-        raise BenchError(
-            f"'{file}' could not be written: {problem.strerror or problem}; name another folder, as in "
-            f"--data {WORD}:FOLDER"
-        ) from problem
-    finally:
-        with contextlib.suppress(OSError):  # where its folder is a file, it never was there
-            temporary.unlink(missing_ok=True)
+    write_whole(
+        file,
+        lambda temporary: temporary.write_bytes(packed),
+        error=lambda reason: BenchError(
+            f"'{file}' could not be written: {reason}; name another folder, as in --data {WORD}:FOLDER"
+        ),
+    )

@@ -208,8 +208,13 @@ def fit(
             "job": job.state(),
             "history": history,
         }
+
+        def save(temporary: Path) -> None:
+            with temporary.open("wb") as opened:  # torch would write the temporary name into the file
+                torch.save(state, opened)
+
         if process_rank() == 0:
-            write_atomically(file, lambda temporary: torch.save(state, temporary))
+            write_atomically(file, save)
         return state
 
     began = time.monotonic()

@@ -1,9 +1,8 @@
 """The gate: did anything really get worse?
 
-Knows rules, snapshots and verdicts. Refuses to guess: counters compare exactly, everything else through its interval,
-and what neither passes nor fails is called inconclusive. A number that may not be compared gets its reason instead.
-
-A snapshot is what a check needs of a run, small enough to be reviewed in a pull request; `bench baseline` writes it.
+Knows rules, snapshots of two runs and verdicts. Refuses to guess: counters compare exactly, everything else through its
+interval, and what neither passes nor fails is called inconclusive. A number that may not be compared gets its reason
+instead.
 """
 
 from __future__ import annotations
@@ -16,35 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-import numpy as np
-
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.spelling import split_arm
 from orderbench.reports.compare import busy, named_arm
-from orderbench.reports.results import (
-    METRICS,
-    Replicates,
-    Results,
-    differ,
-    failures,
-    images_of,
-    model_of,
-    printable,
-    quality_replicates,
-    reference_of,
-    replicate,
-    round_times,
-)
-from orderbench.reports.statistics import Interval, correspond, jackknife_percent, paired_ratio, quotient
-from orderbench.runs.record import Run, read_json
+from orderbench.reports.results import Results, differ, failures, printable, replicate, round_times
+from orderbench.reports.snapshot import noise_factor, rounded, snapshot
+from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_percent, paired_ratio, quotient
+from orderbench.runs.record import Run
 
-SCHEMA = 2  # 1 left out other groups, and did not say on which images
-KIND = "orderbench baseline"
-GROUPS = 20  # of images, for the jackknife of bits per token
 SPEEDUP_LOSS = 10.0  # percent, where no other was asked for
 FEWEST_ROUNDS = 5  # that fail a speed: the interval of three or four holds less than its level
-Verdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
+CheckVerdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +34,8 @@ class Rules:
     """What is asked of a run.
 
     min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. counters: exact.
-    max_speedup_loss: percent that a speed-up may lose against the baseline's. These two apply by default, where they
-    are None, and bind where they are asked for: then what they cannot judge does not pass. max_fd_increase,
+    max_speedup_loss: percent that a speed-up may lose against the baseline's. Both run by default, where they are None.
+    If set explicitly, an arm they cannot judge makes the check exit with 4. max_fd_increase,
     max_bits_increase: percent of the baseline's value; None asks nothing. max_slowdown: percent of absolute latency,
     same hardware only. any_model: a baseline of other weights will do, for counters and speed; quality is then not
     comparable.
@@ -128,13 +110,13 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """One rule on one arm. says: the numbers, in words; interval: where there is one; asked: whether it was asked for,
     so that it may not go unjudged; n: images behind it, of quality and likelihood; space: of quality."""
 
     rule: str
     arm: str
-    verdict: Verdict
+    verdict: CheckVerdict
     says: str
     interval: Interval | None = None
     asked: bool = False
@@ -142,125 +124,9 @@ class Finding:
     space: str | None = None
 
 
-def snapshot(results: Results) -> dict[str, Any]:
-    """What a check needs of a run, as plain values."""
-    run = results.run
-    latency = run.done("latency")
-    arms = {}
-    for row in results.arms:
-        if row.setting != "fixed":
-            continue
-        quality = {}
-        for metric in METRICS:
-            by_seed = quality_replicates(run, row.arm, "fixed", results.space, metric)
-            if by_seed and metric in ("fd", "kd", "agreement"):
-                quality[metric] = {
-                    str(seed): {"value": _short(value), "left_out": None if left is None else list(map(_short, left))}
-                    for seed, (value, left) in by_seed.items()
-                }
-        arms[row.arm] = {
-            "plan_digest": row.about["plan_digest"],
-            "counters": row.counters,
-            "n": row.n,
-            "quality": quality,
-            "bits": _bits(results, row.arm),
-            "speedup": {str(batch): _bounds(ratio) for batch, ratio in row.speedup.items()},
-            "latency_s": _bounds(row.figures["latency_s"]) if "latency_s" in row.figures else None,
-        }
-    return {
-        "schema": SCHEMA,
-        "kind": KIND,
-        "created": run.about["created"],
-        "model": model_of(run.about),
-        "tokenizer": run.about["subject"].get("tokenizer", {}).get("sha256"),
-        "images": images_of(run.about),
-        "space": results.space,
-        "reference": reference_of(run.about, results.space),
-        "setting": run.about["setting"],
-        "dtype": run.about["config"].get("dtype"),
-        "baseline": results.baseline,
-        "device": latency[0]["device"] if latency else None,
-        "busy": busy(run),
-        "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
-        "noise": {str(batch): _short(_noise(twice)) for batch, twice in results.noise.items()},
-        "arms": arms,
-    }
-
-
-def baseline_of(results: Results) -> dict[str, Any]:
-    """The snapshot of a run that others may be compared with; BenchError for one that measured nothing of any arm."""
-    folder = results.run.folder
-    if not any(results.run.done(kind) for kind in ("quality", "likelihood", "latency")):
-        raise BenchError(
-            f"no trial of an arm of '{folder.name}' is finished, so it is no baseline; go on with bench run --resume "
-            f"--out {folder}"
-        )
-    return snapshot(results)
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.9g}")
-
-
-def _bounds(interval: Interval) -> list[float | None]:
-    return [None if v is None else _short(v) for v in (interval.value, interval.low, interval.high)]
-
-
-def _bits(results: Results, arm: str) -> dict[str, Any] | None:
-    """Mean bits per token, and the mean without each of some groups of images."""
-    trial = next((t for t in results.run.done("likelihood") if t["arm"] == arm), None)
-    if trial is None:
-        return None
-    bits_N = results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
-    group_N = np.arange(len(bits_N)) * GROUPS // len(bits_N)  # blocks: classes come in turn, and 20 is twice ten
-    left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
-    return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
-
-
-def read_snapshot(file: Path) -> dict[str, Any]:
-    """A file of `bench baseline`; BenchError for anything else."""
-    if not file.exists():
-        raise BenchError(
-            f"there is no baseline '{file}'; --baseline takes the folder of a run, or the file that `bench baseline "
-            f"RUN --out {file.name}` writes"
-        )
-    value = read_json(file)
-    if value.get("kind") != KIND:
-        raise BenchError(f"'{file}' is no baseline of this suite; `bench baseline RUN --out {file.name}` writes one")
-    schema = value.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise BenchError(
-            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: install a newer one, or write it "
-            f"anew with bench baseline"
-        )
-    if schema != SCHEMA:
-        raise BenchError(
-            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}; write it anew with bench baseline"
-        )
-    parts = [("baseline", value, _PARTS), *(("arm", arm, _ARM_PARTS) for arm in _values(value.get("arms")))]
-    for what, part, needed in parts:
-        missing = [name for name in needed if not isinstance(part, Mapping) or name not in part]
-        if missing:
-            raise BenchError(
-                f"'{file}' is no whole baseline: an entry of kind {what} lacks {', '.join(missing)}; write it anew "
-                f"with bench baseline"
-            )
-    if not value["arms"]:
-        raise BenchError(f"'{file}' holds no arm; write it anew with bench baseline, from a run that is finished")
-    return value
-
-
-_PARTS = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
-_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s")
-
-
-def _values(arms: Any) -> list[Any]:
-    return list(arms.values()) if isinstance(arms, Mapping) else [arms]
-
-
 def check(
     results: Results, baseline: Mapping[str, Any] | None, rules: Rules, spell: Callable[[str], str] = str
-) -> list[Finding]:
+) -> list[CheckFinding]:
     """Every rule on every arm that it speaks of; `spell` as for `compare.named_arm`.
 
     Raises BenchError where nothing was asked (without a baseline and without a least speed-up there is no rule), for a
@@ -307,26 +173,20 @@ def _model(identity: Mapping[str, Any]) -> str:
     return f"{identity['name']} {(identity['sha256'] or '')[:8]}".strip()
 
 
-def _trials(run: Run) -> list[Finding]:
+def _trials(run: Run) -> list[CheckFinding]:
     """What failed got worse; what was never finished leaves the run open."""
-    findings = [Finding("trials", arm, "regressed", f"failed: {reason}") for arm, reason in failures(run)]
+    findings = [CheckFinding("trials", arm, "regressed", f"failed: {reason}") for arm, reason in failures(run)]
     planned = run.about["trials"]
     unfinished = [name for name in planned if run.trials.get(name, {}).get("status") not in ("done", "failed")]
     if unfinished:
         says = f"{len(unfinished)} of {len(planned)} trials are not finished, such as {unfinished[0]}; --resume goes on"
-        findings.append(Finding("trials", "(run)", "inconclusive", says))
+        findings.append(CheckFinding("trials", "(run)", "inconclusive", says))
     return findings
 
 
-def _noise(twice: Interval | None) -> float:
-    """The factor by which one arm timed twice may differ from itself: the far end of A/A's interval; 1 without one."""
-    ends = [1.0] if twice is None else [end for end in (twice.value, twice.low, twice.high) if end]
-    return float(np.exp(np.abs(np.log(ends)).max()))
-
-
 def _speed_verdict(
-    verdict: Verdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
-) -> tuple[Verdict, str]:
+    verdict: CheckVerdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
+) -> tuple[CheckVerdict, str]:
     """Left open where a machine was busy, or where too few rounds would fail something, or less than one arm differs
     from itself. beyond: the factor by which the whole interval lies beyond the limit."""
     for one in filter(None, others):
@@ -338,11 +198,11 @@ def _speed_verdict(
     return verdict, says
 
 
-def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: int) -> Finding:
+def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: int) -> CheckFinding:
     rule = f"min-speedup {fast}/{slow}={least:g}"
 
-    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
-        return Finding(rule, fast, verdict, says, interval, asked=True)
+    def found(verdict: CheckVerdict, says: str, interval: Interval | None = None) -> CheckFinding:
+        return CheckFinding(rule, fast, verdict, says, interval, asked=True)
 
     trial = next((t for t in results.run.done("latency") if t["batch"] == batch), None)
     if trial is None:
@@ -355,8 +215,8 @@ def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: 
     says = f"{_said(ratio)} times faster at batch {batch}, at least {least:g} asked"
     if ratio.low is None or ratio.high is None:
         return found("inconclusive", f"{says}; three rounds or more give an interval", ratio)
-    verdict: Verdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
-    noise = _noise(results.noise.get(batch))
+    verdict: CheckVerdict = "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
+    noise = noise_factor(results.noise.get(batch))
     return found(
         *_speed_verdict(verdict, says, [busy(results.run)], len(times[fast]), least / ratio.high, noise), ratio
     )
@@ -368,13 +228,13 @@ def _said(interval: Interval, unit: str = "") -> str:
     return f"{interval.value:.3g}{unit} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
-def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[Finding]:
+def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[CheckFinding]:
     findings = []
     for arm, before in then["arms"].items():
         after = now["arms"].get(arm)
         if after is None:
             says = "the baseline has this arm and the run has not"
-            findings.append(Finding("arms", arm, "not comparable", says, asked=True))
+            findings.append(CheckFinding("arms", arm, "not comparable", says, asked=True))
             continue
         why = "" if before["plan_digest"] == after["plan_digest"] else "the plans differ"
         types = [side.get("dtype") for side in (then, now)]  # earlier baselines do not say
@@ -397,7 +257,7 @@ def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> l
     if rules.max_speedup_loss is not None and not any(f.rule.startswith("max-speedup-loss") for f in findings):
         says = "neither has a speed-up over its baseline arm"
         rule = f"max-speedup-loss {rules.max_speedup_loss:g} %"
-        findings.append(Finding(rule, "(run)", "not comparable", says, asked=True))
+        findings.append(CheckFinding(rule, "(run)", "not comparable", says, asked=True))
     return findings
 
 
@@ -432,30 +292,31 @@ def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
 
 
 def _left_open(
-    verdict: Verdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
-) -> tuple[Verdict, str]:
+    verdict: CheckVerdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
+) -> tuple[CheckVerdict, str]:
     others = [now["busy"], then["busy"] and f"the baseline: {then['busy']}"]
     rounds = min(side["rounds"].get(batch, 0) for side in (now, then))
     noise = max(side.get("noise", {}).get(batch, 1.0) for side in (now, then))  # earlier baselines do not say
     return _speed_verdict(verdict, says, others, rounds, beyond, noise)
 
 
-def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> Finding:
+def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> CheckFinding:
     if why:
-        return Finding("counters", arm, "not comparable", why)
+        return CheckFinding("counters", arm, "not comparable", why)
     shared = [name for name in before if name in after]
     changed = [name for name in shared if before[name] != after[name]]
     if not shared:
-        return Finding("counters", arm, "not comparable", "one of the two has none")
+        return CheckFinding("counters", arm, "not comparable", "one of the two has none")
     if not changed:
-        return Finding("counters", arm, "pass", f"{len(shared)} counters are equal")
+        return CheckFinding("counters", arm, "pass", f"{len(shared)} counters are equal")
     says = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
-    return Finding("counters", arm, "improved" if all(after[n] < before[n] for n in changed) else "regressed", says)
+    verdict: CheckVerdict = "improved" if all(after[name] < before[name] for name in changed) else "regressed"
+    return CheckFinding("counters", arm, verdict, says)
 
 
 def _speedups(
     arm: str, now: Mapping[str, Any], then: Mapping[str, Any], asked: float | None, why: str
-) -> list[Finding]:
+) -> list[CheckFinding]:
     loss = SPEEDUP_LOSS if asked is None else asked
     sides = [side["arms"][arm]["speedup"] for side in (then, now)]
     findings = []
@@ -465,18 +326,18 @@ def _speedups(
         lacks = "" if stored and found else f"the {'run' if stored else 'baseline'} did not time it"
         reason = why or lacks or _other_speed(now, then)
         if reason:
-            findings.append(Finding(rule, arm, "not comparable", reason))
+            findings.append(CheckFinding(rule, arm, "not comparable", reason))
             continue
         ratio = quotient(Interval(*found), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
         least = 1 - loss / 100
         verdict = _verdict_above(ratio, least, 1 + loss / 100)
         beyond = least / (ratio.high or ratio.value)
-        findings.append(Finding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
+        findings.append(CheckFinding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
     return findings
 
 
-def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
+def _verdict_above(ratio: Interval, least: float, better: float) -> CheckVerdict:
     """Where more is better: pass above `least`, improved above `better`."""
     if ratio.low is None or ratio.high is None:
         return "inconclusive"
@@ -485,7 +346,9 @@ def _verdict_above(ratio: Interval, least: float, better: float) -> Verdict:
     return "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
 
 
-def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
+def _quality(
+    arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str
+) -> CheckFinding:
     rule = f"max-{metric}-increase {most:g} %"
     before, after = then["arms"][arm], now["arms"][arm]
     why = why or ("the models differ" if differ(now["model"], then["model"]) else "")
@@ -501,7 +364,7 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         why = why or ("" if seeds else "they share no seed")
         n, space = after["n"], now["space"]
         of = f"n = {n}{f' x {len(seeds)} seeds' if len(seeds) > 1 else ''} in {space}"
-        pairs: tuple[Replicates, Replicates] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
+        pairs: tuple[list[Replicates], list[Replicates]] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
     else:
         bits = (before["bits"], after["bits"])
         if now["tokenizer"] != then["tokenizer"]:
@@ -516,8 +379,8 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
     if not correspond(*pairs):
         why = why or "the groups of samples that are left out in turn differ"
 
-    def found(verdict: Verdict, says: str, interval: Interval | None = None) -> Finding:
-        return Finding(rule, arm, verdict, says, interval, n=n, space=space)
+    def found(verdict: CheckVerdict, says: str, interval: Interval | None = None) -> CheckFinding:
+        return CheckFinding(rule, arm, verdict, says, interval, n=n, space=space)
 
     if why:
         return found("not comparable", why)
@@ -527,31 +390,31 @@ def _quality(arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, A
         return found("inconclusive", f"{says}; more samples give an interval", percent)
     if percent.high < 0:
         return found("improved", says, percent)
-    verdict: Verdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
+    verdict: CheckVerdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
     return found(verdict, says, percent)
 
 
-def _seeds(stored: Mapping[str, Any]) -> dict[str, tuple[float, list[float] | None]]:
+def _seeds(stored: Mapping[str, Any]) -> dict[str, Replicates]:
     return {seed: replicate(one) for seed, one in stored.items()}
 
 
-def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> Finding:
+def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> CheckFinding:
     rule = f"max-slowdown {most:g} %"
     before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
     why = why or _other_speed(now, then)
     if why:
-        return Finding(rule, arm, "not comparable", why)
+        return CheckFinding(rule, arm, "not comparable", why)
     slower = quotient(Interval(*after), Interval(*before))
     says = f"{_said(slower)} times the baseline's {1000 * before[0]:.3g} ms"
     if slower.low is None or slower.high is None:
-        return Finding(rule, arm, "inconclusive", says, slower)
+        return CheckFinding(rule, arm, "inconclusive", says, slower)
     limit = 1 + most / 100
-    verdict: Verdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
+    verdict: CheckVerdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
     verdict = "improved" if slower.high < 1 / limit else verdict
-    return Finding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
+    return CheckFinding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
+def exit_code(findings: Sequence[CheckFinding]) -> int:
     """3 if anything regressed, 4 if anything stays open, or was asked for and could not be compared, or nothing could
     be compared, else 0."""
     verdicts = {finding.verdict for finding in findings}
@@ -561,7 +424,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return 4 if unjudged or "inconclusive" in verdicts or not verdicts & {"pass", "improved"} else 0
 
 
-def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
+def to_json(findings: Sequence[CheckFinding]) -> dict[str, Any]:
     """The findings and the exit code, as plain values."""
     return {
         "exit_code": exit_code(findings),
@@ -571,7 +434,7 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
                 "arm": f.arm,
                 "verdict": f.verdict,
                 "says": f.says,
-                "interval": None if f.interval is None else _bounds(f.interval),
+                "interval": None if f.interval is None else rounded(f.interval),
                 "asked": f.asked,
                 "n": f.n,
                 "space": f.space,
@@ -584,7 +447,7 @@ def to_json(findings: Sequence[Finding]) -> dict[str, Any]:
 _SIGNS = {"pass": "✅", "improved": "🎉", "regressed": "❌", "inconclusive": "❔", "not comparable": "⬜"}
 
 
-def to_markdown(findings: Sequence[Finding]) -> str:
+def to_markdown(findings: Sequence[CheckFinding]) -> str:
     """A table for a job summary, the worst first."""
     order = ("regressed", "inconclusive", "not comparable", "improved", "pass")
     lines = ["| | arm | rule | |", "| --- | --- | --- | --- |"]
@@ -594,7 +457,7 @@ def to_markdown(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def to_junit(findings: Sequence[Finding]) -> str:
+def to_junit(findings: Sequence[CheckFinding]) -> str:
     """JUnit's XML: what regressed is a failure, what is open or not comparable is skipped."""
     suite = ElementTree.Element("testsuite", name="bench check", tests=str(len(findings)))
     suite.set("failures", str(sum(f.verdict == "regressed" for f in findings)))

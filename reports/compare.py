@@ -16,7 +16,6 @@ from orderbench.reports.results import (
     BETTER,
     METRICS,
     SMALL_N,
-    Replicates,
     Results,
     Row,
     differ,
@@ -31,17 +30,17 @@ from orderbench.reports.results import (
     tokenizer_of,
     too_small,
 )
-from orderbench.reports.statistics import Interval, correspond, jackknife_difference, paired_mean
+from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_difference, paired_mean
 from orderbench.runs.record import Run
 
-Verdict = Literal["better", "worse", "no difference shown", "no interval", "not judged", "same", "changed",
+ComparisonVerdict = Literal["better", "worse", "no difference shown", "no interval", "not judged", "same", "changed",
                   "not comparable", "floor"]  # fmt: skip
 FLOORS = ("real", "reconstructed")
 TOO_SMALL, BUSY = "too small n", "the machine was busy"  # words that wrap well in a narrow column
 
 
 @dataclass(frozen=True)
-class Line:
+class Comparison:
     """One metric of one arm. before, after: its two sides; difference: after minus before, paired where noise is
     shared; why: the reason, where they are not comparable or not judged; n: images of the two sides, for quality and
     likelihood; space: of quality."""
@@ -51,7 +50,7 @@ class Line:
     before: Interval | int | None
     after: Interval | int | None
     difference: Interval | None
-    verdict: Verdict
+    verdict: ComparisonVerdict
     why: str = ""
     n: tuple[int | None, int | None] | None = None
     space: str | None = None
@@ -103,7 +102,7 @@ def busy(run: Run) -> str:
     return ""
 
 
-def judged(metric: str, difference: Interval) -> Verdict:
+def judged(metric: str, difference: Interval) -> ComparisonVerdict:
     """Better or worse, if the whole interval lies on one side of 0."""
     if difference.low is None or difference.high is None:
         return "no interval"
@@ -112,7 +111,7 @@ def judged(metric: str, difference: Interval) -> Verdict:
     return "better" if (difference.high < 0) == (BETTER[metric] == "low") else "worse"
 
 
-def judged_arm(results: Results, row: Row, metric: str) -> tuple[Verdict, str]:
+def judged_arm(results: Results, row: Row, metric: str) -> tuple[ComparisonVerdict, str]:
     """The verdict on an arm's paired difference from its baseline, and why where it is withheld."""
     if metric == "fd" and too_small(results, row):
         return "not judged", TOO_SMALL  # two arms are biased by different amounts
@@ -120,7 +119,7 @@ def judged_arm(results: Results, row: Row, metric: str) -> tuple[Verdict, str]:
     return verdict, _no_interval(metric) if verdict == "no interval" else ""
 
 
-def judged_speed(results: Results, ratio: Interval) -> tuple[Verdict, str]:
+def judged_speed(results: Results, ratio: Interval) -> tuple[ComparisonVerdict, str]:
     """The verdict on a speed-up within a run, and why where it is withheld."""
     if ratio.low is None or ratio.high is None:
         return "no interval", "under 3 rounds"
@@ -133,7 +132,7 @@ def _no_interval(metric: str) -> str:
     return "never resampled" if metric in ("precision", "recall") else "too few samples"
 
 
-def anything_judged(lines: Sequence[Line]) -> bool:
+def anything_judged(lines: Sequence[Comparison]) -> bool:
     """Whether any measured number was judged; counters are no measurement."""
     return any(line.verdict in ("better", "worse", "no difference shown") for line in lines)
 
@@ -141,7 +140,7 @@ def anything_judged(lines: Sequence[Line]) -> bool:
 # The arms of one run
 
 
-def compare_arms(results: Results) -> list[Line]:
+def compare_arms(results: Results) -> list[Comparison]:
     """Every arm of a run against its baseline, then the floors."""
     baseline = results.row(results.baseline)
     lines = []
@@ -154,23 +153,23 @@ def compare_arms(results: Results) -> list[Line]:
         for trial in sorted(results.run.done("latency"), key=lambda trial: trial["batch"]):
             metric, ratio = f"x, batch {trial['batch']}", row.speedup.get(trial["batch"])
             if ratio is not None:
-                lines.append(Line(row.arm, metric, Interval(1.0), ratio, None, *judged_speed(results, ratio)))
+                lines.append(Comparison(row.arm, metric, Interval(1.0), ratio, None, *judged_speed(results, ratio)))
             elif round_times(trial, row.arm):
                 why = f"{baseline.arm} was not timed"
-                lines.append(Line(row.arm, metric, None, None, None, "not comparable", why))
+                lines.append(Comparison(row.arm, metric, None, None, None, "not comparable", why))
     if not lines:
         raise BenchError(f"the run has nothing to compare with '{results.baseline}'; it has one arm, or none finished")
     return lines + _floors(None, results)
 
 
-def _against(results: Results, baseline: Row, row: Row, metric: str) -> Line:
+def _against(results: Results, baseline: Row, row: Row, metric: str) -> Comparison:
     a, b = baseline.figures.get(metric), row.figures[metric]
     about = _about(metric, results, baseline, results, row)
     if a is None:
-        return Line(row.arm, metric, None, b, None, "not comparable", f"{baseline.arm} has none", *about)
+        return Comparison(row.arm, metric, None, b, None, "not comparable", f"{baseline.arm} has none", *about)
     if metric not in row.against:
-        return Line(row.arm, metric, a, b, None, "not comparable", "no seeds or images in common", *about)
-    return Line(row.arm, metric, a, b, row.against[metric], *judged_arm(results, row, metric), *about)
+        return Comparison(row.arm, metric, a, b, None, "not comparable", "no seeds or images in common", *about)
+    return Comparison(row.arm, metric, a, b, row.against[metric], *judged_arm(results, row, metric), *about)
 
 
 def _about(
@@ -186,7 +185,7 @@ def _images(results: Results, arm: str) -> int | None:
     return next((trial.get("n") for trial in results.run.done("likelihood") if trial["arm"] == arm), None)
 
 
-def _floors(before: Results | None, after: Results) -> list[Line]:
+def _floors(before: Results | None, after: Results) -> list[Comparison]:
     """What real images and reconstructions reach, as a scale for the rest."""
     lines = []
     for name in FLOORS:
@@ -196,26 +195,26 @@ def _floors(before: Results | None, after: Results) -> list[Line]:
             a, b = (side.figures.get(metric) for side in sides)
             if a is not None or b is not None:
                 n = (sides[0].n, sides[1].n)
-                lines.append(Line(f"({name})", metric, a, b, None, "floor", "", n, after.space))
+                lines.append(Comparison(f"({name})", metric, a, b, None, "floor", "", n, after.space))
     return lines
 
 
 # Two runs
 
 
-def compare_runs(before: Results, after: Results) -> list[Line]:
+def compare_runs(before: Results, after: Results) -> list[Comparison]:
     """What the second run says differently from the first, arm by arm, then the floors.
 
     Quality and likelihood are paired, since equal seeds mean equal noise. Speed-ups are compared as ratios within each
     run; they and absolute times only under one plan and setting and on the same hardware. What one side alone has is
     not comparable.
     """
-    lines: list[Line] = []
+    lines: list[Comparison] = []
     for row in before.arms:
         if row.setting != "fixed":
             continue
         if not _has(after, row.arm):
-            lines.append(Line(row.arm, "arm", None, None, None, "not comparable", "the second run has none"))
+            lines.append(Comparison(row.arm, "arm", None, None, None, "not comparable", "the second run has none"))
             continue
         one, two = row, after.row(row.arm)
         why = "" if one.about["plan_digest"] == two.about["plan_digest"] else "the plans differ"
@@ -225,7 +224,7 @@ def compare_runs(before: Results, after: Results) -> list[Line]:
         lines += _times(before, after, one, two, why)
     for row in after.arms:
         if row.setting == "fixed" and not _has(before, row.arm):
-            lines.append(Line(row.arm, "arm", None, None, None, "not comparable", "the first run has none"))
+            lines.append(Comparison(row.arm, "arm", None, None, None, "not comparable", "the first run has none"))
     return lines + _floors(before, after)
 
 
@@ -234,21 +233,21 @@ def _has(results: Results, arm: str) -> bool:
 
 
 def _one_sided(a: Any, b: Any) -> str:
-    """Why two sides are not comparable of which one is not there."""
+    """The reason if one side has no value; empty if both have."""
     return "the first run has none" if a is None else "the second run has none" if b is None else ""
 
 
-def _counters(one: Row, two: Row, why: str) -> list[Line]:
+def _counters(one: Row, two: Row, why: str) -> list[Comparison]:
     lines = []
     for name in one.counters | two.counters:
         a, b = one.counters.get(name), two.counters.get(name)
         reason = _one_sided(a, b) or why
-        verdict: Verdict = "not comparable" if reason else "same" if a == b else "changed"
-        lines.append(Line(one.arm, name, a, b, None, verdict, reason))
+        verdict: ComparisonVerdict = "not comparable" if reason else "same" if a == b else "changed"
+        lines.append(Comparison(one.arm, name, a, b, None, verdict, reason))
     return lines
 
 
-def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Line]:
+def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
     if not why and before.space != after.space:
         why = f"the feature spaces differ ({before.space}, {after.space})"
     if not why and differ(*(reference_of(side.run.about, side.space) for side in (before, after))):
@@ -272,14 +271,14 @@ def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> l
         if not reason and pairs is not None and not correspond(*pairs):
             reason = "the groups of samples that are left out in turn differ"
         if reason or pairs is None:
-            lines.append(Line(one.arm, metric, a, b, None, "not comparable", reason, *about))
+            lines.append(Comparison(one.arm, metric, a, b, None, "not comparable", reason, *about))
             continue
         difference = jackknife_difference(*pairs)
         verdict = judged(metric, difference)
         withheld = _no_interval(metric) if verdict == "no interval" else ""
         if metric == "fd" and biased:
             verdict, withheld = "not judged", TOO_SMALL
-        lines.append(Line(one.arm, metric, a, b, difference, verdict, withheld, *about))
+        lines.append(Comparison(one.arm, metric, a, b, difference, verdict, withheld, *about))
     return lines
 
 
@@ -296,19 +295,21 @@ def _changes(before: Results, after: Results) -> list[str]:
     return changes
 
 
-def _shared_seeds(before: Results, after: Results, arm: str, metric: str) -> tuple[Replicates, Replicates] | None:
+def _shared_seeds(
+    before: Results, after: Results, arm: str, metric: str
+) -> tuple[list[Replicates], list[Replicates]] | None:
     sides = [quality_replicates(r.run, arm, "fixed", r.space, metric) for r in (before, after)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
     return ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds]) if seeds else None
 
 
-def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Line]:
+def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
     a, b = one.figures.get("bits"), two.figures.get("bits")
     if a is None and b is None:
         return []
     about = _about("bits", before, one, after, two)
     if a is None or b is None:
-        return [Line(one.arm, "bits", a, b, None, "not comparable", _one_sided(a, b), *about)]
+        return [Comparison(one.arm, "bits", a, b, None, "not comparable", _one_sided(a, b), *about)]
     sides = [_bits(results, one.arm) for results in (before, after)]
     if not why and tokenizer_of(before.run.about) != tokenizer_of(after.run.about):
         why = "the tokenizers differ, and with them the codes"
@@ -317,11 +318,11 @@ def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -
     if not why and len(sides[0]) != len(sides[1]):
         why = f"the numbers of held-out images differ ({len(sides[0])}, {len(sides[1])})"
     if why:
-        return [Line(one.arm, "bits", a, b, None, "not comparable", why, *about)]
+        return [Comparison(one.arm, "bits", a, b, None, "not comparable", why, *about)]
     difference = paired_mean(*sides)
     verdict = judged("bits", difference)
     withheld = _no_interval("bits") if verdict == "no interval" else ""
-    return [Line(one.arm, "bits", a, b, difference, verdict, withheld, *about)]
+    return [Comparison(one.arm, "bits", a, b, difference, verdict, withheld, *about)]
 
 
 def _bits(results: Results, arm: str) -> Any:
@@ -329,7 +330,7 @@ def _bits(results: Results, arm: str) -> Any:
     return results.run.arrays(trial, "bits")["bits_N"]
 
 
-def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Line]:
+def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
     hardware = [results.run.done("latency") for results in (before, after)]
     if not why and all(hardware) and hardware[0][0]["device"] != hardware[1][0]["device"]:
         why = "the hardware or its threads differ"
@@ -354,26 +355,26 @@ def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> lis
 
 def _ratio(
     arm: str, metric: str, a: Interval | None, b: Interval | None, why: str, doubt: str, lower: bool = False
-) -> Line:
+) -> Comparison:
     """Two figures of two runs: different if their intervals do not overlap."""
     if a is None or b is None or why:
-        return Line(arm, metric, a, b, None, "not comparable", _one_sided(a, b) or why)
+        return Comparison(arm, metric, a, b, None, "not comparable", _one_sided(a, b) or why)
     if a.low is None or a.high is None or b.low is None or b.high is None:
-        return Line(arm, metric, a, b, None, "no interval", "under 3 rounds")
+        return Comparison(arm, metric, a, b, None, "no interval", "under 3 rounds")
     if doubt:
-        return Line(arm, metric, a, b, None, "not judged", doubt)
-    verdict: Verdict = "no difference shown"
+        return Comparison(arm, metric, a, b, None, "not judged", doubt)
+    verdict: ComparisonVerdict = "no difference shown"
     if b.low > a.high:
         verdict = "worse" if lower else "better"
     elif b.high < a.low:
         verdict = "better" if lower else "worse"
-    return Line(arm, metric, a, b, None, verdict)
+    return Comparison(arm, metric, a, b, None, verdict)
 
 
 # What is shown
 
 
-def notes(lines: Sequence[Line], before: Results, after: Results | None = None) -> list[str]:
+def notes(lines: Sequence[Comparison], before: Results, after: Results | None = None) -> list[str]:
     """What the lines rest on, a sentence each; `after` where two runs were compared."""
     found = []
     about = before.run.about
@@ -411,11 +412,11 @@ def _caption(results: Results) -> str:
     )
 
 
-def to_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def to_json(lines: Sequence[Comparison]) -> list[dict[str, Any]]:
     """The lines as plain values."""
 
     def side(value: Interval | int | None) -> Any:
-        return {"value": value.value, "low": value.low, "high": value.high} if isinstance(value, Interval) else value
+        return value.plain() if isinstance(value, Interval) else value
 
     return [
         {

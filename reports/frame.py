@@ -75,8 +75,7 @@ def _arm(run: Run, name: str) -> dict[str, Any]:
 
 def _row(metric: str, value: Interval | float, unit: str, n: int | None, **more: Any) -> dict[str, Any]:
     interval = value if isinstance(value, Interval) else Interval(float(value))
-    return {"metric": metric, "value": interval.value, "low": interval.low, "high": interval.high, "unit": unit, "n": n,
-            **more}  # fmt: skip
+    return {"metric": metric, **interval.plain(), "unit": unit, "n": n, **more}
 
 
 def _quality(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ Knows matplotlib and plans. Refuses to know models and records.
 from __future__ import annotations
 
 import math
-import os
 import stat
 from collections.abc import Sequence
 from importlib import resources
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orderbench.orders import BenchError, Plan
+from orderbench.orders.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,22 +54,21 @@ def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
     import matplotlib as mpl
 
     style = resources.files("orderbench.reports") / "house.mplstyle"
-    target = path.resolve()  # a link stays a link
-    temporary = target.with_name(f".part-{os.getpid()}{path.suffix}")
     with resources.as_file(style) as file, mpl.rc_context(fname=file):
         figure, images = _figure(plans)
-        try:
+
+        def write(temporary: Path) -> None:
             if kind == "gif":
                 _animate(temporary, figure, images, [plan for _, plan in plans])
             else:
                 metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}  # the same plan, the same bytes
                 figure.savefig(temporary, format=kind, metadata=metadata)
-            temporary.replace(target)
-        except OSError as problem:
-            why = problem.strerror or problem
-            raise BenchError(f"'{path}' could not be written: {why}; name another place") from problem
-        finally:
-            temporary.unlink(missing_ok=True)
+
+        write_whole(
+            path.resolve(),  # a link stays a link
+            write,
+            error=lambda reason: BenchError(f"'{path}' could not be written: {reason}; name another place"),
+        )
     return path
 
 

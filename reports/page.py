@@ -15,7 +15,6 @@ import base64
 import functools
 import io
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,30 +26,18 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import write_whole
+from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
-from orderbench.reports.figures import (
-    FLOOR_NAMES,
-    ONE_COLUMN,
-    PLOTS,
-    TWO_COLUMNS,
-    Look,
-    Plot,
-    Sheet,
-    lattice,
-    looks_of,
-    mosaic,
-    pictures_of,
-    plan_of,
-    save_figure,
-    step_seconds,
-    training_words,
-)
+from orderbench.reports.figures import PLOTS, Plot, mosaic
 from orderbench.reports.join import Part, describe_device, join, run_names
+from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.summary import bounds, busy_words, sampling_words
-from orderbench.reports.tables import WRITERS, Column, Table, figure, quality_tables, tables_of, to_json
+from orderbench.reports.table import WRITERS, Column, Table, to_json
+from orderbench.reports.tables import quality_tables, tables_of
 from orderbench.reports.terminal import sizes_line
+from orderbench.reports.words import FLOOR_NAMES, bounds, busy_words, plus_minus_tiny, sampling_words, training_words
 from orderbench.runs.record import Run
 
 SCHEMA = 1
@@ -165,13 +152,13 @@ class _Report:
         if drawn is None:
             return
         for kind in ("png", "svg"):
-            _whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
+            write_whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
         self.svgs[piece.name] = (folder / f"{piece.name}.svg").read_text(encoding="utf-8")
         if self.paper:
             for columns, width in (("1col", ONE_COLUMN), ("2col", TWO_COLUMNS)):
                 wide = drawn if width == ONE_COLUMN else piece.plot.draw(piece.results, Sheet(width, self.looks))
                 if wide is not None:
-                    _whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
+                    write_whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
 
     # The page
 
@@ -259,18 +246,18 @@ class _Report:
         order_number = {order: number for number, order in numbers.items()}
         rows = [
             {
-                "order": order_number.get(line.order),
-                "competes": line.competes,
+                "order": order_number.get(row.order),
+                "competes": row.competes,
                 "cells": [
                     {
-                        "text": column.text(line.cells.get(column.key)),
-                        "sort": _sort_key(line.cells.get(column.key), column.key),
+                        "text": column.text(row.cells.get(column.key)),
+                        "sort": _sort_key(row.cells.get(column.key), column.key),
                         "place": best[column.key].get(place, 0),
                     }
                     for column in table.columns
                 ],
             }
-            for place, line in enumerate(table.lines)
+            for place, row in enumerate(table.rows)
         ]
         files = [(kind.upper(), f"{name}.{kind}", _data_uri("text/plain;charset=utf-8", writer(table).encode()))
                  for kind, writer in WRITERS.items()]  # fmt: skip
@@ -288,18 +275,17 @@ class _Report:
             motion = {"id": name, "rows": plan.lattice.rows, "cols": plan.lattice.cols, "n": plan.n_steps,
                       "steps": steps.tolist(), "ms": ms}  # fmt: skip
             still = _data_uri("image/png", _map_png(steps.reshape(plan.lattice.rows, plan.lattice.cols), plan.n_steps))
-        measured, predicted = row.figures.get("tax"), row.about.get("predicted_tax_bits")
-        one_by_one = row.about["n_steps"] == sum(row.about["sizes"])
+        predicted = row.about.get("predicted_tax_bits")
         return {
             "id": name,
             "look": look,
-            "hollow": row.about["correction"] != "off",
+            "hollow": row.corrected,
             "arm": row.arm,
             "n_steps": row.about["n_steps"],
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
             "never": row.about.get("training_share") == 0,
-            "tax": None if measured is None else "none: one cell a step" if one_by_one else f"{figure(measured)} bits",
+            "tax": _tax_words(row),
             "predicted": f"{predicted:.3f}" if predicted else None,
             "digest": (row.about.get("plan_digest") or "")[:8],
             "per_sample": row.about.get("per_sample", False),
@@ -379,7 +365,7 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
         })  # fmt: skip
     return {
         "look": looks[row.about["order"]],
-        "hollow": row.about["correction"] != "off",
+        "hollow": row.corrected,
         "arm": row.arm,
         "n_steps": row.about["n_steps"],
         "training": training_words(row),
@@ -392,6 +378,15 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
 def _signed(one: Interval) -> str:
     text = bounds(one)
     return text if one.value < 0 else f"+{text}"
+
+
+def _tax_words(row: Row) -> str | None:
+    """The measured parallel tax of an arm; None where it was not measured."""
+    measured = row.figures.get("tax")
+    if measured is None:
+        return None
+    one_by_one = row.about["n_steps"] == sum(row.about["sizes"])
+    return "none: one cell a step" if one_by_one else f"{plus_minus_tiny(measured)} bits"
 
 
 def _head(column: Column) -> dict[str, str]:
@@ -547,15 +542,5 @@ def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
         yield shlex.join(["bench", "run", "--config", f"{name}/run.json", "--out", f"{name}-again"])
 
 
-def _whole(file: Path, write: Callable[[Path], object]) -> None:
-    """A file, whole or not at all."""
-    temporary = file.with_name(f".part-{os.getpid()}-{file.name}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _text(file: Path, text: str) -> None:
-    _whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_whole(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -20,6 +20,7 @@ import numpy as np
 from orderbench.orders import BenchError
 from orderbench.reports.statistics import (
     Interval,
+    Replicates,
     correspond,
     jackknife,
     jackknife_difference,
@@ -35,7 +36,6 @@ METRICS = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
 BETTER = {"fd": "low", "kd": "low", "precision": "high", "recall": "high", "inception_score": "high",
           "agreement": "high", "bits": "low", "tax": "low", "latency_s": "low", "images_per_s": "high"}  # fmt: skip
 SMALL_N = 10  # a Frechet distance wants about ten samples a dimension before its value means much (measurement notes)
-Replicates = list[tuple[float, list[float] | None]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,16 @@ class Row:
     n: int | None = None
     seeds: int = 0
     failed: str | None = None
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the arm has a correction; of arms, not of floors."""
+        return str(self.about["correction"]) != "off"
+
+    @property
+    def line(self) -> str:
+        """The order and its correction: what a line on a figure stands for."""
+        return f"{self.about['order']}+{self.about['correction']}" if self.corrected else str(self.about["order"])
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,7 @@ def identity(name: Any, sha256: str | None) -> dict[str, Any]:
 
 
 def differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Whether two identities are of different things: by digest where both have one (of as many images), else by
-    name."""
+    """True if they differ. SHA-256 is compared if both have one over equally many images, otherwise names."""
     by = "sha256" if one["sha256"] and two["sha256"] and one.get("images") == two.get("images") else "name"
     return bool(one[by] != two[by])
 
@@ -184,13 +193,13 @@ def _in_space(trial: dict[str, Any], space: str | None) -> dict[str, Any] | None
     return next((result for result in trial.get("quality", []) if result["space"] == space), None)
 
 
-def _replicates(results: Sequence[dict[str, Any]], metric: str) -> Replicates:
+def _replicates(results: Sequence[dict[str, Any]], metric: str) -> list[Replicates]:
     """A metric's value and its left-out values in each of some trials."""
     found = [result[metric] for result in results if result.get(metric) and result[metric]["value"] is not None]
     return [replicate(one) for one in found]
 
 
-def replicate(stored: Mapping[str, Any]) -> tuple[float, list[float] | None]:
+def replicate(stored: Mapping[str, Any]) -> Replicates:
     """A metric's value and its left-out values, as records hold them; none where one of them is null."""
     left_out = stored.get("left_out")
     return stored["value"], None if not left_out or None in left_out else left_out
@@ -212,9 +221,7 @@ def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, d
     return found
 
 
-def quality_replicates(
-    run: Run, arm: str, setting: str, space: str | None, metric: str
-) -> dict[int, tuple[float, list[float] | None]]:
+def quality_replicates(run: Run, arm: str, setting: str, space: str | None, metric: str) -> dict[int, Replicates]:
     """A metric of one arm by seed: its value, and its values without each group of samples."""
     found = {}
     for seed, result in _quality(run, arm, setting, space).items():
@@ -333,9 +340,9 @@ def to_json(results: Results) -> dict[str, Any]:
             "sampling": one.sampling,
             "n": one.n,
             "seeds": one.seeds,
-            "figures": {name: _bounds(interval) for name, interval in one.figures.items()},
-            "against_baseline": {name: _bounds(interval) for name, interval in one.against.items()},
-            "speedup": {str(batch): _bounds(interval) for batch, interval in one.speedup.items()},
+            "figures": {name: interval.plain() for name, interval in one.figures.items()},
+            "against_baseline": {name: interval.plain() for name, interval in one.against.items()},
+            "speedup": {str(batch): interval.plain() for batch, interval in one.speedup.items()},
             "counters": one.counters,
             "failed": one.failed,
         }
@@ -346,13 +353,9 @@ def to_json(results: Results) -> dict[str, Any]:
         "reference": results.reference,
         "arms": [row(one) for one in results.arms],
         "floors": [row(one) for one in results.floors],
-        "noise": {str(batch): _bounds(interval) for batch, interval in results.noise.items()},
-        "uncached_slower": None if results.uncached is None else _bounds(results.uncached),
+        "noise": {str(batch): interval.plain() for batch, interval in results.noise.items()},
+        "uncached_slower": None if results.uncached is None else results.uncached.plain(),
     }
-
-
-def _bounds(interval: Interval) -> dict[str, float | None]:
-    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def baseline_steps(results: Results) -> int:
@@ -367,7 +370,7 @@ def too_small(results: Results, row: Row) -> bool:
 
 
 def extrapolates_from(results: Results) -> int:
-    """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/quality.py` takes,
+    """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/metrics.py` takes,
     of 2, 3, ... 10 tenths in whole blocks of one sample a class, need five samples a dimension."""
     classes = results.run.about["subject"]["model"].get("classes") or 1
     blocks, least = 1, 5 * _dimensions(results)

@@ -44,6 +44,15 @@ class Interval:
         error = None if self.error is None else self.error * abs(factor)
         return Interval(self.value * factor, *((low, high) if factor >= 0 else (high, low)), error)
 
+    def inverse(self) -> Interval:
+        """1 / value, for a ratio seen from the other side; both bounds on one side of 0."""
+        low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
+        return Interval(1 / self.value, low, high)
+
+    def plain(self) -> dict[str, float | None]:
+        """For JSON: value, low, high; None where there is no bound."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
 
 # Times: medians, and ratios paired within rounds
 

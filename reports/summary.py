@@ -5,85 +5,17 @@ Knows rich and results. Refuses to compute: every figure comes from `orderbench.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orderbench.reports.check import Finding
-from orderbench.reports.compare import Line, busy
-from orderbench.reports.results import Results, Row, baseline_steps, failures, is_fid, times_seeds, too_small
+from orderbench.reports.check import CheckFinding
+from orderbench.reports.compare import Comparison
+from orderbench.reports.results import Results, Row, baseline_steps, failures, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-
-TINY = 1e-3  # below it, four decimals run out
-
-
-def digits(*values: float | None) -> int:
-    """Decimals that show three significant digits of the least of these that is not 0, from 0 to 4."""
-    sizes = [abs(value) for value in values if value]
-    return 0 if not sizes else max(0, min(4, 2 - math.floor(math.log10(min(sizes)))))
-
-
-def figure(interval: Interval | None) -> str:
-    """A value with its interval's half-width behind ±, or a dash; the half-width has two significant digits."""
-    if interval is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.{digits(interval.value)}f}"
-    half = (interval.high - interval.low) / 2
-    places = max(0, min(4, digits(half) - 1)) if half else digits(interval.value)
-    return f"{interval.value:.{places}f} ±{half:.{places}f}"
-
-
-def tiny(interval: Interval | None) -> bool:
-    """Whether decimals run out before its value or its interval begins."""
-    return interval is not None and 0 < max(abs(bound) for bound in (interval.value, interval.low or 0.0,
-                                                                     interval.high or 0.0)) < TINY  # fmt: skip
-
-
-def bounds(interval: Interval | None) -> str:
-    """A value with its interval in brackets, for what is not symmetric; powers of ten where decimals would run out."""
-    if interval is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.2e}" if tiny(interval) else f"{interval.value:.{digits(interval.value)}f}"
-    if tiny(interval):
-        return f"{interval.value:.2e} [{interval.low:.1e}, {interval.high:.1e}]"
-    places = min(digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
-    return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
-
-
-def training(row: Row) -> str:
-    """Whether the weights saw this order."""
-    share = row.about.get("training_share")
-    if share is None:
-        return ""
-    star = "*" if row.about.get("training_share_at_pace") == 0 else ""  # earlier records do not say
-    return f"{100 * share:.0f} %{star}" if share else "never"
-
-
-def sampling_words(sampling: Mapping[str, Any], whole: bool = False) -> str:
-    """A setting; without `whole`, top-k and top-p only where they take something away."""
-    words = [f"guidance {sampling['guidance']}", f"temperature {sampling['temperature']:g}"]
-    if whole or sampling["top_k"]:
-        words.append(f"top-k {sampling['top_k'] or 'all'}")
-    if whole or sampling["top_p"] != 1:
-        words.append(f"top-p {sampling['top_p']:g}")
-    return ", ".join(words)
-
-
-def fid_words(results: Results) -> str:
-    """Whether FD may be called FID."""
-    return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"
-
-
-def busy_words(results: Results) -> str:
-    """That others computed beside the timings, which no interval shows; empty where nothing says so."""
-    found = busy(results.run)
-    return f"Read no speed from this: {found}, which slows arms unequally" if found else ""
+from orderbench.reports.words import bounds, busy_words, fid_words, plus_minus, sampling_words, training
 
 
 def summary(results: Results, width: int) -> RenderableType:
@@ -130,9 +62,9 @@ def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
         cells = [
             row.arm if own else f"({row.arm})",
             *([str(row.about.get("n_steps", "")), training(row)] if wide else []),
-            figure(row.figures.get("fd")),
-            *([figure(row.figures.get("kd"))] if wide else []),
-            figure(row.figures.get("agreement")),
+            plus_minus(row.figures.get("fd")),
+            *([plus_minus(row.figures.get("kd"))] if wide else []),
+            plus_minus(row.figures.get("agreement")),
             sampling_words(row.sampling, whole=True) if own and row.figures.keys() & {"fd", "agreement"} else "",
         ]
         table.add_row(*map(Text, cells))
@@ -149,11 +81,11 @@ def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Ta
             row.arm if row in rows else f"({row.arm})",
             str(row.about.get("n_steps", "")),
             training(row),
-            figure(row.figures.get("bits")),
-            *([figure(row.figures.get("tax"))] if wide else []),
-            figure(row.figures.get("fd")),
-            *([figure(row.figures.get("kd"))] if wide else []),
-            figure(row.figures.get("agreement")),
+            plus_minus(row.figures.get("bits")),
+            *([plus_minus(row.figures.get("tax"))] if wide else []),
+            plus_minus(row.figures.get("fd")),
+            *([plus_minus(row.figures.get("kd"))] if wide else []),
+            plus_minus(row.figures.get("agreement")),
         ]
         table.add_row(*map(Text, cells))
     return table
@@ -229,7 +161,7 @@ def _step_ratios(results: Results) -> Iterator[str]:
 _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
 
 
-def comparison(lines: Sequence[Line], titles: tuple[str, str]) -> RenderableType:
+def comparison(lines: Sequence[Comparison], titles: tuple[str, str]) -> RenderableType:
     """A table of a comparison, a line a metric; counters that are the same are only counted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", overflow="fold", min_width=15)
@@ -256,7 +188,7 @@ def _side(value: Interval | int | None) -> str:
     return "-" if value is None else str(value)
 
 
-def _apart(line: Line) -> str:
+def _apart(line: Comparison) -> str:
     """The paired difference; for ratios of two runs, both intervals."""
     if line.difference is not None:
         return bounds(line.difference).replace(" [", "\n[")
@@ -269,7 +201,7 @@ def _apart(line: Line) -> str:
 _VERDICTS = {"pass": "green", "improved": "green", "regressed": "bold red", "inconclusive": "yellow"}
 
 
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
+def findings_table(findings: Sequence[CheckFinding]) -> RenderableType:
     """A table of what a check found, in the order of the rules."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("verdict", no_wrap=True)

@@ -1,25 +1,15 @@
-"""Tables: what a run says in rows and columns, written as CSV, Markdown, LaTeX or JSON from one value.
+"""Tables: what a run says in rows and columns.
 
-Knows results and how papers set tables. Refuses to compute a figure, and to show one without what it rests on: captions
+Knows results and what readers look for. Refuses to compute a figure, and to show one without what it rests on: captions
 name n, the feature space and the level of the intervals.
-
-In LaTeX and Markdown the best arm of a column is bold and the second is underlined (Markdown: italic), by point
-estimate; floors compete with nobody.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-import re
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
-from orderbench.reports import summary
 from orderbench.reports.results import (
     Results,
     Row,
@@ -30,235 +20,8 @@ from orderbench.reports.results import (
     times_seeds,
 )
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import (
-    TINY,
-    bounds,
-    busy_words,
-    digits,
-    fid_words,
-    sampling_words,
-    tiny,
-    training,
-)
-
-Cell = Interval | int | float | str | None
-TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-def figure(interval: Interval | None) -> str:
-    """A value with its interval's half-width behind ±; more decimals, or powers of ten, where four would run out."""
-    if interval is None or interval.low is None or interval.high is None:
-        return f"{interval.value:.2e}" if interval is not None and tiny(interval) else summary.figure(interval)
-    half = (interval.high - interval.low) / 2
-    if tiny(interval):
-        return f"{interval.value:.2e} ±{half:.1e}"
-    if 0 < half < TINY:
-        places = min(6, 1 - math.floor(math.log10(half)))
-        return f"{interval.value:.{places}f} ±{half:.{places}f}"
-    return summary.figure(interval)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column. key: in CSV and JSON, with its unit; head: for people; better: which end wins, '' where none does;
-    show: an interval in words."""
-
-    key: str
-    head: str
-    better: Literal["low", "high", ""] = ""
-    show: Callable[[Interval | None], str] = figure
-
-    def text(self, cell: Cell) -> str:
-        """A cell for people."""
-        if cell is None or isinstance(cell, Interval):
-            return self.show(cell)
-        return f"{cell:.{digits(cell)}f}" if isinstance(cell, float) else str(cell)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row. arm: the competitor it belongs to; order: its order; competes: whether it can be the best."""
-
-    arm: str
-    order: str
-    cells: dict[str, Cell]
-    competes: bool = True
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under columns, and in words what they are and what they rest on."""
-
-    name: str
-    title: str
-    caption: str
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...] = field(default_factory=tuple)
-
-    def places(self, column: Column) -> dict[int, int]:
-        """By row, 1 for the best and 2 for the second of a column; none where fewer than two compete."""
-        if not column.better:
-            return {}
-        values = {
-            number: _number(line.cells.get(column.key)) for number, line in enumerate(self.lines) if line.competes
-        }
-        known = {number: value for number, value in values.items() if value is not None}
-        ranked = sorted(set(known.values()), reverse=column.better == "high")
-        if len(known) < 2 or len(ranked) < 2:
-            return {}
-        return {number: 1 + ranked.index(value) for number, value in known.items() if value in ranked[:2]}
-
-
-def _number(cell: Cell) -> float | None:
-    if isinstance(cell, Interval):
-        return cell.value
-    return float(cell) if isinstance(cell, int | float) else None
-
-
-# Four writers
-
-
-def to_csv(table: Table) -> str:
-    """Comma-separated values: an interval takes three columns, KEY, KEY_low and KEY_high; nothing is rounded."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    wide = [any(isinstance(line.cells.get(column.key), Interval) for line in table.lines) for column in table.columns]
-    heads: list[str] = []
-    for column, is_wide in zip(table.columns, wide, strict=True):
-        heads += [column.key, f"{column.key}_low", f"{column.key}_high"] if is_wide else [column.key]
-    writer.writerow(heads)
-    for line in table.lines:
-        row: list[Any] = []
-        for column, is_wide in zip(table.columns, wide, strict=True):
-            cell = line.cells.get(column.key)
-            if isinstance(cell, Interval):
-                row += [cell.value, cell.low, cell.high]
-            else:
-                row += [cell, None, None] if is_wide else [cell]
-        writer.writerow(["" if cell is None else cell for cell in row])
-    return out.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A Markdown table under its caption."""
-    best = [table.places(column) for column in table.columns]
-    aligned = " | ".join("---" if place == 0 else "---:" for place in range(len(table.columns)))
-    lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
-    lines += ["| " + " | ".join(_markdown(column.head) for column in table.columns) + " |", f"| {aligned} |"]
-    for number, line in enumerate(table.lines):
-        cells = []
-        for column, places in zip(table.columns, best, strict=True):
-            text = _markdown(column.text(line.cells.get(column.key)))
-            mark = {1: "**", 2: "*"}.get(places.get(number, 0), "")
-            cells.append(f"{mark}{text}{mark}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(text: str) -> str:
-    escaped = re.sub(r"([\\|*_<>`])", r"\\\1", " ".join(text.split()))
-    return escaped.replace("](", r"\](")
-
-
-def to_latex(table: Table) -> str:
-    """A LaTeX table for booktabs: best bold, second underlined, n and the feature space in the caption; as narrow as
-    the page of a conference: what does not fit beside the arms stands below, in a part of its own."""
-    cells = _latex_cells(table)
-    parts = _parts(table)
-    wide = len(parts) > 1 or _width(table, parts[0]) > ONE_COLUMN
-    kind = "table*" if wide else "table"
-    lines = [
-        rf"\begin{{{kind}}}",
-        rf"  \caption{{\textbf{{{_latex(table.title)}.}} {_latex(table.caption)}}}",
-        rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
-        r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
-    ]
-    for part in parts:
-        said = [number for number, line in enumerate(table.lines) if _says(table, line, part)]
-        heads = (r"\\".join(map(_latex, _stacked(table.columns[c].head))) for c in part)
-        lines += [
-            r"  \par\smallskip",
-            r"  \begin{tabular}{l" + "r" * (len(part) - 1) + "}",
-            r"    \toprule",
-            "    " + " & ".join(rf"\shortstack[r]{{{head}}}" if r"\\" in head else head for head in heads) + r" \\",
-        ]
-        for _, group in groupby(said, lambda number: table.lines[number].competes):
-            lines.append(r"    \midrule")
-            lines += ["    " + " & ".join(cells[number][c] for c in part) + r" \\" for number in group]
-        lines += [r"    \bottomrule", r"  \end{tabular}"]
-    return "\n".join([*lines, rf"\end{{{kind}}}"]) + "\n"
-
-
-ONE_COLUMN, PAGE = 52, 92  # characters of \footnotesize in 3.3 inches and in 5.5, the width of the narrowest pages
-GAP = 1.5  # characters between two columns
-
-
-def _latex_cells(table: Table) -> list[list[str]]:
-    rows: list[list[str]] = [[] for _ in table.lines]
-    for column in table.columns:
-        places = table.places(column)
-        for number, line in enumerate(table.lines):
-            text = _latex(column.text(line.cells.get(column.key)))
-            command = {1: r"\textbf", 2: r"\underline"}.get(places.get(number, 0))
-            rows[number].append(f"{command}{{{text}}}" if command else text)
-    return rows
-
-
-def _says(table: Table, line: Line, part: Sequence[int]) -> bool:
-    """Whether a row belongs beside these columns: every arm does, a floor only where it has a value."""
-    return line.competes or any(line.cells.get(table.columns[c].key) is not None for c in part[1:])
-
-
-def _stacked(head: str) -> list[str]:
-    """A column's head in lines of about twelve characters, broken between words."""
-    return textwrap.wrap(head, 12, break_long_words=False, break_on_hyphens=False)
-
-
-def _width(table: Table, part: Sequence[int]) -> float:
-    """Columns side by side, in characters."""
-    heads = {c: _stacked(table.columns[c].head) for c in part}
-    texts = {c: [table.columns[c].text(line.cells.get(table.columns[c].key)) for line in table.lines] for c in part}
-    return sum(max(map(len, [*heads[c], *texts[c]])) + GAP for c in part)
-
-
-def _parts(table: Table) -> list[list[int]]:
-    """The columns in as many parts as a page needs, each behind the first column."""
-    parts = [[0]]
-    for column in range(1, len(table.columns)):
-        if len(parts[-1]) > 1 and _width(table, [*parts[-1], column]) > PAGE:
-            parts.append([0])
-        parts[-1].append(column)
-    return parts
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-          TIMES: r"$\times$",          "-": "-", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-          **{character: "\\" + character for character in "&%$#_{}"}}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-
-
-def to_json(table: Table) -> dict[str, Any]:
-    """The table as plain values: an interval as value, low and high."""
-
-    def plain(cell: Cell) -> Any:
-        return {"value": cell.value, "low": cell.low, "high": cell.high} if isinstance(cell, Interval) else cell
-
-    return {
-        "name": table.name,
-        "title": table.title,
-        "caption": table.caption,
-        "columns": [{"key": column.key, "head": column.head, "better": column.better} for column in table.columns],
-        "rows": [
-            {column.key: plain(line.cells.get(column.key)) for column in table.columns} | {"competes": line.competes}
-            for line in table.lines
-        ],
-    }
-
-
-# The tables of a run
+from orderbench.reports.table import TIMES, Cell, Column, Table, TableRow, number_of
+from orderbench.reports.words import bounds, busy_words, fid_words, sampling_words, training
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
@@ -268,7 +31,7 @@ def tables_of(results: Results) -> tuple[Table, ...]:
     return tuple(table for table in made if table is not None)
 
 
-def _kept(columns: Sequence[Column], lines: Sequence[Line]) -> tuple[Column, ...]:
+def _kept(columns: Sequence[Column], lines: Sequence[TableRow]) -> tuple[Column, ...]:
     """Columns that hold something."""
     return tuple(column for column in columns if any(line.cells.get(column.key) is not None for line in lines))
 
@@ -305,8 +68,8 @@ def _head(row: Row) -> dict[str, Cell]:
     return {"arm": row.arm, "n_steps": row.about.get("n_steps"), "trained": training(row) or None}
 
 
-def _line(row: Row, cells: dict[str, Cell], competes: bool = True) -> Line:
-    return Line(row.arm, str(row.about.get("order", "")), cells, competes)
+def _table_row(row: Row, cells: dict[str, Cell], competes: bool = True) -> TableRow:
+    return TableRow(row.arm, str(row.about.get("order", "")), cells, competes)
 
 
 def _ratios(results: Results, row: Row) -> dict[str, Cell]:
@@ -338,7 +101,7 @@ def main_table(results: Results) -> Table | None:
     for row in _fixed(results):
         latency = row.figures.get("latency_s")
         lines.append(
-            _line(row, {
+            _table_row(row, {
                 **_head(row),
                 "fd": row.figures.get("fd"), "kd": row.figures.get("kd"), "bits_per_token": row.figures.get("bits"),
                 "latency_ms": None if latency is None else latency.scaled(1000),
@@ -382,7 +145,7 @@ def _quality_table(results: Results, setting: str) -> Table | None:
             cells |= {"bits_per_token": row.figures.get("bits"), "tax_bits": row.figures.get("tax"),
                       "predicted_tax_bits": row.about.get("predicted_tax_bits"),
                       "bits_difference": row.against.get("bits")}  # fmt: skip
-        lines.append(_line(row, cells))
+        lines.append(_table_row(row, cells))
     lines += _floors(results, *metrics)
     if not any(line.competes for line in lines):
         return None
@@ -435,18 +198,18 @@ def _tried(results: Results) -> str:
     return f" in the space {space}" + (f", of {'; '.join(words)}" if words else "")
 
 
-def _extrapolation(results: Results, lines: Sequence[Line]) -> str:
+def _extrapolation(results: Results, lines: Sequence[TableRow]) -> str:
     """Why some rows have no extrapolated distance."""
     needed = extrapolates_from(results)
     small = any(line.cells.get("fd") is not None and line.cells.get("fd_extrapolated") is None and
-                (_number(line.cells.get("n")) or 0) < needed for line in lines)  # fmt: skip
+                (number_of(line.cells.get("n")) or 0) < needed for line in lines)  # fmt: skip
     return f" FD extrapolated to infinite n needs n of at least {needed} here." if small else ""
 
 
-def _floors(results: Results, *metrics: str) -> list[Line]:
+def _floors(results: Results, *metrics: str) -> list[TableRow]:
     """What no arm made: real and reconstructed images, uniform codes."""
     return [
-        _line(row, {"arm": f"({row.arm})", "n": row.n, **{m: row.figures.get(m) for m in metrics}}, competes=False)
+        _table_row(row, {"arm": f"({row.arm})", "n": row.n, **{m: row.figures.get(m) for m in metrics}}, competes=False)
         for row in results.floors
     ]
 
@@ -485,12 +248,12 @@ def speed_table(results: Results) -> Table | None:
             Interval(1.0) if row.arm == baseline else _ratio(results, batches[0], baseline, row.arm, False)
         )
         cells["uncached_speedup"] = _ratio(results, 1, "uncached", row.arm)
-        lines.append(_line(row, cells))
+        lines.append(_table_row(row, cells))
     noise: dict[str, Cell] = {
         "arm": "(A/A)",
         **{f"speedup_batch_{batch}": results.noise.get(batch) for batch in batches},
     }
-    lines.append(Line("A/A", "", noise, competes=False))
+    lines.append(TableRow("A/A", "", noise, competes=False))
     big = max((batch for batch in batches if batch != 1), default=1)
     columns = [
         Column("arm", "arm"), Column("n_steps", "steps"), Column("passes", "passes"),
@@ -528,14 +291,14 @@ def correction_table(results: Results) -> Table | None:
             "arm": row.arm, "plain": plain.arm, "fd": row.figures.get("fd"), "plain_fd": plain.figures.get("fd"),
             "fd_difference": against.against.get("fd"), "kd_difference": against.against.get("kd"),
             "agreement_difference": against.against.get("agreement"),
-            "slower": None if slower is None else _inverse(slower),
+            "slower": None if slower is None else slower.inverse(),
             "query_ratio": None if not query["with"] or not query["without"] else query["with"] / query["without"],
             "changed": changed.get((row.arm, "fixed")),
         }  # fmt: skip
         rate = rates.get(row.arm, {}).get(0.1)
         if rate is not None:
             cells |= {"repaired": _percent(rate["repair_rate"]), "damaged": _percent(rate["damage_rate"])}
-        lines.append(_line(row, cells))
+        lines.append(_table_row(row, cells))
     if not lines:
         return None
     lines += _floors(results, "fd")
@@ -558,20 +321,12 @@ def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
     """Arms with correction, each with the same order and pace without."""
     rows = _fixed(results)
     for row in rows:
-        if row.about["correction"] != "off":
+        if row.corrected:
             for other in rows:
                 same = all(row.about[key] == other.about[key] for key in ("order", "pace"))
-                if same and other.about["correction"] == "off":
+                if same and not other.corrected:
                     yield row, other
-
-
-def _inverse(ratio: Interval) -> Interval:
-    low, high = (None if bound is None else 1 / bound for bound in (ratio.high, ratio.low))
-    return Interval(1 / ratio.value, low, high)
 
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
-
-
-WRITERS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}

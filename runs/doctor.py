@@ -93,7 +93,7 @@ def _look_at_devices(asked: str) -> Iterator[Thing]:
 
 
 def _look_at_fidelity() -> Iterator[Thing]:
-    from orderbench.runs.quality import fidelity_status
+    from orderbench.runs.fidelity import fidelity_status
 
     status: dict[str, Any] = fidelity_status()
     if status["works"]:
@@ -107,7 +107,8 @@ def _look_at_fidelity() -> Iterator[Thing]:
 
 def _look_at_weights() -> Iterator[Thing]:
     from orderbench.models.shipped import load_shipped, load_shipped_arrays, shipped_names
-    from orderbench.runs.subject import FEATURES, HELD_OUT, MODEL, REFERENCE, TOKENIZER
+    from orderbench.runs.spaces import FEATURES, REFERENCE
+    from orderbench.runs.subject import HELD_OUT, MODEL, TOKENIZER
 
     needed = (MODEL, TOKENIZER, FEATURES)
     loads: dict[str, Callable[[], Any]] = {}

@@ -13,11 +13,12 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from orderbench.runs.device import nvidia_smi
 
 PACKAGES = (
     "orderbench", "torch", "numpy", "pandas", "matplotlib", "seaborn", "torch-fidelity", "torchvision", "safetensors",
@@ -185,26 +186,12 @@ def _gpu(device: str) -> dict[str, Any] | None:
         "memory_bytes": seen.total_memory,
         "multiprocessors": seen.multi_processor_count,
         "count": torch.cuda.device_count(),
-        **_nvidia_smi(getattr(seen, "uuid", None), index),
+        **_limits(getattr(seen, "uuid", None), index),
     }
 
 
-def _nvidia_smi(uuid: object, index: int) -> dict[str, str | None]:
-    """Driver and limits, asked of the driver's own tool by the card's address: its numbers need not be torch's.
-
-    Nothing of the moment, since machines are compared by this; `timing.clock_state` has the clock.
-    """
-    fields = {
-        "driver": "driver_version",
-        "clock_sm_max": "clocks.max.sm",
-        "power_limit": "power.limit",
-    }
-    chosen = str(index) if uuid is None else f"GPU-{uuid}"
-    values: Sequence[str] = ()
-    with contextlib.suppress(OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        done = subprocess.run(  # noqa: S603 (fixed words)
-            ["nvidia-smi", f"--query-gpu={','.join(fields.values())}", "--format=csv,noheader", f"--id={chosen}"],  # noqa: S607
-            capture_output=True, text=True, timeout=10, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        values = done.stdout.strip().split(", ") if done.returncode == 0 else ()
-    return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else dict.fromkeys(fields)
+def _limits(uuid: object, index: int) -> dict[str, str | None]:
+    """Driver and limits of a card; nothing of the moment, since machines are compared by this: `timing.clock_state` has
+    the clock."""
+    said = nvidia_smi(("driver_version", "clocks.max.sm", "power.limit"), uuid, index)
+    return dict(zip(("driver", "clock_sm_max", "power_limit"), said.values(), strict=True))

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from orderbench.orders import BenchError, Grid
+from orderbench.orders.files import write_whole
+from orderbench.runs.device import choose_device
 from orderbench.runs.record import Run, file_name, write_arrays
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import TOKENIZER, load_tokenizer, to_pixels
-from orderbench.runs.training import choose_device
 
 
 def export_run(
@@ -67,12 +68,13 @@ def export_run(
 def _write_pictures(folder: Path, images_Nhwc: np.ndarray, labels_N: np.ndarray) -> None:
     from PIL import Image
 
-    partial = folder / ".part.png"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, (image, label) in enumerate(zip(images_Nhwc, labels_N, strict=True)):
-            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-            picture.save(partial)
-            partial.replace(folder / f"{index:06d}-{label}.png")  # what is there is whole
-    except OSError as problem:
-        raise BenchError(f"pictures could not be written to '{folder}': {problem}; name another place") from problem
+    for index, (image, label) in enumerate(zip(images_Nhwc, labels_N, strict=True)):
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        write_whole(
+            folder / f"{index:06d}-{label}.png",
+            picture.save,
+            error=lambda reason: BenchError(
+                f"pictures could not be written to '{folder}': {reason}; name another place"
+            ),
+            durable=False,
+        )

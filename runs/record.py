@@ -12,7 +12,6 @@ numbers mean. Every field is described in docs/record-format.md.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import write_whole
 
 SCHEMA = 1
 KIND = "orderbench run"
@@ -77,22 +77,14 @@ def plain(value: Any) -> Any:
 
 
 def _write(file: Path, write: Callable[[Path], object]) -> None:
-    temporary = file.with_name(f".part-{file.name}")  # one name: what a kill leaves, the next write takes away
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(file)
-    except OSError as problem:
-        reason = "the disk is full" if problem.errno == errno.ENOSPC else problem.strerror or str(problem)
-        raise RecordProblem(
-            f"'{file}' could not be written: {reason}; what was there before is kept; mend that and "
-            f"ask again, a run with --resume"
-        ) from problem
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_whole(
+        file,
+        write,
+        error=lambda reason: RecordProblem(
+            f"'{file}' could not be written: {reason}; what was there before is kept; mend that and ask again, a run "
+            f"with --resume"
+        ),
+    )
 
 
 class RecordProblem(BenchError):

@@ -20,27 +20,20 @@ from orderbench.models.arpg import load_checkpoint
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import load_images, to_uint8
 from orderbench.models.decode import AnyOrderModel
+from orderbench.models.mixtures import objective_of
 from orderbench.models.objective import ObjectiveConfig
-from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.shipped import Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.tokenizer import encode
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16, load_vq16
 from orderbench.orders import BenchError, Grid
-from orderbench.orders.errors import unknown
+from orderbench.orders.files import sha256_of
+from orderbench.runs.device import choose_device
 from orderbench.runs.factory import NEEDS, call_factory
-from orderbench.runs.quality import (
-    Space,
-    feature_space,
-    inception_space,
-    lite0_space,
-    measure,
-    read_reference,
-)
+from orderbench.runs.spaces import Judge, judges_of
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.training import choose_device, encode, objective_of
 
-MODEL, TOKENIZER, FEATURES = "fashion-model", "fashion-tokenizer", "fashion-features"
-HELD_OUT, REFERENCE = "fashion-held-out", "fashion-reference"
-N_REFERENCE = 10_000
+MODEL, TOKENIZER, HELD_OUT = "fashion-model", "fashion-tokenizer", "fashion-held-out"  # that travel in the package
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -52,31 +45,6 @@ class PixelDecoder(Protocol):
 
     def decode(self, tokens_BL: Tensor, rows: int, cols: int) -> Tensor:
         """Codes to images in [-1, 1]."""
-
-
-@dataclass
-class Judge:
-    """A feature space with the reference that samples are held against.
-
-    reference_MD: features of the reference, and statistics (mu, sigma), or one of the two. real: features and
-    logits of real images that are not in the reference, for the floor; None where there are none.
-    """
-
-    space: Space
-    reference_MD: np.ndarray | None
-    statistics: tuple[np.ndarray, np.ndarray] | None = None
-    real: tuple[np.ndarray, np.ndarray | None, np.ndarray] | None = None
-    reference_name: str = ""
-    reference_sha256: str = ""
-
-    def judge(
-        self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray, classes: int
-    ) -> dict[str, Any]:
-        """The metrics of one set of images."""
-        found = measure(
-            features_ND, logits_NC, labels_N, self.reference_MD, classes=classes, statistics=self.statistics
-        )
-        return {"space": self.space.id, "reference": self.reference_name, **found}
 
 
 @dataclass
@@ -168,7 +136,10 @@ def load_subject(spec: RunSpec) -> Subject:
     elif spec.data is not None or not isinstance(tokenizer, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
         subject.held_out_source = lambda: _encoded(spec, subject, tokenizer)
     if "quality" in spec.only:
-        subject.judges = _judges(spec, subject, own)
+        subject.judges = judges_of(
+            spec.space, device, spec.reference, spec.data, shipped=own,
+            side=None if subject.held_out_source is None else lambda: _side(model, tokenizer),
+        )  # fmt: skip
         subject.about["spaces"] = [
             {
                 "space": j.space.id,
@@ -199,7 +170,7 @@ def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, di
         loaded = load_weights(name, "model")
     if loaded is None:
         network = load_checkpoint(str(name), family="arpg")
-        about: dict[str, Any] = {"name": Path(str(name)).name, "family": "arpg", "sha256": _sha256(Path(str(name)))}
+        about: dict[str, Any] = {"name": Path(str(name)).name, "family": "arpg", "sha256": sha256_of(Path(str(name)))}
     else:
         network = cast(Transformer, loaded.network)
         card = loaded.card
@@ -255,16 +226,11 @@ def load_tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]
     it."""
     if Path(name).suffix in (".pt", ".pth"):
         network = load_vq16(name).to(device)
-        return network, {"name": Path(name).name, "codes": 16384, "sha256": _sha256(Path(name))}
+        return network, {"name": Path(name).name, "codes": 16384, "sha256": sha256_of(Path(name))}
     loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
     codes = loaded.about["tokenizer"]["codes"]
     about = {"name": Path(name).name, "codes": codes, "sha256": loaded.sha256}
     return cast(PixelDecoder, loaded.network.to(device)), about
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _shipped_held_out() -> tuple[Tensor, Tensor]:
@@ -289,83 +255,3 @@ def _side(model: AnyOrderModel, tokenizer: PixelDecoder) -> int:
     if grid.rows != grid.cols:
         raise BenchError(f"images are read as squares and the model's grid is {grid}; only a square one is served")
     return grid.rows * (16 if isinstance(tokenizer, VQ16) else 2)
-
-
-def _judges(spec: RunSpec, subject: Subject, own: bool) -> tuple[Judge, ...]:
-    """Every feature space asked for, the shipped one by default, each with its reference."""
-    judges = []
-    for name in spec.space or (FEATURES,):
-        space = open_space(name, subject.device)
-        if own and name == FEATURES and spec.reference is None:
-            judges.append(_shipped_judge(space))
-        else:
-            judges.append(_own_judge(spec, subject, space))
-    return tuple(judges)
-
-
-def open_space(name: str, device: str) -> Space:
-    """'fashion-features', a file of `bench train features`, 'lite0', or 'inception:WEIGHTS.pth'."""
-    kind, _, file = name.partition(":")
-    if kind == "inception":
-        if not file:
-            raise BenchError("the Inception space needs its weights file, as in --space inception:weights.pth")
-        return inception_space(file, device)
-    if name == "lite0":
-        return lite0_space(device)
-    if not Path(name).exists() and Path(name).suffix == "" and name not in shipped_names("features"):
-        known = (*shipped_names("features"), "lite0", "inception:WEIGHTS.pth")
-        raise unknown("feature space", name, known, "or a file of bench train features, as in my.safetensors")
-    loaded = load_shipped(name, "features") if name in shipped_names() else load_weights(name, "features")
-    return feature_space(loaded, Path(name).stem, device)
-
-
-def _shipped_judge(space: Space) -> Judge:
-    arrays: Arrays = load_shipped_arrays(REFERENCE, "reference")
-    if arrays.about.get("space") != space.id:
-        raise BenchError(
-            f"the shipped reference is in the space {arrays.about.get('space')} and the features are {space.id}; the "
-            f"package is damaged, install it again"
-        )
-    tensors = {name: tensor.numpy() for name, tensor in arrays.tensors.items()}
-    real = (tensors["real_ND"], tensors["real_logits_NC"], tensors["real_labels_N"])
-    return Judge(
-        space,
-        tensors["reference_MD"],
-        real=real,
-        reference_name=arrays.about["reference"],
-        reference_sha256=arrays.sha256,
-    )
-
-
-def _own_judge(spec: RunSpec, subject: Subject, space: Space) -> Judge:
-    if spec.reference is not None:
-        given = read_reference(spec.reference)
-        name, sha = Path(spec.reference).name, _sha256(Path(spec.reference))
-        statistics = given.statistics if space.name.startswith("inception") else None  # such files hold Inception's
-        if given.images is None:
-            if statistics is None:
-                raise BenchError(
-                    f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
-                    f"--space inception:WEIGHTS"
-                )
-            return Judge(space, None, statistics, reference_name=f"{name}, statistics", reference_sha256=sha)
-        images_Nchw = torch.from_numpy(np.ascontiguousarray(given.images.transpose(0, 3, 1, 2)))
-        about = f"{name}, {len(images_Nchw)} images" + (" and statistics" if statistics else "")
-        features_MD = space.extract(images_Nchw)[0]
-        return Judge(space, features_MD, statistics, reference_name=about, reference_sha256=sha)
-    assert subject.tokenizer is not None  # noqa: S101 (checked by the caller)
-    if subject.held_out_source is None:
-        raise BenchError(
-            "quality needs something to compare with; name images or statistics, as in --reference FILE.npz, or data, "
-            "as in --data FOLDER"
-        )
-    side = _side(subject.model, subject.tokenizer)
-    train, test = (load_images(spec.data, split, side, limit=N_REFERENCE) for split in ("train", "test"))
-    features, logits = space.extract(test.images_Nchw)
-    return Judge(
-        space,
-        space.extract(train.images_Nchw)[0],
-        real=(features, logits, test.labels_N.numpy()),
-        reference_name=f"{train.name}, {len(train)} images",
-        reference_sha256=hashlib.sha256(train.images_Nchw.contiguous().numpy().tobytes()).hexdigest(),
-    )

@@ -14,8 +14,6 @@ import ctypes
 import gc
 import math
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from orderbench.orders import BenchError
 from orderbench.orders.streams import check_seed
+from orderbench.runs.device import nvidia_smi
 
 _LEAST_S = 0.2  # shorter samples are mostly noise on a shared machine
 _WARM_RUNS = 3
@@ -257,25 +256,14 @@ def clock_state(device: torch.device | str) -> dict[str, Any]:
     gpu: dict[str, Any] | None = None
     if torch.device(device).type == "cuda":
         about = torch.cuda.get_device_properties(device)
-        gpu = {"name": about.name, "total_bytes": about.total_memory, **_nvidia_smi(getattr(about, "uuid", None))}
+        gpu = {"name": about.name, "total_bytes": about.total_memory, **card_state(getattr(about, "uuid", None))}
     return {"load_average": load, "gpu": gpu}
 
 
-def _nvidia_smi(uuid: object) -> dict[str, Any]:
-    """By identity, since nvidia-smi counts cards that CUDA_VISIBLE_DEVICES hides."""
-    keys = ("driver", "sm_clock_mhz", "max_sm_clock_mhz", "temperature_c")
-    said: dict[str, Any] = dict.fromkeys(keys)
-    program = shutil.which("nvidia-smi")
-    if program is None or uuid is None:
-        return said
-    query = "--query-gpu=driver_version,clocks.sm,clocks.max.sm,temperature.gpu"
-    command = [program, query, "--format=csv,noheader,nounits", f"--id=GPU-{uuid}"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603
-        driver, *numbers = (part.strip() for part in answer.strip().split(","))
-    except (OSError, subprocess.SubprocessError):
-        return said
-    said["driver"] = driver or None
-    for key, number in zip(keys[1:], numbers, strict=False):
-        said[key] = int(number) if number.isdigit() else None
-    return said
+def card_state(uuid: object) -> dict[str, str | int | None]:
+    """Driver, clocks and temperature of a CUDA card now, as nvidia-smi says them; None for what it does not say."""
+    fields = ("driver_version", "clocks.sm", "clocks.max.sm", "temperature.gpu")
+    driver, *numbers = nvidia_smi(fields, uuid, units=False).values()
+    keys = ("sm_clock_mhz", "max_sm_clock_mhz", "temperature_c")
+    whole = (int(number) if number is not None and number.isdigit() else None for number in numbers)
+    return {"driver": driver or None, **dict(zip(keys, whole, strict=True))}

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -24,24 +23,23 @@ from torch import Tensor
 
 from orderbench.models.checkpoint import load_strictly, read_tensors, write_atomically
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
-from orderbench.models.data import Images, load_images
-from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.data import load_images
+from orderbench.models.mixtures import objective_named
+from orderbench.models.objective import ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
 from orderbench.models.shipped import load_weights
-from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.tokenizer import Tokenizer, encode
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
+from orderbench.runs.device import choose_device
 
 RECIPES: dict[str, TrainConfig] = {
     "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
     "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
     "model": TrainConfig(steps=6000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998),
 }
-MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
-_PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
-DEVICES = ("cpu", "cuda", "mps", "xpu")  # what computes; torch knows more names
-MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
+RECIPE_MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +108,6 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     return _write(spec, job, config, state)
 
 
-def choose_device(name: str) -> str:
-    """'auto' is a GPU if there is one, and 'cuda' under `torchrun` this process's own; BenchError for a device that is
-    not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    if name.partition(":")[0] not in DEVICES:
-        raise BenchError(f"no device named '{name}'; auto, {', '.join(DEVICES)} would do, as in --device cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as problem:  # torch's two ways to say: not here
-        raise BenchError(f"the device '{name}' is not there: {problem}; cpu would do, as in --device cpu") from problem
-    return name
-
-
 def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
     train_images = load_images(spec.data, "train", spec.side)
     test_images = load_images(spec.data, "test", spec.side)
@@ -141,7 +123,11 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
     loaded = load_weights(spec.tokenizer, "tokenizer")
     tokenizer = cast(Tokenizer, loaded.network.to(device))
     model = ModelConfig(
-        codes=tokenizer.config.codes, classes=train_images.classes, rows=spec.side // 2, cols=spec.side // 2, **MODEL
+        codes=tokenizer.config.codes,
+        classes=train_images.classes,
+        rows=spec.side // 2,
+        cols=spec.side // 2,
+        **RECIPE_MODEL,
     )
     return ModelJob(
         model,
@@ -153,50 +139,6 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
         seed=config.seed,
         device=device,
     )
-
-
-def objective_named(name: str) -> ObjectiveConfig:
-    """A mixture by name, or from a JSON file that holds an ObjectiveConfig."""
-    if name in MIXTURES:
-        return MIXTURES[name]
-    if not Path(name).is_file():
-        raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file")
-    try:
-        value = json.loads(Path(name).read_text())
-    except ValueError as problem:
-        raise BenchError(f"'{name}' is not JSON: {problem}; a card of trained weights holds a mixture") from problem
-    return objective_of(value, name)
-
-
-def objective_of(value: dict[str, Any], name: str) -> ObjectiveConfig:
-    """An ObjectiveConfig from plain values, as a card holds them."""
-    try:
-        shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
-        others: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key != "mixture"
-        }
-        return ObjectiveConfig(mixture=shares, **others)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise BenchError(f"'{name}' is not a mixture: {problem}; a card of trained weights holds one") from problem
-
-
-class Encoder(Protocol):
-    """What turns images into codes."""
-
-    def encode(self, images_Bchw: Tensor) -> Tensor:
-        """Images in [-1, 1] to codes."""
-
-
-@torch.no_grad()
-def encode(tokenizer: Encoder, images: Images, device: str, codes: int) -> Tensor:
-    """(N, L) the codes of all images, in the smallest type that holds them; `codes` are how many there are."""
-    pixels = images.images_Nchw[0, 0].numel()
-    batch = max(1, min(500, _PIXELS // pixels))
-    parts = [
-        tokenizer.encode(images.floats(slice(start, start + batch)).to(device)).cpu()
-        for start in range(0, len(images), batch)
-    ]
-    return torch.cat(parts).to(torch.uint8 if codes <= 256 else torch.int32)
 
 
 def _weights(file: Path, job: Job) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from orderbench.models.shipped import load_weights
 from orderbench.models.train import fit, has_fast_bf16
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.orders import make_plan
-from orderbench.runs.training import MODEL, RECIPES
+from orderbench.runs.training import RECIPE_MODEL, RECIPES
 
 ARMS = [
     ("raster", "off"),
@@ -45,7 +45,7 @@ ARMS = [
     ("random@cosine:32", "off"),
     ("halton@cosine:13", "off"),
 ]
-SHIPPED_MODEL = ModelConfig(codes=16, classes=10, rows=16, cols=16, **MODEL)
+SHIPPED_MODEL = ModelConfig(codes=16, classes=10, rows=16, cols=16, **RECIPE_MODEL)
 WARM_UP = 5  # training steps
 
 

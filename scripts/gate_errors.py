@@ -26,9 +26,10 @@ from torch import Tensor
 
 from orderbench.models.shipped import load_shipped
 from orderbench.models.transformer import Cache, Transformer
-from orderbench.reports.check import Rules, check, exit_code, snapshot
+from orderbench.reports.check import Rules, check, exit_code
 from orderbench.reports.compare import busy
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.snapshot import snapshot
 from orderbench.runs.record import load_run
 
 BENCH = Path(sys.executable).with_name("bench")

@@ -23,10 +23,8 @@ from torch import Tensor
 from orderbench.models.checkpoint import write_atomically
 from orderbench.models.data import Images, load_images
 from orderbench.models.shipped import load_weights
-from orderbench.models.tokenizer import Tokenizer
-from orderbench.runs.quality import feature_space
-from orderbench.runs.subject import N_REFERENCE
-from orderbench.runs.training import encode
+from orderbench.models.tokenizer import Tokenizer, encode
+from orderbench.runs.spaces import N_REFERENCE, feature_space
 
 TARGET = Path(__file__).parent.parent / "models"
 LIMIT_BYTES = 20_000_000

@@ -23,7 +23,7 @@ from orderbench.models.decode import make_tile, run_tile, uncached_steps
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.summary import bounds, figure
+from orderbench.reports.words import bounds, plus_minus
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.execute import execute
 from orderbench.runs.record import load_run
@@ -146,7 +146,7 @@ def tax(given: argparse.Namespace) -> None:
         predicted = row.about["predicted_tax_bits"]
         pairs.append((row.figures["tax"].value, predicted))
         rows.append([f"`{row.arm}`", row.about["n_steps"], f"{100 * row.about['training_share']:.0f} %",
-                     figure(row.figures["bits"]), figure(row.figures["tax"]), f"{predicted:.4f}"])  # fmt: skip
+                     plus_minus(row.figures["bits"]), plus_minus(row.figures["tax"]), f"{predicted:.4f}"])  # fmt: skip
     table(["plan", "steps", "in training", "bits per token", "measured tax", "predicted tax"], rows)
     x, y = np.array(pairs).T
     print(f"{len(pairs)} plans, {given.samples} held-out images: correlation {np.corrcoef(x, y)[0, 1]:.3f}, of ranks "
@@ -201,8 +201,9 @@ def nested(given: argparse.Namespace) -> None:
         at10 = (
             "-" if rates is None else f"{100 * rates[1]['repair_rate']:.0f} % / {100 * rates[1]['damage_rate']:.1f} %"
         )
-        rows.append([f"`{row.arm}`", row.about["n_steps"], figure(row.figures["fd"]), figure(row.figures["agreement"]),
-                     figure(row.against.get("fd")), f"{1000 * row.figures['latency_s'].value:.0f} ms",
+        rows.append([f"`{row.arm}`", row.about["n_steps"], plus_minus(row.figures["fd"]),
+                     plus_minus(row.figures["agreement"]), plus_minus(row.against.get("fd")),
+                     f"{1000 * row.figures['latency_s'].value:.0f} ms",
                      f"{row.figures['images_per_s'].value:.1f}", at10])  # fmt: skip
     table(["arm", "steps", "FD", "class agreement", "FD minus raster's", "latency", "images/s, batch 16",
            "repaired / damaged at 10 %"], rows)  # fmt: skip
@@ -221,7 +222,7 @@ def control(given: argparse.Namespace) -> None:
     rows = []
     for one, two in zip(sides[0].arms, sides[1].arms, strict=True):
         rows.append([f"`{one.arm}`", f"{100 * one.about['training_share']:.0f} %",
-                     *(figure(side.figures[m]) for m in ("bits", "fd") for side in (one, two))])  # fmt: skip
+                     *(plus_minus(side.figures[m]) for m in ("bits", "fd") for side in (one, two))])  # fmt: skip
     table(["plan", "in the shipped mixture", "bits, shipped", "bits, control", "FD, shipped", "FD, control"], rows)
     for metric in ("bits", "fd"):
         values = [np.array([row.figures[metric].value for row in side.arms]) for side in sides]

@@ -1,9 +1,11 @@
 """What all tests share: no test depends on what another one registered, and in CI a skip is a failure."""
 
+from __future__ import annotations
+
 import os
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,7 @@ from hypothesis import settings
 from orderbench.orders import registry
 
 if TYPE_CHECKING:
+    from orderbench.reports.results import Results
     from orderbench.runs.record import Run
 
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=False)
@@ -37,11 +40,41 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def whole(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> "Run":
+def whole(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that nothing happened to."""
     from toy_runs import run, spec_of
 
     return run(spec_of(files), tmp_path_factory.mktemp("runs") / "whole")[1]
+
+
+@pytest.fixture(scope="session")
+def record() -> Run:
+    """The kept record of a tiny run."""
+    from kept import RECORD
+
+    from orderbench.runs.record import load_run
+
+    return load_run(RECORD)
+
+
+@pytest.fixture(scope="session")
+def results(record: Run) -> Results:
+    """Its one table."""
+    from orderbench.reports.results import results_of
+
+    return results_of(record)
+
+
+@pytest.fixture
+def one_seed_less(record: Run) -> Run:
+    """Raster failed under seed 0: the only seed that all arms have is 1."""
+    from kept import changed
+
+    def fail(trial: dict[str, Any]) -> None:
+        if (trial["kind"], trial["arm"], trial["seed"]) == ("quality", "raster", 0):
+            trial.update(status="failed", reason="[/red] out of memory")
+
+    return changed(record, "less", trial=fail)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

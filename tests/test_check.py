@@ -15,19 +15,18 @@ from test_cli import bench
 from orderbench.orders import BenchError
 from orderbench.orders.plan import spell_arm
 from orderbench.reports.check import (
-    Finding,
+    CheckFinding,
+    CheckVerdict,
     Rules,
-    Verdict,
     check,
     exit_code,
     read_rules,
-    read_snapshot,
-    snapshot,
     to_json,
     to_junit,
     to_markdown,
 )
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.snapshot import read_snapshot, snapshot
 from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
 from orderbench.runs.record import Run, load_run, write_arrays, write_json
@@ -88,7 +87,7 @@ def made(
     return results_of(Run(folder, about, trials))
 
 
-def verdicts(findings: list[Finding]) -> dict[tuple[str, str], str]:
+def verdicts(findings: list[CheckFinding]) -> dict[tuple[str, str], str]:
     return {(f.rule.split()[0], f.arm): f.verdict for f in findings}
 
 
@@ -337,7 +336,7 @@ def test_absolute_times_only_if_asked(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_run_that_failed_or_was_cut_off_does_not_pass(
-    tmp_path: Path, trial: str, change: dict[str, Any] | None, arm: str, verdict: Verdict, says: str
+    tmp_path: Path, trial: str, change: dict[str, Any] | None, arm: str, verdict: CheckVerdict, says: str
 ) -> None:
     results = made(tmp_path)
     baseline = snapshot(results)
@@ -487,7 +486,7 @@ def test_every_output_says_the_same(tmp_path: Path) -> None:
     suite = ElementTree.fromstring(to_junit(findings))  # noqa: S314 (our own)
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert suite[0].find("failure") is not None
-    hostile = [Finding("trials", "radial", "regressed", "failed: \x1b[31m[/red] a \x00\ud800 |")]
+    hostile = [CheckFinding("trials", "radial", "regressed", "failed: \x1b[31m[/red] a \x00\ud800 |")]
     assert ElementTree.fromstring(to_junit(hostile))[0][0].get("message") == "failed: [/red] a  |"  # noqa: S314
     console = Console(width=80, file=io.StringIO())
     console.print(findings_table(hostile))

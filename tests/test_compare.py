@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kept import RECORD, changed, fewer_groups, hardware, plan, setting
 from test_cli import bench
 
 from orderbench.orders import BenchError
-from orderbench.reports.check import snapshot
 from orderbench.reports.compare import (
-    Line,
+    Comparison,
     anything_judged,
     baseline_arm,
     busy,
@@ -24,12 +24,13 @@ from orderbench.reports.compare import (
     notes,
     to_json,
 )
+from orderbench.reports.join import join
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.snapshot import snapshot
 from orderbench.reports.statistics import Interval
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run
 
-RECORD = Path(__file__).parent / "records" / "schema-1"
 ARMS = {"raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"}
 
 
@@ -57,7 +58,7 @@ def without(about: dict[str, Any], *kinds: str) -> None:
     about["trials"] = [trial for trial in about["trials"] if not trial.startswith(kinds)]
 
 
-def found(lines: list[Line], arm: str) -> dict[str, tuple[str, str]]:
+def found(lines: list[Comparison], arm: str) -> dict[str, tuple[str, str]]:
     return {line.metric: (line.verdict, line.why) for line in lines if line.arm == arm}
 
 
@@ -277,3 +278,52 @@ def test_nothing_measured_alike_is_exit_code_4(tmp_path: Path) -> None:
     assert [(one["arm"], one["why"]) for one in document["lines"] if one["verdict"] == "not comparable"] == [
         ("radial", "the second run has none"), ("raster", "the first run has none"),
     ]  # fmt: skip
+
+
+# Two runs, and whether they may be compared
+
+
+def compared(record: Run, about: Any = None, trial: Any = None) -> dict[str, str]:
+    """By metric of radial, why it is not comparable with the same run after a change."""
+    other = results_of(changed(record, "other", about or (lambda _: None), trial or (lambda _: None)))
+    lines = compare_runs(results_of(record), other)
+    return {line.metric: line.why for line in lines if line.arm == "radial" and line.verdict == "not comparable"}
+
+
+SPEEDS = {"x, batch 1", "x, batch 2", "latency_s", "images_per_s"}
+
+
+@pytest.mark.parametrize(
+    ("about", "trial", "metrics", "why"),
+    [
+        (plan, None, SPEEDS, "the plans differ"),
+        (setting, None, SPEEDS, "the settings differ, and guidance is part of what is timed"),
+        (None, hardware, SPEEDS, "the hardware or its threads differ"),
+        (lambda about: about["config"].update(data="other"), None, {"bits"}, "the held-out images differ"),
+        (lambda about: about["subject"]["spaces"][0].update(reference="other"), None, {"fd", "kd"},
+         "the references differ"),
+        (None, fewer_groups, {"fd", "kd"}, "the groups of samples that are left out"),
+    ],
+)  # fmt: skip
+def test_two_runs_are_compared_only_where_they_can_be(
+    record: Run, about: Any, trial: Any, metrics: set[str], why: str
+) -> None:
+    assert compared(record) == {}
+    found = compared(record, about, trial)
+    assert metrics <= found.keys()
+    assert all(found[metric].startswith(why) for metric in metrics)
+
+
+def test_digests_tell_images_and_references_apart(record: Run) -> None:
+    def digested(about: dict[str, Any], digest: str = "a") -> None:
+        about["subject"]["held_out"] = {"images": 24, "sha256": digest}
+        about["subject"]["spaces"][0]["reference_sha256"] = digest
+
+    one = changed(record, "one", digested)
+    assert {"fd", "kd", "bits"} <= compared(one, lambda about: digested(about, "b")).keys()
+    assert compared(one, lambda about: about["config"].update(data="renamed")) == {}
+    assert compared(record, digested) == {}
+    parts = join([one, changed(record, "two", lambda about: digested(about, "b"))])
+    notes = " ".join(note for part in parts for note in part.notes)
+    assert "the held-out images differ" in notes
+    assert "differ, though not by name" in notes

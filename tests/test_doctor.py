@@ -374,14 +374,14 @@ def healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine that has everything, without the time that importing it takes."""
     from orderbench.models import data, shipped
     from orderbench.orders import registry
-    from orderbench.runs import quality
+    from orderbench.runs import fidelity
 
     kept = SimpleNamespace(sha256="ab" * 32, card={"kind": "model"})
     names = ("fashion-features", "fashion-model", "fashion-model-random", "fashion-tokenizer")
     monkeypatch.setattr(shipped, "shipped_names", lambda: names)
     monkeypatch.setattr(shipped, "load_shipped", lambda name: kept)
     monkeypatch.setattr(shipped, "load_shipped_arrays", lambda name, kind: kept)
-    monkeypatch.setattr(quality, "fidelity_status", lambda: {"works": True, "version": "0.4.0", "how": "plain"})
+    monkeypatch.setattr(fidelity, "fidelity_status", lambda: {"works": True, "version": "0.4.0", "how": "plain"})
     monkeypatch.setattr(registry, "_BROKEN", {})
     monkeypatch.setattr(data, "DEBIAN", tmp_path / "none")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -409,7 +409,7 @@ def test_a_machine_that_has_all_it_needs(
     assert list(healthy.iterdir()) == []
 
 
-SHIPPED, STATUS = "orderbench.models.shipped", "orderbench.runs.quality.fidelity_status"
+SHIPPED, STATUS = "orderbench.models.shipped", "orderbench.runs.fidelity.fidelity_status"
 LACKS: list[tuple[str, Any, str, str, int]] = [
     (f"{SHIPPED}.shipped_names", lambda: (), "weights fashion-model", "missing", 2),
     (f"{SHIPPED}.load_shipped", lambda *_: refuse(), "weights fashion-tokenizer", "broken", 2),

@@ -14,7 +14,17 @@ from toys import toy_model
 from orderbench.models.decode import decode_steps
 from orderbench.orders import BenchError, make_plan
 from orderbench.runs import timing
-from orderbench.runs.timing import Contender, Sample, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
+from orderbench.runs.timing import (
+    Contender,
+    Sample,
+    WarmUp,
+    card_state,
+    clock_state,
+    peak_memory,
+    rounds,
+    step_times,
+    warm_up,
+)
 
 ONCE = {name: WarmUp(1, 0.0, (0.0,)) for name in (*"abcdef", "broken")}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -219,8 +229,8 @@ def test_nvidia_smi_may_say_little_or_nothing(
             raise subprocess.CalledProcessError(6, command)
         return subprocess.CompletedProcess(command, 0, stdout=answer)
 
-    monkeypatch.setattr(timing.shutil, "which", lambda _: "nvidia-smi")
-    monkeypatch.setattr(timing.subprocess, "run", run)
-    assert tuple(timing._nvidia_smi("1234").values()) == said
-    monkeypatch.setattr(timing.shutil, "which", lambda _: None)
-    assert set(timing._nvidia_smi("1234").values()) == {None}
+    monkeypatch.setattr("orderbench.runs.device.shutil.which", lambda _: "nvidia-smi")
+    monkeypatch.setattr("orderbench.runs.device.subprocess.run", run)
+    assert tuple(card_state("1234").values()) == said
+    monkeypatch.setattr("orderbench.runs.device.shutil.which", lambda _: None)
+    assert set(card_state("1234").values()) == {None}

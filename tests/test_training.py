@@ -23,11 +23,12 @@ from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Images, load_images, resize, to_uint8
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
-from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.tokenizer import Tokenizer, encode
 from orderbench.models.train import TrainConfig, batch_indices, fit, make_optimizers
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid, make_plan, order_names
-from orderbench.runs.training import RECIPES, TrainSpec, choose_device, encode, train
+from orderbench.runs.device import choose_device
+from orderbench.runs.training import RECIPES, TrainSpec, train
 
 QUICK = ["--side", "8", "--threads", "1", "--no-bf16", "--batch", "8"]
 

@@ -1,0 +1,139 @@
+"""Files: written whole or not at all, by every room.
+
+Knows temporary names, locks and what a killed process leaves behind. Refuses to know what is in a file.
+
+A file is written under another name beside its target, brought to the disk, and then put in the target's place. That
+name begins with `.part-`, cannot be guessed and is new, so no link that waits there is followed. It is locked while it
+is written: one that nobody holds was left by a kill, and the next process that writes to the folder removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_OURS = re.compile(r"\.part-[0-9a-f]{16}-.+", re.S)
+_SWEPT: set[Path] = set()  # folders that this process has cleaned
+
+
+def write_whole(
+    file: Path,
+    write: Callable[[Path], object],
+    *,
+    error: Callable[[str], Exception] | None = None,
+    also: tuple[type[Exception], ...] = (),
+    durable: bool = True,
+) -> None:
+    """Call `write` with a path beside `file`, then put what it wrote in place of `file`; its folder is made.
+
+    The path ends as `file` does, for writers that take a format from it. Permissions are those of any new file: 0666
+    less the umask. `file` may be a plain file, a link, which is replaced, or nothing; a device, a pipe or a folder is
+    refused.
+
+    error: the exception for a reason in words; without it, OSError is let through. also: other exceptions with which
+    `write` says that it could not. durable: whether to wait for the disk; False for many files that can be made again.
+    """
+    failures: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _check_target(file)
+        _sweep(file.parent)
+        with _reserved(file) as temporary:
+            mode = stat.S_IMODE(temporary.stat().st_mode)
+            write(temporary)
+            with temporary.open("rb") as written:
+                if sys.platform != "win32":
+                    os.fchmod(written.fileno(), mode)  # safetensors puts a file of its own here, closed to others
+                if durable:
+                    os.fsync(written.fileno())
+            temporary.replace(file)
+    except failures as problem:
+        if error is None:
+            raise
+        raise error(_reason(problem)) from problem
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; OSError is let through."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        return "the disk is full"
+    words = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    return str(words).splitlines()[0]
+
+
+def _check_target(file: Path) -> None:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+
+
+@contextmanager
+def _reserved(file: Path) -> Iterator[Path]:
+    """A new, empty file beside another one, locked; gone in the end unless it was given another name."""
+    temporary, handle = _create(file)
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _create(file: Path) -> tuple[Path, int | None]:
+    """The new file and the handle that holds its lock; no handle where files cannot be locked."""
+    while True:
+        temporary = file.with_name(f".part-{secrets.token_hex(8)}-{file.name}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        try:
+            _lock(handle)
+        except BlockingIOError:  # another process took it for a leftover, between the two lines above
+            os.close(handle)
+            continue
+        except OSError:
+            os.close(handle)
+            return temporary, None
+        if os.fstat(handle).st_nlink:
+            return temporary, handle
+        os.close(handle)  # the same, and it is removed already
+
+
+def _lock(handle: int) -> None:
+    """Hold an open file. BlockingIOError if another process holds it; another OSError where files have no locks."""
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "no locks")
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder; once a process, since each cleans up after itself."""
+    place = folder.resolve()
+    if place in _SWEPT:
+        return
+    _SWEPT.add(place)
+    left: list[str] = []
+    with suppress(OSError), os.scandir(place) as entries:  # a folder may be closed to readers
+        left = [entry.path for entry in entries if _OURS.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
+    for path in left:
+        with suppress(OSError):  # it is being written, or belongs to somebody else
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                _lock(handle)
+                os.unlink(path)
+            finally:
+                os.close(handle)

@@ -1,0 +1,143 @@
+"""Queries: what figures and the page ask of a run beyond its one table: plans, pictures, timings and rewritten cells.
+
+Knows records and plans. Refuses to draw, and to judge: intervals and differences are the business of `results`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError, Grid, Plan, make_plan
+from orderbench.orders.spelling import split_call
+from orderbench.reports.results import Results, Row
+from orderbench.runs.record import RecordProblem
+
+
+def lattice(results: Results) -> Grid | None:
+    """The token lattice of the run's model."""
+    try:
+        return Grid.parse(str(results.run.about["subject"]["model"]["grid"]))
+    except (KeyError, BenchError):
+        return None
+
+
+def plan_of(row: Row) -> Plan | None:
+    """The plan of an arm, if it has one that this orderbench can read: an order of a plugin may not be here."""
+    try:
+        plan = None if row.about.get("plan") is None else Plan.from_json(row.about["plan"])
+        if plan is not None:
+            plan.step_of_cell()
+        return plan
+    except BenchError:
+        return None
+
+
+def rings_of(grid: Grid) -> np.ndarray:
+    """(L,) the ring of every cell around the grid's middle cell: the steps of the radial order."""
+    return make_plan("radial", grid).step_of_cell()
+
+
+def shown_seed(results: Results, kind: str) -> int | None:
+    """The lowest seed that all arms have samples of, or else most: pictures side by side share seed and noise."""
+    having = Counter(trial["seed"] for trial in results.run.done(kind))
+    return max(having, key=lambda seed: (having[seed], -seed), default=None)
+
+
+def pictures_of(results: Results, kind: str, arm: str, setting: str = "fixed") -> np.ndarray | None:
+    """(N, h, w, c) uint8: the first samples of an arm under the seed that all arms show, or of a floor; None if they
+    are not there."""
+    seed = shown_seed(results, kind)
+    trials = [t for t in results.run.done(kind) if t["arm"] == arm and t["setting"] == setting and t["seed"] == seed]
+    if not trials:
+        return None
+    try:
+        arrays = results.run.arrays(trials[0]["trial"], "pictures")
+    except RecordProblem:
+        return None
+    images: np.ndarray = arrays["images_Nhwc"]
+    return images if images.ndim == 4 and len(images) and images.dtype == np.uint8 else None
+
+
+def changed_cells(results: Results) -> list[tuple[Row, np.ndarray]]:
+    """By arm with correction, how often an image's cell was rewritten: the mean over its seeds, by cell."""
+    found = []
+    for row in results.arms:
+        changed = [
+            np.array(trial["changed_by_cell"], dtype=float)
+            for trial in results.run.done("quality")
+            if trial["arm"] == row.arm and trial["setting"] == row.setting and trial.get("changed_by_cell")
+        ]
+        if changed and row.corrected and row.setting == "fixed":
+            found.append((row, np.mean(changed, axis=0)))
+    return found
+
+
+def likelihood_n(results: Results) -> str:
+    """How many held-out images the likelihood rests on."""
+    return ", ".join(map(str, sorted({trial["n"] for trial in results.run.done("likelihood")})))
+
+
+def bits_apart(results: Results) -> list[tuple[Row, np.ndarray]]:
+    """By arm, (N,) bits per token of every held-out image minus the baseline's of the same image."""
+    bits = {
+        trial["arm"]: results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
+        for trial in results.run.done("likelihood")
+    }
+    theirs_N = bits.get(results.baseline)
+    if theirs_N is None:
+        return []
+    rows = [row for row in results.arms if row.setting == "fixed" and row.arm != results.baseline]
+    return [(row, bits[row.arm] - theirs_N) for row in rows if len(bits.get(row.arm, ())) == len(theirs_N)]
+
+
+def latency_trials(results: Results) -> dict[int, dict[str, Any]]:
+    """The timings by batch; of two of one batch, those that readers keep."""
+    return {trial["batch"]: trial for trial in results.run.done("latency")}
+
+
+def throughput_batch(results: Results) -> int | None:
+    """The batch at which throughput was measured."""
+    return max((batch for batch in latency_trials(results) if batch != 1), default=None)
+
+
+def n_rounds(results: Results, batch: int | None) -> int:
+    """How many rounds the timings of a batch have."""
+    trial = latency_trials(results).get(batch or 0)
+    return 0 if trial is None else len(trial["rounds"])
+
+
+def step_seconds(results: Results) -> dict[str, np.ndarray]:
+    """Median seconds of every step at batch 1, by arm, from passes of their own."""
+    found: dict[str, np.ndarray] = {}
+    for trial in results.run.done("latency"):
+        for arm, passes in trial.get("step_s", {}).items():
+            found[arm] = np.median(np.array(passes, dtype=float), axis=0)
+    return found
+
+
+def guided(guidance: str) -> bool:
+    """Whether a guidance, as it is spelled, has an unconditional branch with a cache of its own.
+
+    >>> guided("constant:scale=1"), guided("linear:scale=3")
+    (False, True)
+    """
+    kind, options = split_call(guidance)
+    return kind != "none" and float(options.get("scale", 1)) != 1
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The indices of the points that no other is at least as low as in both coordinates, and lower in one.
+
+    >>> pareto([(1, 3), (2, 2), (3, 3)])
+    [0, 1]
+    """
+
+    def beaten(i: int) -> bool:
+        (x, y) = points[i]
+        return any(a <= x and b <= y and (a, b) != (x, y) for a, b in points)
+
+    return [i for i in range(len(points)) if not beaten(i)]

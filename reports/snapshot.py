@@ -1,0 +1,146 @@
+"""Snapshots: what a check needs of a run, small enough to be reviewed in a pull request.
+
+Knows results and a JSON file of its own schema, which `bench baseline` writes. Refuses to judge: `check` holds a
+snapshot of a run against one of an earlier run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orderbench.orders import BenchError
+from orderbench.reports.compare import busy
+from orderbench.reports.results import METRICS, Results, images_of, model_of, quality_replicates, reference_of
+from orderbench.reports.statistics import Interval
+from orderbench.runs.record import read_json
+
+SCHEMA = 2  # 1 left out other groups, and did not say on which images
+KIND = "orderbench baseline"
+GROUPS = 20  # of images, for the jackknife of bits per token
+
+
+def snapshot(results: Results) -> dict[str, Any]:
+    """What a check needs of a run, as plain values."""
+    run = results.run
+    latency = run.done("latency")
+    arms = {}
+    for row in results.arms:
+        if row.setting != "fixed":
+            continue
+        quality = {}
+        for metric in METRICS:
+            by_seed = quality_replicates(run, row.arm, "fixed", results.space, metric)
+            if by_seed and metric in ("fd", "kd", "agreement"):
+                quality[metric] = {
+                    str(seed): {"value": _short(value), "left_out": None if left is None else list(map(_short, left))}
+                    for seed, (value, left) in by_seed.items()
+                }
+        arms[row.arm] = {
+            "plan_digest": row.about["plan_digest"],
+            "counters": row.counters,
+            "n": row.n,
+            "quality": quality,
+            "bits": _bits(results, row.arm),
+            "speedup": {str(batch): rounded(ratio) for batch, ratio in row.speedup.items()},
+            "latency_s": rounded(row.figures["latency_s"]) if "latency_s" in row.figures else None,
+        }
+    return {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "created": run.about["created"],
+        "model": model_of(run.about),
+        "tokenizer": run.about["subject"].get("tokenizer", {}).get("sha256"),
+        "images": images_of(run.about),
+        "space": results.space,
+        "reference": reference_of(run.about, results.space),
+        "setting": run.about["setting"],
+        "dtype": run.about["config"].get("dtype"),
+        "baseline": results.baseline,
+        "device": latency[0]["device"] if latency else None,
+        "busy": busy(run),
+        "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
+        "noise": {str(batch): _short(noise_factor(twice)) for batch, twice in results.noise.items()},
+        "arms": arms,
+    }
+
+
+def baseline_of(results: Results) -> dict[str, Any]:
+    """The snapshot of a run that others may be compared with; BenchError for one that measured nothing of any arm."""
+    folder = results.run.folder
+    if not any(results.run.done(kind) for kind in ("quality", "likelihood", "latency")):
+        raise BenchError(
+            f"no trial of an arm of '{folder.name}' is finished, so it is no baseline; go on with bench run --resume "
+            f"--out {folder}"
+        )
+    return snapshot(results)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+def rounded(interval: Interval) -> list[float | None]:
+    """An interval as value, low and high, to nine digits."""
+    return [None if v is None else _short(v) for v in (interval.value, interval.low, interval.high)]
+
+
+def _bits(results: Results, arm: str) -> dict[str, Any] | None:
+    """Mean bits per token, and the mean without each of some groups of images."""
+    trial = next((t for t in results.run.done("likelihood") if t["arm"] == arm), None)
+    if trial is None:
+        return None
+    bits_N = results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
+    group_N = np.arange(len(bits_N)) * GROUPS // len(bits_N)  # blocks: classes come in turn, and 20 is twice ten
+    left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
+    return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
+
+
+def read_snapshot(file: Path) -> dict[str, Any]:
+    """A file of `bench baseline`; BenchError for anything else."""
+    if not file.exists():
+        raise BenchError(
+            f"there is no baseline '{file}'; --baseline takes the folder of a run, or the file that `bench baseline "
+            f"RUN --out {file.name}` writes"
+        )
+    value = read_json(file)
+    if value.get("kind") != KIND:
+        raise BenchError(f"'{file}' is no baseline of this suite; `bench baseline RUN --out {file.name}` writes one")
+    schema = value.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BenchError(
+            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: install a newer one, or write it "
+            f"anew with bench baseline"
+        )
+    if schema != SCHEMA:
+        raise BenchError(
+            f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}; write it anew with bench baseline"
+        )
+    parts = [("baseline", value, _PARTS), *(("arm", arm, _ARM_PARTS) for arm in _values(value.get("arms")))]
+    for what, part, needed in parts:
+        missing = [name for name in needed if not isinstance(part, Mapping) or name not in part]
+        if missing:
+            raise BenchError(
+                f"'{file}' is no whole baseline: an entry of kind {what} lacks {', '.join(missing)}; write it anew "
+                f"with bench baseline"
+            )
+    if not value["arms"]:
+        raise BenchError(f"'{file}' holds no arm; write it anew with bench baseline, from a run that is finished")
+    return value
+
+
+_PARTS = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
+_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s")
+
+
+def _values(arms: Any) -> list[Any]:
+    return list(arms.values()) if isinstance(arms, Mapping) else [arms]
+
+
+def noise_factor(twice: Interval | None) -> float:
+    """The factor by which one arm timed twice may differ from itself: the far end of A/A's interval; 1 without one."""
+    ends = [1.0] if twice is None else [end for end in (twice.value, twice.low, twice.high) if end]
+    return float(np.exp(np.abs(np.log(ends)).max()))

@@ -1,0 +1,107 @@
+"""Words: how a number, its interval, a setting and a doubt are written wherever a person reads them.
+
+Knows intervals and rows of results. Refuses to know where the words stand: a terminal, a figure, a table or the page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from orderbench.reports.compare import busy
+from orderbench.reports.results import Results, Row, is_fid
+from orderbench.reports.statistics import Interval
+
+FLOOR_NAMES = {"real": "real images", "reconstructed": "reconstructed", "noise": "noise codes"}
+TINY = 1e-3  # below it, four decimals run out
+
+
+def digits(*values: float | None) -> int:
+    """Decimals that show three significant digits of the least of these that is not 0, from 0 to 4."""
+    sizes = [abs(value) for value in values if value]
+    return 0 if not sizes else max(0, min(4, 2 - math.floor(math.log10(min(sizes)))))
+
+
+def plus_minus(interval: Interval | None) -> str:
+    """A value with its interval's half-width behind ±, or a dash; the half-width has two significant digits."""
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.{digits(interval.value)}f}"
+    half = (interval.high - interval.low) / 2
+    places = max(0, min(4, digits(half) - 1)) if half else digits(interval.value)
+    return f"{interval.value:.{places}f} ±{half:.{places}f}"
+
+
+def tiny(interval: Interval | None) -> bool:
+    """Whether decimals run out before its value or its interval begins."""
+    return interval is not None and 0 < max(abs(bound) for bound in (interval.value, interval.low or 0.0,
+                                                                     interval.high or 0.0)) < TINY  # fmt: skip
+
+
+def plus_minus_tiny(interval: Interval | None) -> str:
+    """A value with its interval's half-width behind ±; more decimals, or powers of ten, where four would run out."""
+    if interval is None or interval.low is None or interval.high is None:
+        return f"{interval.value:.2e}" if interval is not None and tiny(interval) else plus_minus(interval)
+    half = (interval.high - interval.low) / 2
+    if tiny(interval):
+        return f"{interval.value:.2e} ±{half:.1e}"
+    if 0 < half < TINY:
+        places = min(6, 1 - math.floor(math.log10(half)))
+        return f"{interval.value:.{places}f} ±{half:.{places}f}"
+    return plus_minus(interval)
+
+
+def bounds(interval: Interval | None) -> str:
+    """A value with its interval in brackets, for what is not symmetric; powers of ten where decimals would run out."""
+    if interval is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.2e}" if tiny(interval) else f"{interval.value:.{digits(interval.value)}f}"
+    if tiny(interval):
+        return f"{interval.value:.2e} [{interval.low:.1e}, {interval.high:.1e}]"
+    places = min(digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
+    return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
+
+
+def training(row: Row) -> str:
+    """Whether the weights saw this order."""
+    share = row.about.get("training_share")
+    if share is None:
+        return ""
+    star = "*" if row.about.get("training_share_at_pace") == 0 else ""  # earlier records do not say
+    return f"{100 * share:.0f} %{star}" if share else "never"
+
+
+def training_words(row: Row) -> str:
+    """What the weights saw of this order, and of these steps."""
+    share = row.about.get("training_share")
+    if share is None:
+        return "not known from training"
+    if not share:
+        return "never trained"
+    return f"{100 * share:.0f} % of training" + (
+        ", never in these steps" if row.about.get("training_share_at_pace") == 0 else ""
+    )
+
+
+def sampling_words(sampling: Mapping[str, Any], whole: bool = False) -> str:
+    """A setting; without `whole`, top-k and top-p only where they take something away."""
+    words = [f"guidance {sampling['guidance']}", f"temperature {sampling['temperature']:g}"]
+    if whole or sampling["top_k"]:
+        words.append(f"top-k {sampling['top_k'] or 'all'}")
+    if whole or sampling["top_p"] != 1:
+        words.append(f"top-p {sampling['top_p']:g}")
+    return ", ".join(words)
+
+
+def fid_words(results: Results) -> str:
+    """Whether FD may be called FID."""
+    return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"
+
+
+def busy_words(results: Results) -> str:
+    """That others computed beside the timings, which no interval shows; empty where nothing says so."""
+    found = busy(results.run)
+    return f"Read no speed from this: {found}, which slows arms unequally" if found else ""

@@ -1,0 +1,109 @@
+"""The record that tests of reports read, kept as it was made once, and variations of it."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from orderbench.runs.record import Run
+
+RECORD = Path(__file__).parent / "records" / "schema-1"
+ARMS = ["raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"]
+
+
+def only(run: Run, *kinds: str, arms: tuple[str, ...] = ()) -> Run:
+    """A run that measured less."""
+    trials = {
+        name: t for name, t in run.trials.items()
+        if t["kind"] in kinds and (not arms or t["arm"] in arms or t["kind"] in ("floor", "latency"))
+    }  # fmt: skip
+    about = {**run.about, "trials": list(trials)}
+    if arms:
+        about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
+    return replace(run, about=about, trials=trials)
+
+
+def changed(run: Run, folder: str, about: Callable[[dict[str, Any]], None] = lambda _: None,
+            trial: Callable[[dict[str, Any]], None] = lambda _: None) -> Run:  # fmt: skip
+    """Another run, in another folder: the same records but for what is changed."""
+    documents = json.loads(json.dumps([run.about, run.trials]))
+    about(documents[0])
+    for one in documents[1].values():
+        trial(one)
+
+    class Elsewhere(Run):
+        def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
+            return run.arrays(trial, what)
+
+    return Elsewhere(Path(folder), documents[0], documents[1])
+
+
+class Text(HTMLParser):
+    """What a reader sees, tags aside; and every address that something is loaded from."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.skipped = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.skipped += tag in ("script", "style")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.skipped -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if not self.skipped:
+            self.words.append(data)
+
+
+def busy_machine(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "latency":
+        trial["clock_after"] = {"load_average": [9.5, 9, 9]}
+
+
+def model(about: dict[str, Any]) -> None:
+    about["subject"]["model"]["sha256"] = "0" * 64
+
+
+def space(about: dict[str, Any]) -> None:
+    about["subject"]["spaces"][0]["space"] = "inception-0000"
+
+
+def plan(about: dict[str, Any]) -> None:
+    about["arms"][2]["plan_digest"] = "f" * 64
+
+
+def setting(about: dict[str, Any]) -> None:
+    about["setting"]["guidance"] = "linear:scale=3"
+
+
+def fewer_samples(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "quality":
+        trial["n"] = 24
+
+
+def hardware(trial: dict[str, Any]) -> None:
+    if trial["kind"] == "latency":
+        trial["device"]["gpu"] = {"name": "NVIDIA H100"}
+
+
+def fewer_groups(trial: dict[str, Any]) -> None:
+    for result in trial.get("quality", []):
+        for metric in ("fd", "kd"):
+            result[metric]["left_out"] = result[metric]["left_out"][:-1]
+
+
+def printed(shown: Any, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(shown)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]

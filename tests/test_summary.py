@@ -1,0 +1,64 @@
+"""In a terminal: every number whole in its width, and no word of a record taken for markup."""
+
+from dataclasses import replace
+from typing import Any
+
+from kept import changed, printed
+
+from orderbench.reports import summary
+from orderbench.reports.compare import compare_arms, compare_runs
+from orderbench.reports.results import Results, results_of
+from orderbench.reports.summary import comparison
+from orderbench.runs.record import Run
+
+
+def test_a_comparison_shows_its_numbers_in_80_columns(results: Results) -> None:
+    lines = compare_runs(results, results)
+    shown = printed(comparison(lines, ("20261123-061234-raster-radial", "20261123-071234-raster-radial")))
+    latency = results.row("radial").figures["latency_s"]
+    assert latency.low is not None
+    assert f"{latency.value:.4f}" in shown
+    assert f"[{latency.low:.4f}, " in shown
+    assert "none shown" in shown
+    assert "…" not in shown
+    tiny = compare_arms(results)[0]
+    assert "-0.0000" not in printed(comparison([tiny], ("raster", "arm")))
+
+
+def test_a_summary_points_at_what_it_shows(results: Results) -> None:
+    narrow, wide = (printed(summary.summary(results, width), width) for width in (80, 120))
+    ratio = "Ratio of steps, raster's to theirs: 4.0 for raster@even:4, radial, "
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    assert "KD  " not in narrow
+    assert "read KD (in the report), and" in narrow
+    assert ratio in narrow
+    assert " KD  " in wide
+    assert "read KD, and" in wide
+    assert "x steps" in wide
+    assert ratio not in wide
+
+
+def test_reasons_and_names_are_no_markup(one_seed_less: Run, results: Results) -> None:
+    assert "failed: raster: [/red] out of memory" in printed(summary.summary(results_of(one_seed_less), 80))
+    named = replace(results.arms[1], arm="mine[/cyan]", failed="[/red] x")
+    other = replace(results, arms=(results.arms[0], named), baseline="raster")
+    assert "mine[/cyan]" in printed(summary.summary(other, 120), 120)
+    line = compare_arms(results)[0]
+    assert "[/green]" in printed(comparison([replace(line, arm="[/green]", why="[/bold]")], ("[/a]", "[/b]")), 120)
+
+
+def test_a_long_name_takes_no_digit_from_a_number(record: Run) -> None:
+    long = "radial+nested:margin=0.3:rule=sample:every=12:window=3"
+
+    def renamed(about: dict[str, Any]) -> None:
+        for arm in about["arms"]:
+            arm["name"] = long if arm["name"] == "radial+nested" else arm["name"]
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["arm"] == "radial+nested":
+            trial["arm"] = long
+
+    shown = printed(summary.summary(results_of(changed(record, "long", renamed, trial)), 80))
+    assert "\u2026" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
