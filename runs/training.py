@@ -39,7 +39,7 @@ RECIPES: dict[str, TrainConfig] = {
     "model": TrainConfig(steps=6000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998),
 }
 RESIDUAL = TrainConfig(
-    steps=10_000, batch=128, learning_rate=3e-3, warmup=400, weight_decay=0.1, ema=0.999
+    steps=8000, batch=128, learning_rate=3e-3, warmup=400, weight_decay=0.1, ema=0.999
 )  # features, where --network residual is asked
 MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 _PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
