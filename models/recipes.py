@@ -86,7 +86,7 @@ class TokenizerJob:
         share = used_V.double() / used_V.sum()
         entropy_bits = float(-(share[share > 0] * share[share > 0].log2()).sum())
         return {"held_out_mse": float(torch.stack(errors).mean()), "codes_used": float((used_V > 0).sum()),
-                "code_entropy_bits": entropy_bits}  # fmt: skip
+                "code_entropy_bits": entropy_bits, "code_perplexity": 2**entropy_bits}  # fmt: skip
 
 
 class FeatureJob:

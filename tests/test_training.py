@@ -1,6 +1,7 @@
 """Training: what is drawn is addressed, so killed runs go on bit for bit and processes split a batch."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -80,6 +81,9 @@ def test_a_trained_tokenizer_rebuilds_its_pictures(pictures: str, tokenizer: str
     curve = card["learning_curve"]
     assert curve[-1]["held_out_mse"] < 0.2
     assert card["figures"]["codes_used"] > 8
+    perplexity = card["figures"]["code_perplexity"]
+    assert 2 < perplexity <= card["figures"]["codes_used"]
+    assert math.log2(perplexity) == pytest.approx(card["figures"]["code_entropy_bits"])
     assert card["about"]["data"] == "blobs.npz/train"
     assert card["steps_done"] == 40
     assert len(card["sha256"]) == 64
