@@ -74,9 +74,9 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH|download[:FOLDER]",
-        help="A folder (one folder a class, or CIFAR-10's batches) or .npz, of which a tenth is held out if it has no test "
-        "split; download fetches Fashion-MNIST (31 MB, into a cache). Default: what travels with the shipped weights, "
-        "else an installed Fashion-MNIST.",
+        help="A folder (one folder a class, or CIFAR-10's batches) or .npz, of which a tenth is held out if it has no "
+        "test split; download fetches Fashion-MNIST (31 MB, into a cache). Default: what travels with the shipped "
+        "weights, else an installed Fashion-MNIST.",
     ),
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
