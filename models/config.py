@@ -5,20 +5,25 @@ Knows sizes and names. Refuses to know tensors.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 from orderbench.orders import BenchError, Grid
 
 Config = TypeVar("Config")
-_CHOICES = {"position": ("rope", "rope+table"), "label": ("slot", "slot+query")}
+_CHOICES = {
+    "position": ("rope", "rope+table"),
+    "label": ("slot", "slot+query"),
+    "network": ("plain", "residual"),
+}
+_LATER = {"later": True}  # a field that came after weights had been shipped: at its default, it is not written
 
 
 def _check(config: Any, what: str) -> None:
     """BenchError for a field out of its choices, or, where it has none, that is no whole number of 1 or more."""
-    for field in fields(config):
-        name, value = field.name, getattr(config, field.name)
-        if value is None and field.default is None:
+    for known in fields(config):
+        name, value = known.name, getattr(config, known.name)
+        if value is None and known.default is None:
             continue
         if name in _CHOICES:
             if value not in _CHOICES[name]:
@@ -97,25 +102,31 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig:
-    """The feature network: a classifier whose 64 features define the default Frechet distance."""
+    """The feature network: a classifier whose 64 features define the default Frechet distance.
+
+    network: 'plain' (five convolutions; enough for grey images) or 'residual' (thirteen, in six residual blocks; what
+    natural colour images need).
+    """
 
     channels: int = 1
     classes: int = 10
     width: int = 32
     features: int = 64
+    network: Literal["plain", "residual"] = field(default="plain", metadata=_LATER)
 
     def __post_init__(self) -> None:
         _check(self, "feature network")
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A configuration as a plain value."""
-    return asdict(config)
+    """A configuration as a plain value; a field that came later is left out at its default, as it was before."""
+    unsaid = {f.name for f in fields(config) if f.metadata.get("later") and getattr(config, f.name) == f.default}
+    return {name: value for name, value in asdict(config).items() if name not in unsaid}
 
 
 def from_plain(kind: type[Config], value: Any, where: str) -> Config:
     """A configuration read back; BenchError if keys are missing or unknown."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(value, dict):
         raise BenchError(f"{where} does not hold a {kind.__name__}: {value!r} is no dictionary")
     if set(value) - known:

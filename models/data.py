@@ -1,7 +1,7 @@
 """Data: images and labels, from files that are already there.
 
-Knows Fashion-MNIST, folders of images by class and .npz files. Refuses to know the network: who spells `download` is
-handed to `download.py`, and nothing is fetched that nobody asked for.
+Knows Fashion-MNIST, folders of images by class and .npz files, and hands CIFAR-10's batches to `cifar.py`. Refuses to
+know the network: who spells `download` is handed to `download.py`, and nothing is fetched that nobody asked for.
 
 Fashion-MNIST (Zalando, MIT licence) is 28x28 grey; the suite uses it at 32x32, bilinear with antialiasing, so that a
 tokenizer of stride 2 gives a 16x16 lattice. It is not padded: a constant border would make the outer rings free.
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from orderbench.models.cifar import CLASSES, find_batches, read_batches, refuse_packed
 from orderbench.models.download import SHA256, download_folder, fetch
 from orderbench.orders import BenchError
 from orderbench.orders.streams import generator
@@ -60,13 +61,14 @@ def load_images(source: str | None, split: str, side: int = SIDE, limit: int | N
     """Images of one split, 'train' or 'test', resized to side x side; the first `limit` of them.
 
     source: None (Fashion-MNIST from Debian's package), 'download' or 'download:FOLDER' (its original files, fetched
-    where they are not there yet), a folder with these files, a folder with one folder of images per class (below train/
-    and test/ if these exist; hidden ones are skipped), or an .npz file with `images` (uint8, N x h x w [x c]) and
-    `labels` (whole numbers), or with `train_images`, `test_images` and their labels.
+    where they are not there yet), a folder with these files, a folder with CIFAR-10's batches (for Python or binary), a
+    folder with one folder of images per class (below train/ and test/ if these exist; hidden ones are skipped), or an
+    .npz file with `images` (uint8, N x h x w [x c]) and `labels` (whole numbers), or with `train_images`, `test_images`
+    and their labels.
 
-    Fashion-MNIST keeps its own order. Everything else is shuffled, always alike, so that every beginning is a fair
-    sample; where it holds one split only, a tenth of it, of every class alike, is 'test' and the rest 'train'. Classes
-    are those of the training split.
+    Fashion-MNIST and CIFAR-10's batches keep their own order. Everything else is shuffled, always alike, so that every
+    beginning is a fair sample; where it holds one split only, a tenth of it, of every class alike, is 'test' and the
+    rest 'train'. Classes are those of the training split.
 
     Raises BenchError for files that are missing, changed, of another form, or cannot be fetched.
     """
@@ -86,14 +88,19 @@ def load_images(source: str | None, split: str, side: int = SIDE, limit: int | N
             f"there are no images at '{source}'; name a folder or an .npz file, as in --data FOLDER, or fetch "
             f"Fashion-MNIST with --data download"
         )
+    batches = None
     if where.is_file():
+        refuse_packed(where)
         images, labels, classes = _read_npz(where, split, limit)
     elif (where / _FASHION[split][0]).is_file():
         images, labels, classes = _read_fashion(where, split, limit)
+    elif (batches := find_batches(where)) is not None:
+        all_images, all_labels = read_batches(batches, split)
+        images, labels, classes = all_images[:limit], all_labels[:limit], CLASSES
     else:
         images, labels, classes = _read_folder(where, split, limit, side)
-    name = f"{'fashion-mnist' if source is None or fetched else where.name}/{split}"
-    return Images(resize(torch.from_numpy(images), side), torch.from_numpy(labels), name, classes)
+    name = "fashion-mnist" if source is None or fetched else "cifar10" if batches else where.name
+    return Images(resize(torch.from_numpy(images), side), torch.from_numpy(labels), f"{name}/{split}", classes)
 
 
 def resize(images_Nchw: Tensor, side: int) -> Tensor:

@@ -5,7 +5,7 @@ Knows losses, mixtures and corruption. Refuses to know schedules and files, whic
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -85,16 +85,30 @@ class TokenizerJob:
         share = used_V.double() / used_V.sum()
         entropy_bits = float(-(share[share > 0] * share[share > 0].log2()).sum())
         return {"held_out_mse": float(torch.stack(errors).mean()), "codes_used": float((used_V > 0).sum()),
-                "code_entropy_bits": entropy_bits}  # fmt: skip
+                "code_entropy_bits": entropy_bits, "code_perplexity": 2**entropy_bits}  # fmt: skip
 
 
 class FeatureJob:
-    """Classification with cross-entropy; images are shifted by up to two pixels."""
+    """Classification with cross-entropy.
+
+    augment: 'shift' (a batch is shifted by up to two pixels) or 'crop+flip' (each image is shifted by up to four
+    pixels, its border mirrored, and every second one is turned left to right).
+    """
 
     name = "features"
 
-    def __init__(self, config: FeatureConfig, train: Images, test: Images, *, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        config: FeatureConfig,
+        train: Images,
+        test: Images,
+        *,
+        seed: int,
+        device: str,
+        augment: Literal["shift", "crop+flip"] = "shift",
+    ) -> None:
         self.config, self.train, self.test, self.seed, self.device = config, train, test, seed, device
+        self.augment = augment
 
     def build(self) -> FeatureNet:
         return FeatureNet(self.config)
@@ -103,16 +117,21 @@ class FeatureJob:
         return []
 
     def describe(self) -> dict[str, Any]:
-        return {"features": to_plain(self.config), "data": self.train.name}
+        about = {"features": to_plain(self.config), "data": self.train.name}
+        return about if self.augment == "shift" else {**about, "augment": self.augment}
 
     def __len__(self) -> int:
         return len(self.train)
 
     def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
         images = self.train.floats(indices_B[share]).to(self.device)
-        down, right = generator(self.seed, "train", step).integers(0, 5, 2).tolist()
-        side_h, side_w = images.shape[-2:]
-        images = F.pad(images, (2, 2, 2, 2), value=-1.0)[..., down : down + side_h, right : right + side_w]
+        if self.augment == "shift":
+            down, right = generator(self.seed, "train", step).integers(0, 5, 2).tolist()
+            side_h, side_w = images.shape[-2:]
+            images = F.pad(images, (2, 2, 2, 2), value=-1.0)[..., down : down + side_h, right : right + side_w]
+        else:
+            drawn_B3 = generator(self.seed, "train", step).integers(0, (9, 9, 2), (len(indices_B), 3))
+            images = crop_and_flip(images, torch.from_numpy(drawn_B3)[share].to(self.device))
         _, logits_BC = network(images)
         return F.cross_entropy(
             logits_BC.float(), self.train.labels_N[indices_B[share]].to(self.device), label_smoothing=0.05
@@ -134,3 +153,20 @@ class FeatureJob:
             images = self.test.floats(slice(start, start + 500)).to(self.device)
             right += int((network(images)[1].argmax(-1).cpu() == self.test.labels_N[start : start + 500]).sum())
         return {"held_out_accuracy": right / len(self.test)}
+
+
+def crop_and_flip(images_Bchw: Tensor, drawn_B3: Tensor) -> Tensor:
+    """Each image moved within a mirrored border of four pixels, and turned left to right where asked.
+
+    drawn_B3: int64, one row an image: the first row and the first column that are kept, 0 to 8 (4 moves nothing), and
+    1 to turn, 0 to leave. The images are at least 5x5.
+    """
+    side_h, side_w = images_Bchw.shape[-2:]
+    down_B, right_B, turn_B = drawn_B3.unbind(1)
+    rows_Bh = down_B[:, None] + torch.arange(side_h, device=drawn_B3.device)
+    cols_w = torch.arange(side_w, device=drawn_B3.device)
+    cols_Bw = right_B[:, None] + torch.where(turn_B[:, None] == 1, side_w - 1 - cols_w, cols_w)
+    padded_BcHW = F.pad(images_Bchw, (4, 4, 4, 4), mode="reflect")
+    batch_B = torch.arange(len(images_Bchw), device=drawn_B3.device)
+    chosen_Bhwc = padded_BcHW[batch_B[:, None, None], :, rows_Bh[:, :, None], cols_Bw[:, None, :]]
+    return chosen_Bhwc.permute(0, 3, 1, 2)

@@ -41,6 +41,9 @@ def train(
         Path | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer whose codes a model learns.")
     ] = None,
     codes: Annotated[int, typer.Option("--codes", parser=whole, metavar="V", help="Codes of a tokenizer.")] = 16,
+    network: Annotated[
+        str, typer.Option("--network", metavar="plain|residual", help="Which feature network; residual for colour.")
+    ] = "plain",
     mixture: Annotated[
         str, typer.Option("--mixture", metavar="shipped|random|FILE", help="Which orders a model sees, how often.")
     ] = "shipped",
@@ -91,6 +94,7 @@ def train(
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
       bench train features --out run/features --data images.npz --device cuda
+      bench train features --network residual --out run/features --data cifar10
     """
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training
@@ -99,7 +103,7 @@ def train(
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
-        mixture=mixture, codes=codes, side=side,
+        mixture=mixture, codes=codes, network=network, side=side,
     )  # fmt: skip
     with _training_progress(what) as (report, tick):
         card = run_training(spec, report, tick)

@@ -76,8 +76,9 @@ class RunSpec:
         str | None,
         Flag(
             "PATH|download[:FOLDER]",
-            "A folder or .npz, of which a tenth is held out if it has no test split; download fetches Fashion-MNIST "
-            "(31 MB, into a cache). Default: what travels with the shipped weights, else an installed Fashion-MNIST.",
+            "A folder (one folder a class, or CIFAR-10's batches) or .npz, of which a tenth is held out if it has no "
+            "test split; download fetches Fashion-MNIST (31 MB, into a cache). Default: what travels with the shipped "
+            "weights, else an installed Fashion-MNIST.",
         ),
     ] = None
     reference: Annotated[str | None, Flag("FILE.npz", "ADM's images or statistics to compare with.")] = None

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import save_file
@@ -39,6 +39,9 @@ RECIPES: dict[str, TrainConfig] = {
     "features": TrainConfig(steps=2500, batch=128, learning_rate=3e-3, warmup=100, weight_decay=0.02, ema=0.995),
     "model": TrainConfig(steps=6000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998),
 }
+RESIDUAL = TrainConfig(
+    steps=8000, batch=128, learning_rate=3e-3, warmup=400, weight_decay=0.1, ema=0.999
+)  # features, where --network residual is asked
 RECIPE_MODEL: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 4, "cross_blocks": 4, "label": "slot+query"}
 
 
@@ -63,6 +66,7 @@ class TrainSpec:
     tokenizer: Path | None = None
     mixture: str = "shipped"
     codes: int = 16
+    network: str = "plain"
     side: int = 32
 
 
@@ -87,7 +91,8 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
         "learning_rate": spec.learning_rate,
         "seed": spec.seed,
     }
-    config = replace(RECIPES[spec.what], **{name: value for name, value in given.items() if value is not None})
+    recipe = RESIDUAL if spec.what == "features" and spec.network == "residual" else RECIPES[spec.what]
+    config = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     config = replace(
         config,
         warmup=min(config.warmup, max(1, config.steps // 10)),
@@ -116,8 +121,10 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
         asked = TokenizerConfig(channels=channels, codes=spec.codes)
         return TokenizerJob(asked, train_images, test_images, seed=config.seed, steps=config.steps, device=device)
     if spec.what == "features":
-        features = FeatureConfig(channels=channels, classes=train_images.classes)
-        return FeatureJob(features, train_images, test_images, seed=config.seed, device=device)
+        network = cast(Literal["plain", "residual"], spec.network)  # FeatureConfig refuses any other
+        features = FeatureConfig(channels=channels, classes=train_images.classes, network=network)
+        augment: Literal["shift", "crop+flip"] = "crop+flip" if network == "residual" else "shift"
+        return FeatureJob(features, train_images, test_images, seed=config.seed, device=device, augment=augment)
     if spec.tokenizer is None:
         raise BenchError("a model is trained on a tokenizer's codes; name one, as in --tokenizer tokenizer.safetensors")
     loaded = load_weights(spec.tokenizer, "tokenizer")

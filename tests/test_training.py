@@ -1,6 +1,7 @@
 """Training: what is drawn is addressed, so killed runs go on bit for bit and processes split a batch."""
 
 import json
+import math
 import os
 import resource
 import signal
@@ -21,7 +22,9 @@ from test_cli import BENCH, bench
 from orderbench.models.checkpoint import read_pickle, write_atomically
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Images, load_images, resize, to_uint8
+from orderbench.models.features import FeatureNet
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
+from orderbench.models.recipes import crop_and_flip
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.tokenizer import Tokenizer, encode
 from orderbench.models.train import TrainConfig, batch_indices, fit, make_optimizers
@@ -79,6 +82,9 @@ def test_a_trained_tokenizer_rebuilds_its_pictures(pictures: str, tokenizer: str
     curve = card["learning_curve"]
     assert curve[-1]["held_out_mse"] < 0.2
     assert card["figures"]["codes_used"] > 8
+    perplexity = card["figures"]["code_perplexity"]
+    assert 2 < perplexity <= card["figures"]["codes_used"]
+    assert math.log2(perplexity) == pytest.approx(card["figures"]["code_entropy_bits"])
     assert card["about"]["data"] == "blobs.npz/train"
     assert card["steps_done"] == 40
     assert len(card["sha256"]) == 64
@@ -107,6 +113,45 @@ def test_a_killed_run_goes_on_bit_for_bit(what: str, tmp_path: Path, pictures: s
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not [file for file in os.listdir(cut) if file.startswith(".part")]  # nor what the kill left half-written
+
+
+def test_a_residual_network_goes_on_bit_for_bit(tmp_path: Path, pictures: str) -> None:
+    """Its normalization counts, and every image's crop and flip are addressed."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    card = here("features", whole, pictures, network="residual")
+    assert card["about"]["features"]["network"] == "residual"  # type: ignore[index]
+    assert card["about"]["augment"] == "crop+flip"  # type: ignore[index]
+    here("features", cut, pictures, network="residual", minutes=1e-9)
+    assert read_pickle(cut / "checkpoint.pt")["step"] == 1
+    with pytest.raises(BenchError, match="was trained otherwise than now asked"):
+        here("features", cut, pictures, resume=True)
+    here("features", cut, pictures, network="residual", resume=True)
+    one, two = weights(whole, "features"), weights(cut, "features")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(BenchError, match="the feature network's network is 'deep'; plain or residual would do"):
+        here("features", tmp_path / "deep", pictures, network="deep")
+
+
+def test_the_plain_features_are_described_as_before_there_was_another_network(tmp_path: Path, pictures: str) -> None:
+    about = here("features", tmp_path, pictures)["about"]
+    assert about == {
+        "data": "blobs.npz/train", "features": {"channels": 1, "classes": 3, "width": 32, "features": 64}
+    }  # fmt: skip
+    shipped = load_shipped("fashion-features", "features").network
+    assert isinstance(shipped, FeatureNet)
+    assert shipped.config.network == "plain"
+
+
+def test_each_image_is_cropped_and_flipped_by_itself() -> None:
+    images = torch.arange(4 * 2 * 6 * 7).reshape(4, 2, 6, 7).float()
+    drawn = torch.tensor([[4, 4, 0], [4, 4, 1], [0, 8, 0], [8, 3, 1]])
+    cropped = crop_and_flip(images, drawn)
+    padded = torch.nn.functional.pad(images, (4, 4, 4, 4), mode="reflect")
+    assert torch.equal(cropped[0], images[0])
+    assert torch.equal(cropped[1], images[1].flip(-1))
+    assert torch.equal(cropped[2], padded[2, :, 0:6, 8:15])
+    assert torch.equal(cropped[3], padded[3, :, 8:14, 3:10].flip(-1))
 
 
 def test_minutes_stop_and_steps_keep_the_schedule(tmp_path: Path, pictures: str, tokenizer: str) -> None:
