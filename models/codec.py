@@ -18,7 +18,6 @@ from orderbench.models.data import Images
 from orderbench.orders import BenchError, Grid, Lattice
 from orderbench.orders.registry import Entry, Registry
 
-
 _PIXELS = 500 * 32 * 32  # encoded at once: VQ-16 makes 128 channels of each
 
 
