@@ -5,6 +5,7 @@ Knows losses, mixtures and corruption. Refuses to know schedules and files, whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,9 @@ class TokenizerJob:
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
         return []
+
+    def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(state)
 
     def describe(self) -> dict[str, Any]:
         return {"tokenizer": to_plain(self.config), "data": self.train.name}
@@ -115,6 +119,9 @@ class FeatureJob:
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
         return []
+
+    def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(state)
 
     def describe(self) -> dict[str, Any]:
         about = {"features": to_plain(self.config), "data": self.train.name}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -76,6 +76,9 @@ class Job(Protocol):
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
         """The matrices between its ends, which Muon may train."""
+
+    def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the tensors that were trained, those that are kept as weights."""
 
     def describe(self) -> dict[str, Any]:
         """What belongs with the weights: configurations, data, mixture. A plain value, compared on resume."""

@@ -18,7 +18,7 @@ from orderbench.reports.terminal import sizes_line, step_map
 if TYPE_CHECKING:
     from orderbench.orders import Field, Grid, Plan
     from orderbench.orders.field import Ranked
-    from orderbench.orders.registry import Order
+    from orderbench.orders.order import Order
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:

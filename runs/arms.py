@@ -154,40 +154,43 @@ def line_up(
     decoders: Sequence[str],
     models: Mapping[str, Model],
     *,
+    own: str = "",
     with_baseline: bool = True,
 ) -> Lineup:
     """The arms that were asked for, without doubles, in the order asked, and what they are measured against.
 
-    models: by name, '' the run's own. An order that names no pace is taken at every one of `paces`, one that names no
-    decoder with every one of `decoders`. Where neither is asked for, an order gets its ladder (see `_ladder`).
+    models: by name, '' the run's own, which `own` is another name of. An order that names no pace is taken at every
+    one of `paces`, one that names no decoder with every one of `decoders`. Where neither is asked for, an order gets
+    its ladder (see `_ladder`).
 
     BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
     model's lattice, and where no arm that was asked for is served.
     """
     asked: dict[str, Arm] = {}
     extra: set[str] = set()
+    bare: dict[str, None] = {}
     laddered = not paces and not decoders
     for text in orders:
-        own = split_arm(text)
+        asks = split_arm(text)
+        asks = asks._replace(model=None if asks.model == own else asks.model)
         multiplied = [
-            own._replace(pace=pace, decoder=decoder)
-            for pace in ([own.pace] if own.pace is not None or not paces else paces)
-            for decoder in ([own.decoder] if own.decoder is not None or not decoders else decoders)
+            asks._replace(pace=pace, decoder=decoder)
+            for pace in ([asks.pace] if asks.pace is not None or not paces else paces)
+            for decoder in ([asks.decoder] if asks.decoder is not None or not decoders else decoders)
         ]
         arms = [bind(parts) for parts in multiplied]
-        if laddered and own.pace is None and own.decoder is None:
+        if laddered and asks.pace is None and asks.decoder is None:
+            bare.setdefault(arms[0].model)
             ladder = list(_ladder(arms[0], _model_of(arms[0], models)))
             extra |= {arm.name for arm in ladder if arm.name not in asked}
             arms += ladder
         for arm in arms:
             asked.setdefault(arm.name, arm)
-    if laddered:
-        bare = {bind(own).model: None for own in map(split_arm, orders) if own.pace is None and own.decoder is None}
-        for name in bare:
-            lattice = _named(name, models).lattice
-            arm = Arm(parse_order("halton"), Pace("cosine", _rings(lattice)), PLAIN, name)
-            extra |= {arm.name} - set(asked)
-            asked.setdefault(arm.name, arm)
+    for name in bare:
+        lattice = _named(name, models).lattice
+        arm = Arm(parse_order("halton"), Pace("cosine", _rings(lattice)), PLAIN, name)
+        extra |= {arm.name} - set(asked)
+        asked.setdefault(arm.name, arm)
     refused = {}
     for name, arm in list(asked.items()):
         if name in extra:  # nobody asked for it

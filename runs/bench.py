@@ -12,10 +12,9 @@ from pathlib import Path
 from orderbench.models.decode import Counters
 from orderbench.models.flops import flops
 from orderbench.models.sampling import Sampling
-from orderbench.orders import Grid
 from orderbench.runs.arms import Arm
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import Subject
+from orderbench.runs.subject import Subject, Subjects
 from orderbench.runs.trials import Agenda, Trial, sampling_of
 
 
@@ -23,22 +22,37 @@ from orderbench.runs.trials import Agenda, Trial, sampling_of
 class Bench:
     """What every measurement reads.
 
-    arms: by name. fixed: the setting of all trials that are not about others. progress: to be called with a trial, how
-    much of it is done, and of how much.
+    arms: by name, baselines that are no arm of the run too. progress: to be called with a trial, how much of it is
+    done, and of how much.
     """
 
-    spec: RunSpec
-    subject: Subject
+    agenda: Agenda
     arms: Mapping[str, Arm]
-    trials: tuple[Trial, ...]
     folder: Path
-    fixed: Sampling
     progress: Callable[[Trial, int, int], None]
 
     @property
-    def grid(self) -> Grid:
-        """The model's."""
-        return self.subject.model.lattice
+    def spec(self) -> RunSpec:
+        """What was asked."""
+        return self.agenda.spec
+
+    @property
+    def subjects(self) -> Subjects:
+        """All models."""
+        return self.agenda.subjects
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials of the run."""
+        return self.agenda.trials
+
+    def subject(self, arm: str) -> Subject:
+        """The model of an arm, or of a floor that is one model's."""
+        return self.subjects.of(arm.partition("~")[2])
+
+    def fixed(self, subject: Subject) -> Sampling:
+        """The setting of a model's trials that are not about others."""
+        return sampling_of(self.spec, subject.recommended)
 
     def file(self, trial: Trial) -> Path:
         """The record of a trial."""
@@ -52,14 +66,13 @@ class Bench:
         """Where its tiles are kept until it has all of them."""
         return self.folder / "tiles" / trial.id
 
-    def flops_per_image(self, counters: Counters, sampling: Sampling) -> int | None:
-        """Both branches of guidance; None for a user's own network."""
-        config = self.subject.config
+    def flops_per_image(self, subject: Subject, counters: Counters, sampling: Sampling) -> float | None:
+        """Both branches of guidance; None for a network whose operations are not known."""
+        config = subject.config
         return None if config is None else flops(config, counters) * (2 if sampling.guidance.on else 1)
 
 
 def set_up(agenda: Agenda, folder: Path, progress: Callable[[Trial, int, int], None]) -> Bench:
     """The bench of a run in its folder."""
-    fixed = sampling_of(agenda.spec, agenda.subject.recommended)
-    arms = {arm.name: arm for arm in agenda.arms}
-    return Bench(agenda.spec, agenda.subject, arms, agenda.trials, folder, fixed, progress)
+    baselines = [baseline.arm for baseline in agenda.lineup.baselines.values()]
+    return Bench(agenda, {str(arm): arm for arm in (*baselines, *agenda.lineup.arms)}, folder, progress)

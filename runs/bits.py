@@ -9,101 +9,107 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from orderbench.models.decode import step_bits
-from orderbench.models.likelihood import bits_of, plan_logits, walk
-from orderbench.models.transformer import Transformer
-from orderbench.orders import BenchError, Field, Plan, parallel_tax
-from orderbench.runs.arms import BASELINE
+from orderbench.models.likelihood import plan_bits
+from orderbench.models.model import refusal
+from orderbench.orders import BenchError, Field, Plan
+from orderbench.orders import predicted_tax as tax_on_the_field
 from orderbench.runs.bench import Bench
-from orderbench.runs.cost import Cost, Workload
+from orderbench.runs.cost import Workload
 from orderbench.runs.record import read_arrays, write_arrays
+from orderbench.runs.subject import Subject
 from orderbench.runs.trials import Trial
 
 _CHUNK = 50  # images a pass
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
-    """Bits per token of an arm, their tax, and both by step and by cell."""
-    assert bench.subject.held_out is not None  # noqa: S101 (planned only where there are some)
-    arm = bench.arms[trial.arm]
-    plan = arm.plan(bench.grid, trial.seed)
-    tokens_NL, labels_N = (part[: bench.spec.held_out] for part in bench.subject.held_out)
-    total = len(tokens_NL) * (1 if plan.n_steps == bench.grid.n_cells else 2)
-    bits_NL = _bits(bench, plan, tokens_NL, labels_N, lambda done: bench.progress(trial, done, total))
-    singly_NL = bits_NL
-    if plan.n_steps < bench.grid.n_cells:
-        singly_NL = _singly_bits(
-            bench, plan, tokens_NL, labels_N, lambda done: bench.progress(trial, len(tokens_NL) + done, total)
-        )
-    cells_NL = plan.cells_for(range(len(tokens_NL)) if plan.per_sample else [0])
-    starts = np.cumsum([0, *plan.sizes[:-1]])
-    walked = [np.take_along_axis(bits, np.broadcast_to(cells_NL, bits.shape), 1) for bits in (bits_NL, singly_NL)]
-    by_step, singly_by_step = (np.add.reduceat(walk.mean(0), starts) / np.array(plan.sizes) for walk in walked)
-    write_arrays(bench.data(trial, "bits"), {"bits_N": bits_NL.mean(1), "singly_N": singly_NL.mean(1)})
-    differences_N = (bits_NL - singly_NL).mean(1)
+    """Bits per cell of an arm, their tax, and both by step and by cell; of K codes a cell together.
+
+    The tax is None where the model does not serve the same cells one at a time.
+    """
+    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    assert subject.held_out is not None  # noqa: S101 (planned only where there are some)
+    plan = arm.plan(subject.model.lattice, trial.seed)
+    codes_NLK, labels_N = (part[: bench.spec.held_out] for part in subject.held_out)
+    n, parallel = len(codes_NLK), plan.n_steps < plan.lattice.n_cells
+    has_singly = not parallel or not refusal(subject.model, plan.singly())
+    total = n * (2 if parallel and has_singly else 1)
+    bits_NL = _bits(subject, plan, codes_NLK, labels_N, lambda done: bench.progress(trial, done, total))
+    singly_NL = bits_NL if not parallel else None
+    if parallel and has_singly:
+        singly_NL = _singly_bits(bench, subject, plan, codes_NLK, labels_N,
+                                 lambda done: bench.progress(trial, n + done, total))  # fmt: skip
+    both = [bits_NL] if singly_NL is None else [bits_NL, singly_NL]
+    by_step = [_by_step(plan, bits) for bits in both]
+    arrays = dict(zip(("bits_N", "singly_N"), (bits.mean(1) for bits in both), strict=False))
+    write_arrays(bench.data(trial, "bits"), arrays)
+    differences_N = None if singly_NL is None else (bits_NL - singly_NL).mean(1)
     return {
-        "n": len(tokens_NL),
+        "n": n,
         "plan_digest": plan.digest,
         "n_steps": plan.n_steps,
         "bits_per_token": float(bits_NL.mean()),
         "bits_se": _standard_error(bits_NL.mean(1)),
-        "singly_bits_per_token": float(singly_NL.mean()),
-        "tax_bits": float(differences_N.mean()),
-        "tax_se": _standard_error(differences_N),
+        "singly_bits_per_token": None if singly_NL is None else float(singly_NL.mean()),
+        "tax_bits": None if differences_N is None else float(differences_N.mean()),
+        "tax_se": None if differences_N is None else _standard_error(differences_N),
         "predicted_tax_bits": predicted_tax(plan),
         "field": str(Field()),
-        "bits_by_step": by_step,
-        "singly_bits_by_step": singly_by_step,
+        "bits_by_step": by_step[0],
+        "singly_bits_by_step": None if singly_NL is None else by_step[1],
         "bits_by_cell": bits_NL.mean(0),
-        "singly_bits_by_cell": singly_NL.mean(0),
+        "singly_bits_by_cell": None if singly_NL is None else singly_NL.mean(0),
     }
 
 
-def seconds(trial: Trial, cost: Cost, work: Workload) -> float:
+def seconds(trial: Trial, work: Workload) -> float:
     """The time of two passes over every image, whatever the plan."""
-    return 1 + 2 * work.spec.held_out * cost.tokens_s(work.counters[BASELINE])
+    return 1 + 2 * work.spec.held_out * work.costs[trial.arm].tokens_s(work.singly[trial.arm])
 
 
 def predicted_tax(plan: Plan) -> float | None:
-    """Bits per token that the plan's steps lose on the default field; None where the field is too large to ask."""
-    if plan.lattice.n_cells > 1024:
-        return None  # the field's covariance is dense
-    return round(parallel_tax(plan, Field(), range(4)), 9)  # the digits behind change with the threads of BLAS
+    """Bits per token that the plan's steps lose on the default field; None where the field says nothing of it."""
+    tax = tax_on_the_field(plan)
+    return None if tax is None else round(tax, 9)  # the digits behind change with the threads of BLAS
+
+
+def _by_step(plan: Plan, bits_NL: np.ndarray) -> np.ndarray:
+    """(n_steps,): the mean over the cells of every step."""
+    cells_NL = plan.cells_for(range(len(bits_NL)) if plan.per_sample else [0])
+    walked_NL = np.take_along_axis(bits_NL, np.broadcast_to(cells_NL, bits_NL.shape), 1)
+    starts = np.cumsum([0, *plan.sizes[:-1]])
+    steps: np.ndarray = np.add.reduceat(walked_NL.mean(0), starts) / np.array(plan.sizes)
+    return steps
 
 
 def _singly_bits(
-    bench: Bench, plan: Plan, tokens_NL: Tensor, labels_N: Tensor, each: Callable[[int], object]
+    bench: Bench, subject: Subject, plan: Plan, codes_NLK: Tensor, labels_N: Tensor, each: Callable[[int], object]
 ) -> np.ndarray:
     """`_bits` of the same cells one at a time, kept for other plans of the same cells."""
     singly = plan.singly()
-    file = bench.folder / "data" / f"singly-{singly.digest[:16]}.npz"
+    of = "" if subject is bench.subjects.own else f"-{subject.name}"
+    file = bench.folder / "data" / f"singly-{singly.digest[:16]}{of}.npz"
     if file.is_file():
         kept = read_arrays(file)["bits_NL"]
-        if kept.shape == tuple(tokens_NL.shape):
+        if kept.shape == tuple(codes_NLK.shape[:2]):
             return kept
-    bits_NL = _bits(bench, singly, tokens_NL, labels_N, each)
+    bits_NL = _bits(subject, singly, codes_NLK, labels_N, each)
     write_arrays(file, {"bits_NL": bits_NL})
     return bits_NL
 
 
-@torch.inference_mode()
-def _bits(bench: Bench, plan: Plan, tokens_NL: Tensor, labels_N: Tensor, each: Callable[[int], object]) -> np.ndarray:
-    """(N, L) float32 bits of every code, by cell index."""
-    model, parts = bench.subject.model, []
-    for start in range(0, len(tokens_NL), _CHUNK):
-        samples = range(start, min(len(tokens_NL), start + _CHUNK))
-        tokens_BL = tokens_NL[samples.start : samples.stop].to(bench.subject.device)
-        labels_B = labels_N[samples.start : samples.stop].to(bench.subject.device)
-        if isinstance(model, Transformer):
-            logits_BLV = plan_logits(model, tokens_BL, labels_B, plan, samples=samples)
-            cells_BL = walk(plan, samples if plan.per_sample else [0], bench.subject.device).expand_as(tokens_BL)
-            walked_BL = bits_of(logits_BLV, tokens_BL, cells_BL)
-            bits_BL = torch.empty_like(walked_BL).scatter_(1, cells_BL, walked_BL)
-        else:
-            bits_BL = step_bits(model, plan, tokens_BL, labels_B.tolist(), samples=samples)
+def _bits(
+    subject: Subject, plan: Plan, codes_NLK: Tensor, labels_N: Tensor, each: Callable[[int], object]
+) -> np.ndarray:
+    """(N, L) float32 bits of every cell, by cell index."""
+    parts = []
+    for start in range(0, len(codes_NLK), _CHUNK):
+        samples = range(start, min(len(codes_NLK), start + _CHUNK))
+        codes_BLK = codes_NLK[samples.start : samples.stop].to(subject.device)
+        labels_B = labels_N[samples.start : samples.stop].to(subject.device)
+        bits_BL = plan_bits(subject.model, codes_BLK, labels_B, plan, samples=samples)
         if not bits_BL.isfinite().all():
             raise BenchError("the model's logits are not finite; its weights hold NaN or infinity")
         parts.append(bits_BL.cpu().numpy())

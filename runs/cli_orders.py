@@ -31,7 +31,7 @@ from orderbench.runs.shell import (
 
 if TYPE_CHECKING:
     from orderbench.orders import Field, Grid, Plan
-    from orderbench.orders.registry import Order
+    from orderbench.orders.order import Order
 
 ADAPTIVE = {"confidence": "likeliest codes first (MaskGIT, arXiv 2202.04200)"}  # models.adaptive's, known without torch
 GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
@@ -90,12 +90,12 @@ def orders(
         _check(check, include or [], as_json, debug)
         return
     from orderbench.orders import Grid
-    from orderbench.orders.registry import broken_entry_points, get_order, order_names
+    from orderbench.orders.order import broken_orders, get_order, order_names
     from orderbench.reports import listing
 
     _refuse_adaptive(names or ())
     chosen = [get_order(name) for name in names or order_names()]
-    for name, why in broken_entry_points().items():
+    for name, why in broken_orders().items():
         print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
     if rank:
         _rank(Grid.parse(grid), [order.name for order in chosen], steps, seeds, _field(field, length, power), as_json)

@@ -196,6 +196,7 @@ def check(
     """
     from orderbench.reports import check as gate
     from orderbench.reports.results import results_of
+    from orderbench.reports.snapshot import baseline_of, read_snapshot
     from orderbench.runs.record import load_run
 
     if as_json and markdown:
@@ -209,7 +210,7 @@ def check(
     before = None
     if baseline is not None:
         folder = baseline.is_dir()
-        before = gate.baseline_of(results_of(load_run(baseline), space)) if folder else gate.read_snapshot(baseline)
+        before = baseline_of(results_of(load_run(baseline), space)) if folder else read_snapshot(baseline)
     findings = gate.check(results_of(load_run(run), space), before, asked, _canonical)
     if junit is not None:
         try:
@@ -241,8 +242,8 @@ def baseline(
     Examples:
       bench baseline bench-runs/my-run --out baseline.json
     """
-    from orderbench.reports.check import baseline_of
     from orderbench.reports.results import results_of
+    from orderbench.reports.snapshot import baseline_of
     from orderbench.runs.record import load_run, write_json
 
     write_json(out, baseline_of(results_of(load_run(run), space)))

@@ -214,18 +214,20 @@ def _run(
     from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.live import watching
     from orderbench.runs.record import load_run
-    from orderbench.runs.subject import load_subject
+    from orderbench.runs.subject import load_subjects
     from orderbench.runs.trials import is_done, make_agenda
 
-    subject = load_subject(spec)
-    agenda = make_agenda(spec, subject)
+    subjects = load_subjects(spec)
+    agenda = make_agenda(spec, subjects)
+    for sentence in (*agenda.lineup.refused.values(), *agenda.notes):
+        say(sentence, 0)
     trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:
         before = load_run(out).trials if resume and out is not None else {}
         left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
-    join_processes(subject.device)
+    join_processes(subjects.device)
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
     try:
         with watching(estimates) as watcher:
@@ -290,9 +292,10 @@ def doctor(
 ) -> None:
     """Look whether this machine has what `bench run` needs; or test a model of your own before it is measured.
 
-    --model imports the factory (a function without arguments), and tries what it returns: are logits what they must be,
-    do cells that are asked together see each other, does the cache say what a fresh one says, do rewind and refill
-    forget? Exit code 2 if something that is needed is missing, or a check fails.
+    --model imports the factory (a function without arguments), and tries what it returns: are answers what they must
+    be, does the cache say what a fresh one says, do masks hide what they must, do rewind and refill forget, and do all
+    registered decoders keep what they promise with it? Exit code 2 if something that is needed is missing, or a check
+    fails.
 
     \b
     Examples:
@@ -315,12 +318,12 @@ def doctor(
         if lacking:
             raise typer.Exit(2)
         return
-    from orderbench.runs.doctor_model import check_model
+    from orderbench.models.contract import check_model
+    from orderbench.runs.device import choose_device
     from orderbench.runs.factory import call_factory
-    from orderbench.runs.training import choose_device
 
     chosen = choose_device(device)
-    verdicts = check_model(call_factory(model), chosen, progress("trying the model"))
+    verdicts = check_model(call_factory(model), chosen, progress("trying the model"), model)
     failed = sum(verdict.verdict == "fail" for verdict in verdicts)
     if as_json:
         checks = [vars(verdict) for verdict in verdicts]

@@ -1,4 +1,4 @@
-"""What decoding costs: exact counts of an arm without a model, and seconds of a count, from three short trials.
+"""What decoding costs: seconds of a count, from three short trials, for every model of a run.
 
 Knows counters and a linear model of them. Refuses to know trials, and to promise: a machine that is busy later takes
 longer.
@@ -11,42 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from orderbench.models.decode import Counters, make_tile, run_tile, uncached_steps
-from orderbench.models.sampling import PLAIN, Sampling
-from orderbench.orders import BenchError, Grid
-from orderbench.runs.arms import Arm, parse_arm
+from orderbench.models.counting import count
+from orderbench.models.decode import Counters, make_tile, run_tile
+from orderbench.models.sampling import Sampling
+from orderbench.orders import BenchError
+from orderbench.runs.arms import Arm, parse_arm, refused_arm
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import Subject
-
-
-class _Nothing:
-    """A model that computes nothing, so that decoding with it only counts."""
-
-    def __init__(self, lattice: Grid) -> None:
-        self.lattice, self.n_codes, self.n_classes = lattice, 2, 1
-
-    def start(self, labels_B: Tensor, slots: int) -> object:
-        return object()
-
-    def step(self, cache: object, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None: ...
-
-    def logits(self, cache: object, cells_BQ: Tensor) -> Tensor:
-        return torch.zeros(*cells_BQ.shape, 2)
-
-    def refill(self, cache: object, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None: ...
-
-    def rewind(self, cache: object, slots: int) -> None: ...
-
-
-def count(arm: Arm, grid: Grid, uncached: bool = False) -> Counters:
-    """Exact counters of one sample of an arm, without a model; `cache_bytes` stays 0."""
-    plan = arm.plan(grid, 0)
-    tile = make_tile(_Nothing(grid), plan, [0], sampling=PLAIN, seed=0, in_group="block", device="cpu")
-    run_tile(tile, uncached_steps if uncached else arm.decoder)
-    return tile.counters
 
 
 @dataclass(frozen=True)
@@ -68,11 +40,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Workload:
-    """How much there is to do: what was asked, the grid, and one sample's counters of every arm and of the baseline."""
+    """How much there is to do: what was asked, one sample's counters of every arm and baseline, and the cost of each
+    arm's model. singly: counters of one cell a step on each arm's lattice."""
 
     spec: RunSpec
-    grid: Grid
     counters: Mapping[str, Counters]
+    singly: Mapping[str, Counters]
+    costs: Mapping[str, Cost]
+
+    def decode_s(self, arm: str, batch: int) -> float:
+        """Seconds of decoding a batch of an arm."""
+        return self.costs[arm].decode_s(self.counters[arm], batch)
 
 
 def _terms(counters: Counters, batch: int) -> tuple[float, float, float]:
@@ -87,34 +65,47 @@ def _work(counters: Counters) -> float:
 
 
 def calibrate(subject: Subject, sampling: Sampling) -> Cost | None:
-    """Decode 1 and 16 samples in rings, and 16 in rows of few cells at a time, twice each.
+    """Decode 1 and 16 samples in rings, and 16 in rows of few cells at a time, twice each; of a model that serves
+    neither, its native arm.
 
     None where the model cannot decode: it answers what is not finite, wants more memory than there is, or, being a
     user's own, raises whatever it raises. An error of our own is none of these.
     """
-    grid = subject.model.lattice
     problems = Exception if subject.config is None else BenchError
-    narrow = f"raster@even:{max(1, grid.rows * grid.cols // 4)}"
     times, terms = [], []
-    for name, batch in (("radial", 1), ("radial", 16), (narrow, 16)):
-        arm = parse_arm(name)
-        plan = arm.plan(grid, 0)
+    for arm, batch in _tried(subject):
+        plan = arm.plan(subject.model.lattice)
         for _ in range(2):  # the first one warms up
             try:
-                tile = make_tile(subject.model, plan, range(batch), sampling=sampling, seed=0, in_group="block",
-                                 device=subject.device)  # fmt: skip
+                tile = make_tile(subject.model, plan, range(batch), sampling=sampling, device=subject.device)
                 began = time.perf_counter()
                 run_tile(tile, arm.decoder)
             except problems:
                 return None
             taken_s = time.perf_counter() - began
         times.append(taken_s)
-        terms.append(_terms(count(arm, grid), batch))
+        terms.append(_terms(count(plan, arm.decoder), batch))
     return fit(np.array(terms), np.array(times))
 
 
-def fit(terms_N3: np.ndarray, times_N: np.ndarray) -> Cost:
-    """The costs that explain the times best, relative errors counting; none is less than nothing."""
+def _tried(subject: Subject) -> list[tuple[Arm, int]]:
+    """Arms and batches that are timed."""
+    narrow = f"raster@even:{max(1, subject.model.lattice.n_cells // 4)}"
+    served = []
+    for name in ("radial", narrow, subject.model.native):
+        arm = parse_arm(name)
+        try:
+            if not refused_arm(arm, subject.model):
+                served.append(arm)
+        except BenchError:  # no such plan on this lattice
+            continue
+    return [(served[0], 1), (served[0], 16), (served[min(1, len(served) - 1)], 16)] if served else []
+
+
+def fit(terms_N3: np.ndarray, times_N: np.ndarray) -> Cost | None:
+    """The costs that explain the times best, relative errors counting; none is less than nothing. None of no times."""
+    if not len(times_N):
+        return None
     shares_N3, kept = terms_N3 / times_N[:, None], [0, 1, 2]
     while True:
         costs = np.linalg.lstsq(shares_N3[:, kept], np.ones(len(times_N)))[0]

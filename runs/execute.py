@@ -21,26 +21,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orderbench.models.processes import gather, is_first_process, join_processes
-from orderbench.runs.arms import BASELINE, Arm, training_share
+from orderbench.runs.arms import Arm, training_share
 from orderbench.runs.bench import Bench, set_up
 from orderbench.runs.bits import predicted_tax
 from orderbench.runs.environment import capture
 from orderbench.runs.kinds import kind_of
 from orderbench.runs.latency import device_kind
-from orderbench.runs.record import (
-    KIND,
-    SCHEMA,
-    RecordProblem,
-    load_run,
-    plain,
-    read_json,
-    sole_writer,
-    write_json,
-)
+from orderbench.runs.record import RecordProblem, load_run, plain, read_json, sole_writer, write_json
+from orderbench.runs.schema import KIND, SCHEMA
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import Subject
 from orderbench.runs.timing import clock_state
-from orderbench.runs.trials import Agenda, Trial, describe_sampling, is_done, is_whole, sampling_of
+from orderbench.runs.trials import Agenda, Trial, is_done, is_whole, sampling_of
 
 
 class Watcher(Protocol):
@@ -69,7 +61,7 @@ def execute(agenda: Agenda, folder: Path, watcher: Watcher, *, resume: bool = Fa
 
     Raises RecordProblem for a folder that cannot be used, and where a resumed run was another one.
     """
-    join_processes(agenda.subject.device)
+    join_processes(agenda.subjects.device)
     bench = set_up(agenda, folder, watcher.progress)
     if not is_first_process():
         return _measure_all(bench, watcher, fail_fast)
@@ -80,20 +72,19 @@ def execute(agenda: Agenda, folder: Path, watcher: Watcher, *, resume: bool = Fa
 
 def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
     """Write run.json, or check that a resumed run is the same and note where it goes on."""
-    spec, subject, file = agenda.spec, agenda.subject, folder / "run.json"
-    reads_held_out = any(kind_of(trial).reads_held_out(trial) for trial in agenda.trials)
-    held_out = subject.describe_held_out() if reads_held_out else {}
-    environment = {"at": now(), **capture(subject.device), "clock": clock_state(subject.device)}
+    spec, subjects, lineup, file = agenda.spec, agenda.subjects, agenda.lineup, folder / "run.json"
+    environment = {"at": now(), **capture(subjects.device), "clock": clock_state(subjects.device)}
     about = plain(
         {
             "schema": SCHEMA,
             "kind": KIND,
             "created": now(),
             "config": spec.to_json(),
-            "setting": describe_sampling(sampling_of(spec, subject.recommended)),
-            "subject": {**subject.about, **held_out, "device": device_kind(subject.device)},
-            "arms": [_describe(arm, subject) for arm in agenda.arms],
-            "baseline": BASELINE,
+            "models": {name: _describe_model(subject, agenda) for name, subject in subjects.by_name.items()},
+            "spaces": subjects.describe_spaces(),
+            "device": device_kind(subjects.device),
+            "arms": [_describe(arm, subjects.of(arm.model)) for arm in lineup.arms],
+            "refused": dict(lineup.refused),
             "trials": [trial.id for trial in agenda.trials],
             "environments": [environment],
         }
@@ -106,7 +97,7 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
             )
         before = load_run(folder).about
         before["config"] = RunSpec.from_json(before["config"], "run.json").to_json()  # keys that came later
-        for key in ("config", "setting", "subject", "arms", "trials"):
+        for key in ("config", "models", "spaces", "device", "arms", "refused", "trials"):
             if before[key] != about[key]:
                 raise RecordProblem(
                     f"'{folder}' holds a run of another {_difference(before[key], about[key], key)}; go on with the "
@@ -132,18 +123,35 @@ def _difference(before: Any, now: Any, where: str) -> str:
     return f"{where} ({shown[0]}, not {shown[1]})"
 
 
+def _describe_model(subject: Subject, agenda: Agenda) -> dict[str, Any]:
+    """A model as it stands in run.json, with the baseline of its arms and the codes that its trials read."""
+    own = subject is agenda.subjects.own
+    baseline = agenda.lineup.baselines.get("" if own else subject.name)
+    readers = [trial for trial in agenda.trials if kind_of(trial).reads_held_out(trial)
+               and agenda.subjects.of(trial.arm.partition("~")[2]) is subject]  # fmt: skip
+    return {
+        **subject.about,
+        **(subject.describe_held_out() if readers else {}),
+        "setting": sampling_of(agenda.spec, subject.recommended).to_json(),
+        "baseline": None if baseline is None else str(baseline.arm),
+        "ratio": baseline is not None and baseline.ratio,
+    }
+
+
 def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
-    plan = arm.plan(subject.model.lattice, 0)
+    plan = arm.plan(subject.model.lattice)
     share, share_at_pace = training_share(arm, subject.objective, subject.model.lattice)
     return {
         "name": arm.name,
-        "order": arm.order,
-        "pace": arm.pace,
-        "correction": arm.correction,
+        "order": arm.order_name,
+        "pace": str(arm.pace),
+        "decoder": arm.decoder_name,
+        "model": subject.name,
+        "traits": list(arm.traits),
         "n_steps": plan.n_steps,
         "sizes": list(plan.sizes),
-        "plan": None if arm.adaptive else plan.to_json(),
-        "plan_digest": None if arm.adaptive else plan.digest,
+        "plan": None if arm.order is None else plan.to_json(),
+        "plan_digest": None if arm.order is None else plan.digest,
         "per_sample": plan.per_sample,
         "training_share": share,
         "training_share_at_pace": share_at_pace,

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from orderbench.orders import BenchError, Grid
+from orderbench.models.codec import Codec
+from orderbench.orders import BenchError, Lattice, parse_lattice
 from orderbench.orders.files import write_whole
 from orderbench.runs.device import choose_device
 from orderbench.runs.record import Run, file_name, write_arrays
+from orderbench.runs.samples import codes_of_arrays
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import TOKENIZER, load_tokenizer, to_pixels
+from orderbench.runs.subject import TOKENIZER, load_tokenizer, named_file, to_pixels
 
 
 def export_run(
@@ -42,17 +44,25 @@ def export_run(
         raise BenchError(f"'{run.folder}' holds no samples; measure quality first, as in bench run --only quality")
     chosen = choose_device(device)
     spec = RunSpec.from_json(run.about["config"], "the run's configuration")
-    tokenizer, about = load_tokenizer(spec.tokenizer or TOKENIZER, chosen)
-    if about["sha256"] != run.about["subject"]["tokenizer"]["sha256"]:
-        raise BenchError(
-            f"the tokenizer {about['name']} here is not the one of the run (the checksums differ); export where the "
-            f"run was made, or with the orderbench that made it"
-        )
-    grid = Grid.parse(run.about["subject"]["model"]["grid"])
+    arms = {arm["name"]: arm["model"] for arm in run.about["arms"]}
+    codecs: dict[str, tuple[Codec, Lattice]] = {}
+    for number, (model, said) in enumerate(run.about["models"].items()):
+        if model not in {arms[trial["arm"]] for trial in trials}:
+            continue
+        own = next(iter(run.about["models"]))
+        file = named_file(spec.tokenizer, model, number == 0) or named_file(spec.tokenizer, own, True)
+        codec, about = load_tokenizer(file or TOKENIZER, chosen)
+        if about["sha256"] != said["tokenizer"].get("sha256"):
+            raise BenchError(
+                f"the tokenizer {about['name']} here is not the one of the run (the checksums differ); export where "
+                f"the run was made, or with the orderbench that made it"
+            )
+        codecs[model] = codec, parse_lattice(said["lattice"])
     written = []
     for trial in each(trials):
         arrays = run.arrays(trial["trial"], "tokens")
-        images_Nchw = to_pixels(tokenizer, torch.from_numpy(arrays["tokens_NL"].astype(np.int64)), grid, chosen)
+        codec, lattice = codecs[arms[trial["arm"]]]
+        images_Nchw = to_pixels(codec, torch.from_numpy(codes_of_arrays(arrays).astype(np.int64)), lattice, chosen)
         images_Nhwc = images_Nchw.permute(0, 2, 3, 1).numpy()
         name = file_name(trial["arm"], "" if trial["setting"] == "fixed" else trial["setting"], f"s{trial['seed']}")
         if npz:

@@ -11,7 +11,7 @@ from typing import Any
 
 from orderbench.runs import bits, latency, repair, samples
 from orderbench.runs.bench import Bench
-from orderbench.runs.cost import Cost, Workload
+from orderbench.runs.cost import Workload
 from orderbench.runs.trials import Trial
 
 
@@ -24,7 +24,7 @@ def _always(trial: Trial) -> bool:
 
 
 def _reconstructs(trial: Trial) -> bool:
-    return trial.arm == "reconstructed"
+    return trial.arm.startswith("reconstructed")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Kind:
     """
 
     measure: Callable[[Trial, Bench], dict[str, Any] | None]
-    seconds: Callable[[Trial, Cost, Workload], float]
+    seconds: Callable[[Trial, Workload], float]
     title: str = "{trial.kind} of {trial.arm}"
     listed: str = "{trial.arm}"
     reads_held_out: Callable[[Trial], bool] = _never

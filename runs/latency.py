@@ -1,40 +1,43 @@
 """Speed: all arms in turns at one batch, whole generations and single steps, and memory.
 
-Knows who competes: every arm, the baseline, the baseline again (A/A), and, at batch 1, the baseline without a cache.
+Knows who competes: every arm, the baseline of each model, the first baseline again (A/A), and, at batch 1, that one
+without a cache.
 Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so that none is lost.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from orderbench.models.adapter import EightMembers
 from orderbench.models.decode import Counters, Decoder, Tile, make_tile, run_tile, uncached_steps
-from orderbench.models.transformer import Transformer
+from orderbench.models.model import serves
 from orderbench.orders.plan import forget_drawn
-from orderbench.runs.arms import BASELINE, Arm, parse_arm
+from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
-from orderbench.runs.cost import Cost, Workload, count
+from orderbench.runs.cost import Workload
 from orderbench.runs.environment import capture
 from orderbench.runs.record import read_json, write_json
+from orderbench.runs.samples import whole_counters
+from orderbench.runs.subject import Subject
 from orderbench.runs.timing import Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
-from orderbench.runs.trials import Trial, describe_sampling, is_whole
+from orderbench.runs.trials import Trial, is_whole
 
 _LEAST_S = 0.2  # every contender lasts so long at least
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     """Samples of the clock of every contender, its set-up, counters, memory and, at batch 1, its steps."""
-    subject, batch = bench.subject, trial.batch
-    baseline = parse_arm(BASELINE)
-    arms = {BASELINE: baseline, **bench.arms}
+    batch, device, lineup = trial.batch, bench.subjects.device, bench.agenda.lineup
     setup_s: dict[str, float] = {}
-    counters: dict[str, Any] = {}
+    counters: dict[str, Counters] = {}
     contenders = []
 
     def contend(name: str, arm: Arm, decoder: Decoder) -> None:
@@ -44,90 +47,113 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
         setup_s[name] = time.perf_counter() - began
 
         def generate() -> Tensor:
-            tile.counters = Counters()
-            tokens_BL, _ = run_tile(tile, decoder)
-            counters[name] = asdict(tile.counters)
-            return tokens_BL
+            run_tile(tile, decoder)
+            counters[name] = tile.counters
+            return tile.codes_BLK
 
-        contenders.append(Contender(name, generate))
+        contenders.append(Contender(name, generate, _pixel_decoder(bench.subject(str(arm)))))
 
-    for name, arm in arms.items():
+    for name, arm in bench.arms.items():
         contend(name, arm, arm.decoder)
-    contend("A/A", baseline, baseline.decoder)
-    if batch == 1 and isinstance(subject.model, Transformer) and not bench.spec.quick:
-        contend("uncached", baseline, uncached_steps)
+    again = next(iter(lineup.baselines.values()), None)
+    if again is not None:
+        contend("A/A", again.arm, again.arm.decoder)
+        if batch == 1 and serves(bench.subject(str(again.arm)).model, "masks") and not bench.spec.quick:
+            contend("uncached", again.arm, uncached_steps)
     body = _partial(trial, bench)
     kept: list[Any] = body["rounds"]
-    pixels = None if subject.tokenizer is None else _pixel_decoder(bench)
     warm: dict[str, WarmUp] = {}
     failed: dict[str, str] = {}
     for contender in tuple(contenders):
         try:
-            warm |= warm_up([contender], pixels, device=subject.device)
+            warm |= warm_up([contender], device=device)
         except Exception as problem:  # an arm's failure is a result; the others are timed
-            if contender.name == BASELINE:
+            if again is not None and contender.name == str(again.arm):
                 raise
             failed[contender.name] = str(problem)
             contenders.remove(contender)
     body["failed_arms"] = failed
     body["warm_up"] = {name: asdict(one) for name, one in warm.items()}
-    for finished in rounds(
-        contenders, pixels, rounds=bench.spec.rounds, first_round=len(kept), device=subject.device, warm=warm
-    ):
+    for finished in rounds(contenders, rounds=bench.spec.rounds, first_round=len(kept), device=device, warm=warm):
         kept.append([asdict(sample) for sample in finished])
         write_json(bench.file(trial), {**trial.head(), "status": "partial", **body})
         bench.progress(trial, len(kept), bench.spec.rounds)
-    body |= {"setup_s": setup_s, "counters": counters}
-    body["flops_per_image"] = {
-        name: bench.flops_per_image(Counters(**one), bench.fixed) for name, one in counters.items()
-    }
-    body["memory"] = {c.name: peak_memory(c.generate, subject.device) for c in contenders}
-    body["weights_bytes"] = _bytes(subject.model)
-    body["clock_after"] = clock_state(subject.device)
+    exact = [name for name in counters if name not in bench.arms or "varies" not in bench.arms[name].traits]
+    body |= {"setup_s": setup_s, "counters": {name: whole_counters(one) for name, one in counters.items()}}
+    body["counters_exact"] = {name: name in exact for name in counters}
+    body["flops_per_image"] = {name: _flops(name, one, bench) for name, one in counters.items()}
+    body["memory"] = {c.name: peak_memory(c.generate, device) for c in contenders}
+    body["weights_bytes"] = _bytes(bench.subjects.own.model)
+    body["clock_after"] = clock_state(device)
     if batch == 1:
-        body["step_s"] = {name: _step_times(arm, bench) for name, arm in arms.items() if name not in failed}
+        body["step_s"] = {name: _step_times(arm, bench) for name, arm in bench.arms.items() if name not in failed}
     return body
 
 
-def seconds(trial: Trial, cost: Cost, work: Workload) -> float:
+def seconds(trial: Trial, work: Workload) -> float:
     """The time of warm-up, rounds and memory, each all contenders once."""
-    one = [cost.decode_s(counters, trial.batch) for counters in work.counters.values()]
-    again = 2 * cost.decode_s(work.counters[BASELINE], trial.batch)
-    uncached = trial.batch == 1 and not work.spec.quick
-    rare = cost.decode_s(count(parse_arm(BASELINE), work.grid, uncached=True), 1) if uncached else 0.0
-    return (work.spec.rounds + 3) * (sum(max(_LEAST_S, s) for s in one) + again + rare)
+    arms = {name: work.decode_s(name, trial.batch) for name in work.counters}
+    baseline = next(iter(arms))
+    again = 2 * arms[baseline]
+    rare = 0.0
+    if trial.batch == 1 and not work.spec.quick:
+        rare = work.costs[baseline].decode_s(_uncached(work.singly[baseline]), 1)
+    return (work.spec.rounds + 3) * (sum(max(_LEAST_S, s) for s in arms.values()) + again + rare)
+
+
+def _uncached(cached: Counters) -> Counters:
+    """What one cell a step costs where nothing is kept: every step feeds all codes before it."""
+    cells = int(cached.query_tokens)
+    known = np.arange(cells)
+    return Counters(cached.passes, int((1 + known).sum()), cells, int((1 + known * (1 + known)).sum()),
+                    cached.query_pairs)  # fmt: skip
+
+
+def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:
+    subject = bench.subject(contender) if contender in bench.arms else _again(bench)
+    return bench.flops_per_image(subject, counters, bench.fixed(subject))
+
+
+def _again(bench: Bench) -> Subject:
+    """Whose arm A/A and the uncached contender repeat."""
+    first = next(iter(bench.agenda.lineup.baselines.values()))
+    return bench.subjects.of(first.arm.model)
 
 
 def _batch(arm: Arm, batch: int, bench: Bench) -> Tile:
     """The first samples of an arm, ready to be decoded."""
+    subject = bench.subjects.of(arm.model)
     return make_tile(
-        bench.subject.model,
-        arm.plan(bench.grid, 0),
+        subject.model,
+        arm.plan(subject.model.lattice),
         range(batch),
-        sampling=bench.fixed,
-        seed=0,
-        in_group="block",
-        device=bench.subject.device,
+        sampling=bench.fixed(subject),
+        device=subject.device,
+        needs=arm.decoder.entry.needs,
     )
 
 
 def _step_times(arm: Arm, bench: Bench) -> list[list[float]]:
     tile = _batch(arm, 1, bench)
-    return step_times(lambda: arm.decoder(tile), bench.subject.device)
+
+    def steps() -> Iterator[object]:
+        tile.begin()
+        return arm.decoder(tile)
+
+    return step_times(steps, bench.subjects.device)
 
 
-def _pixel_decoder(bench: Bench) -> Callable[[Tensor], object]:
-    grid, tokenizer = bench.grid, bench.subject.tokenizer
-    assert tokenizer is not None  # noqa: S101 (the caller looked)
-    return lambda tokens_BL: tokenizer.decode(tokens_BL, grid.rows, grid.cols)
+def _pixel_decoder(subject: Subject) -> Callable[[Tensor], object] | None:
+    codec, lattice = subject.codec, subject.model.lattice
+    return None if codec is None else lambda codes_BLK: codec.decode(codes_BLK, lattice)
 
 
 def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
     """The rounds measured so far, if this is the machine and the number of threads that measured them."""
     fresh: dict[str, Any] = {
         "batch": trial.batch,
-        "sampling": describe_sampling(bench.fixed),
-        "device": _machine(bench.subject.device),
+        "sampling": bench.fixed(bench.subjects.own).to_json(),
+        "device": _machine(bench.subjects.device),
         "rounds": [],
     }
     file = bench.file(trial)
@@ -144,9 +170,10 @@ def _machine(device: str) -> dict[str, Any]:
 
 
 def _bytes(model: Any) -> int | None:
-    if not isinstance(model, torch.nn.Module):
+    network = model.network if isinstance(model, EightMembers) else model
+    if not isinstance(network, torch.nn.Module):
         return None
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
 def device_kind(device: str) -> str:

@@ -27,9 +27,8 @@ import numpy as np
 
 from orderbench.orders import BenchError
 from orderbench.orders.files import write_whole
+from orderbench.runs.schema import KIND, SCHEMA
 
-SCHEMA = 1
-KIND = "orderbench run"
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from a schema to the next one
 
 
@@ -180,8 +179,8 @@ def _current(about: dict[str, Any], file: Path) -> dict[str, Any]:
     return {**about, "schema": SCHEMA}
 
 
-_NEEDED: dict[str, type] = {"arms": list, "baseline": str, "config": dict, "created": str, "environments": list,
-                            "setting": dict, "subject": dict, "trials": list}  # fmt: skip
+_NEEDED: dict[str, type] = {"arms": list, "config": dict, "created": str, "environments": list, "models": dict,
+                              "trials": list}  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -10,35 +10,35 @@ from typing import Any
 
 from orderbench.models.correction import measure_repair
 from orderbench.runs.bench import Bench
-from orderbench.runs.cost import Cost, Workload
-from orderbench.runs.trials import Trial, describe_sampling
+from orderbench.runs.cost import Workload
+from orderbench.runs.trials import Trial
 
 ERROR_RATES = (0.05, 0.1, 0.2)
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     """How many injected errors are repaired, and how many right codes are damaged, at every rate."""
-    assert bench.subject.held_out is not None  # noqa: S101 (planned only where there are some)
-    arm, (tokens_NL, labels_N) = bench.arms[trial.arm], bench.subject.held_out
-    n = bench.spec.repaired
-    tokens_BL, labels = tokens_NL[:n].to(bench.subject.device), labels_N[:n].tolist()
+    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    assert subject.held_out is not None  # noqa: S101 (planned only where there are some)
+    n, sampling = bench.spec.repaired, bench.fixed(subject)
+    codes_BLK, labels = subject.held_out[0][:n].to(subject.device), subject.held_out[1][:n].tolist()
     rates = []
     for done, rate in enumerate(ERROR_RATES, start=1):
         repair = measure_repair(
-            bench.subject.model,
-            arm.plan(bench.grid, trial.seed),
-            tokens_BL,
+            subject.model,
+            arm.plan(subject.model.lattice, trial.seed),
+            codes_BLK,
             labels,
             rate,
             decoder=arm.decoder,
-            sampling=bench.fixed,
+            sampling=sampling,
             seed=trial.seed,
         )
         rates.append(asdict(repair))
         bench.progress(trial, done, len(ERROR_RATES))
-    return {"n": len(tokens_BL), "sampling": describe_sampling(bench.fixed), "rates": rates}
+    return {"n": len(codes_BLK), "sampling": sampling.to_json(), "rates": rates}
 
 
-def seconds(trial: Trial, cost: Cost, work: Workload) -> float:
+def seconds(trial: Trial, work: Workload) -> float:
     """The time of decoding once for every rate."""
-    return len(ERROR_RATES) * cost.decode_s(work.counters[trial.arm], work.spec.repaired)
+    return len(ERROR_RATES) * work.decode_s(trial.arm, work.spec.repaired)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderbench.models.decode import TILE, Counters, decode
+from orderbench.models.decode import TILE, Counters, decode, mean_counters
 from orderbench.models.processes import gather, is_first_process, n_processes, process_rank
 from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.streams import generator
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
-from orderbench.runs.cost import Cost, Workload
+from orderbench.runs.cost import Workload
 from orderbench.runs.record import RecordProblem, read_arrays, read_json, write_arrays
-from orderbench.runs.trials import Trial, describe_sampling, sampling_of, tried_settings
+from orderbench.runs.spaces import Judge
+from orderbench.runs.subject import Subject
+from orderbench.runs.trials import Trial, sampling_of, tried_settings
 
 PICTURES = 40
 _NOISE_TABLE = 1 << 41  # samples from here on: codes of the noise floor
 _JUDGED_S = 0.004  # seconds to turn an image into pixels and features
+_IN_TILE = ("codes_NLK", "changed_NL", "counters", "n_steps", "wall_s")
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     """Decode and judge the samples of one arm under one setting; every process takes part, the first one answers."""
-    arm = bench.arms[trial.arm]
-    sampling = _sampling(trial, bench)
-    plan = arm.plan(bench.grid, trial.seed)
+    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    sampling = _sampling(trial, bench, subject)
+    plan = arm.plan(subject.model.lattice, trial.seed)
     n = bench.spec.samples
     numbers = range(-(-n // TILE))
     files = [bench.tiles(trial) / f"{number:05d}.npz" for number in numbers]
@@ -55,39 +59,60 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     if not is_first_process():
         return None
     tiles = [read_arrays(file) for file in files]
-    tokens_NL = np.concatenate([tile["tokens_NL"] for tile in tiles])
+    codes_NLK = np.concatenate([tile["codes_NLK"] for tile in tiles])
     changed_NL = np.concatenate([tile["changed_NL"] for tile in tiles])
-    counters = Counters(*tiles[0]["counters"].tolist())
-    labels_N = np.arange(n) % bench.subject.model.n_classes
-    write_arrays(bench.data(trial, "tokens"), {"tokens_NL": tokens_NL, "labels_N": labels_N.astype(np.int32)})
-    images_Nchw = bench.subject.pixels(torch.from_numpy(tokens_NL.astype(np.int64)))
+    counters = mean_counters([Counters(*tile["counters"].tolist()) for tile in tiles])
+    labels_N = np.arange(n) % subject.model.n_classes
+    write_arrays(bench.data(trial, "tokens"), {**codes_as_arrays(codes_NLK), "labels_N": labels_N.astype(np.int32)})
+    images_Nchw = subject.pixels(torch.from_numpy(codes_NLK.astype(np.int64)))
     return {
         "n": n,
-        "sampling": describe_sampling(sampling),
-        "plan_digest": None if arm.adaptive else plan.digest,
-        "n_steps": plan.n_steps,
-        "counters": asdict(counters),
-        "flops_per_image": bench.flops_per_image(counters, sampling),
-        "tokens_digest": hashlib.sha256(np.ascontiguousarray(tokens_NL, "<i4").tobytes()).hexdigest(),
+        "sampling": sampling.to_json(),
+        "plan_digest": None if arm.order is None else plan.digest,
+        "n_steps": whole(float(np.mean([tile["n_steps"] for tile in tiles]))),
+        "counters": whole_counters(counters),
+        "counters_exact": "varies" not in arm.traits,
+        "flops_per_image": bench.flops_per_image(subject, counters, sampling),
+        "tokens_digest": hashlib.sha256(np.ascontiguousarray(codes_NLK, "<i4").tobytes()).hexdigest(),
         "decode_s": float(sum(tile["wall_s"] for tile in tiles)),
         "changed_per_image": float(changed_NL.sum(1).mean()),
         "changed_by_cell": changed_NL.mean(0),
-        "quality": _judge(trial, bench, images_Nchw, labels_N),
+        "quality": _judge(trial, bench, subject, images_Nchw, labels_N),
     }
 
 
-def seconds(trial: Trial, cost: Cost, work: Workload) -> float:
+def seconds(trial: Trial, work: Workload) -> float:
     """The time of decoding whole tiles, and of judging every sample."""
     tiles = -(-work.spec.samples // TILE)
-    return tiles * cost.decode_s(work.counters[trial.arm], TILE) + _JUDGED_S * work.spec.samples
+    return tiles * work.decode_s(trial.arm, TILE) + _JUDGED_S * work.spec.samples
 
 
-def _sampling(trial: Trial, bench: Bench) -> Sampling:
+def codes_as_arrays(codes_NLK: np.ndarray) -> dict[str, np.ndarray]:
+    """Codes as records keep them: `tokens_NL` of one code a cell, `codes_NLK` of several."""
+    return {"tokens_NL": codes_NLK[..., 0]} if codes_NLK.shape[2] == 1 else {"codes_NLK": codes_NLK}
+
+
+def codes_of_arrays(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The inverse of `codes_as_arrays`: (N, L, K)."""
+    return arrays["codes_NLK"] if "codes_NLK" in arrays else arrays["tokens_NL"][..., None]
+
+
+def whole(value: float) -> float | int:
+    """A mean as a whole number, where it is one."""
+    return int(value) if value == int(value) else value
+
+
+def whole_counters(counters: Counters) -> dict[str, float | int]:
+    """Counters as plain values."""
+    return {name: whole(value) for name, value in asdict(counters).items()}
+
+
+def _sampling(trial: Trial, bench: Bench, subject: Subject) -> Sampling:
     if trial.setting == "fixed":
-        return bench.fixed
+        return bench.fixed(subject)
     tried = tried_settings(bench.spec)
     name = _best_setting(trial.arm, bench) if trial.setting == "tuned" else trial.setting
-    return sampling_of(bench.spec, bench.subject.recommended, tried[name])
+    return sampling_of(bench.spec, subject.recommended, tried[name])
 
 
 def _best_setting(arm: str, bench: Bench) -> str:
@@ -106,75 +131,79 @@ def _best_setting(arm: str, bench: Bench) -> str:
 def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, sampling: Sampling, number: int) -> None:
     if file.is_file():
         try:
-            read_arrays(file)
-            return
+            if set(_IN_TILE) <= set(read_arrays(file)):
+                return
         except RecordProblem:
             pass  # broken: decoded anew
     began = time.perf_counter()
+    subject = bench.subject(trial.arm)
     decoded = decode(
-        bench.subject.model,
+        subject.model,
         plan,
         range(number * TILE, min(bench.spec.samples, (number + 1) * TILE)),
         sampling=sampling,
         seed=trial.seed,
-        device=bench.subject.device,
+        device=subject.device,
         decoder=arm.decoder,
     )
-    kind = np.uint8 if bench.subject.model.n_codes <= 256 else np.int32
+    kind = np.uint8 if max(subject.model.code_sizes) <= 256 else np.int32
     write_arrays(
         file,
         {
-            "tokens_NL": decoded.tokens_NL.numpy().astype(kind),
+            "codes_NLK": decoded.codes_NLK.numpy().astype(kind),
             "changed_NL": decoded.changed_NL.numpy().astype(np.int32),
-            "counters": np.array(list(asdict(decoded.counters).values()), np.int64),
+            "counters": np.array(astuple(decoded.counters), np.float64),
+            "n_steps": np.array(decoded.n_steps),
             "wall_s": np.array(time.perf_counter() - began),
         },
     )
 
 
-def _judge(trial: Trial, bench: Bench, images_Nchw: Tensor, labels_N: np.ndarray) -> list[dict[str, Any]]:
+def _judge(
+    trial: Trial, bench: Bench, subject: Subject, images_Nchw: Tensor, labels_N: np.ndarray
+) -> list[dict[str, Any]]:
     pictures = images_Nchw[:PICTURES].permute(0, 2, 3, 1).numpy()
     write_arrays(bench.data(trial, "pictures"), {"images_Nhwc": pictures, "labels_N": labels_N[:PICTURES]})
     results = []
-    for judge in bench.subject.judges:
+    for judge in bench.subjects.judges:
         features_ND, logits_NC = judge.space.extract(images_Nchw)
-        results.append(_result(trial, bench, judge, features_ND, logits_NC, labels_N))
+        results.append(_result(trial, bench, subject, judge, features_ND, logits_NC, labels_N))
     return results
 
 
 def _result(
-    trial: Trial, bench: Bench, judge: Any, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray
-) -> dict[str, Any]:
+    trial: Trial, bench: Bench, subject: Subject, judge: Judge, features_ND: np.ndarray, logits_NC: np.ndarray | None,
+    labels_N: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
     arrays = {"features_ND": features_ND} | ({} if logits_NC is None else {"logits_NC": logits_NC})
     write_arrays(bench.data(trial, f"features-{judge.space.id}"), arrays)
-    result: dict[str, Any] = judge.judge(features_ND, logits_NC, labels_N, bench.subject.model.n_classes)
-    return result
+    return judge.judge(features_ND, logits_NC, labels_N, subject.model.n_classes)
 
 
 def measure_floor(trial: Trial, bench: Bench) -> dict[str, Any]:
-    """Judge images that no arm made: real ones, real ones through the tokenizer, or random codes."""
-    n, classes = bench.spec.samples, bench.subject.model.n_classes
-    if trial.arm == "real":
+    """Judge images that no arm made: real ones, real ones through a model's tokenizer, or random codes."""
+    subject, what = bench.subject(trial.arm), trial.arm.partition("~")[0]
+    n, classes = bench.spec.samples, subject.model.n_classes
+    if what == "real":
         results = []
-        for judge in bench.subject.judges:
+        for judge in bench.subjects.judges:
             if judge.real is not None:
                 features, logits, labels = (None if part is None else part[:n] for part in judge.real)
                 assert features is not None  # noqa: S101 (only logits may be None)
                 assert labels is not None  # noqa: S101
-                results.append(_result(trial, bench, judge, features, logits, labels))
+                results.append(_result(trial, bench, subject, judge, features, logits, labels))
         return {"n": min(n, results[0]["n"]), "quality": results}
-    if trial.arm == "reconstructed":
-        assert bench.subject.held_out is not None  # noqa: S101 (planned only where there are some)
-        tokens_NL, labels_N = bench.subject.held_out[0][:n], bench.subject.held_out[1][:n].numpy()
+    if what == "reconstructed":
+        assert subject.held_out is not None  # noqa: S101 (planned only where there are some)
+        codes_NLK, labels_N = subject.held_out[0][:n], subject.held_out[1][:n].numpy()
     else:
-        shape = bench.grid.n_cells
-        codes = [
-            generator(0, "noise", _NOISE_TABLE + i).integers(0, bench.subject.model.n_codes, shape) for i in range(n)
-        ]
-        tokens_NL, labels_N = torch.from_numpy(np.stack(codes)), np.arange(n) % classes
-    return {"n": len(tokens_NL), "quality": _judge(trial, bench, bench.subject.pixels(tokens_NL), labels_N)}
+        cells = subject.model.lattice.n_cells
+        rngs = [generator(0, "noise", _NOISE_TABLE + i) for i in range(n)]
+        codes = [np.stack([rng.integers(0, size, cells) for size in subject.model.code_sizes], -1) for rng in rngs]
+        codes_NLK, labels_N = torch.from_numpy(np.stack(codes)), np.arange(n) % classes
+    return {"n": len(codes_NLK), "quality": _judge(trial, bench, subject, subject.pixels(codes_NLK), labels_N)}
 
 
-def floor_seconds(trial: Trial, cost: Cost, work: Workload) -> float:
+def floor_seconds(trial: Trial, work: Workload) -> float:
     """The time of judging; nothing is decoded."""
     return 1 + _JUDGED_S * work.spec.samples

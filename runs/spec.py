@@ -50,7 +50,9 @@ class RunSpec:
     arms once. held_out: images of the likelihood. tune: settings to try for each arm, on seeds of their own.
     """
 
-    orders: Annotated[tuple[str, ...], Flag("ARM,ARM,...", "Arms, ORDER[@PACE][+CORRECTION]. Default {default}.")] = (
+    orders: Annotated[
+        tuple[str, ...], Flag("ARM,ARM,...", "Arms, ORDER[@PACE][+DECODER][~MODEL]. Default {default}.")
+    ] = (
         "raster",
         "radial",
     )
@@ -70,8 +72,18 @@ class RunSpec:
     top_k: Annotated[int | None, Flag("K", "0 for all codes.")] = None
     top_p: Annotated[float | None, Flag("P", "1 for all codes.")] = None
     tune: Annotated[Axes | None, Flag("NAME=V,V,...", "Also each arm's best setting, found on other seeds.")] = None
-    model: Annotated[str | None, Flag("NAME|FILE|pkg.module:factory", "Default: the weights in the package.")] = None
-    tokenizer: Annotated[str | None, Flag("FILE", "The tokenizer of a model of your own.")] = None
+    model: Annotated[
+        tuple[str, ...],
+        Flag(
+            "[NAME=]NAME|FILE|pkg.module:factory",
+            "Default: the weights in the package, called shared. Given again, another model, whose arms are spelled "
+            "ORDER~NAME.",
+            repeated=True,
+        ),
+    ] = ()
+    tokenizer: Annotated[
+        tuple[str, ...], Flag("[NAME=]FILE", "The tokenizer of a model of your own.", repeated=True)
+    ] = ()
     data: Annotated[
         str | None,
         Flag(
@@ -90,6 +102,7 @@ class RunSpec:
     threads: Annotated[int | None, Flag("N", "Of the processor.")] = None
     only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Some measurements alone.")] = KINDS
     include: Annotated[tuple[str, ...], Flag("FILE.py", "Also load the orders of a Python file.", repeated=True)] = ()
+    no_baseline: Annotated[bool, Flag(None, "Leave out the baseline that speed-ups are measured against.")] = False
     quick: Annotated[
         bool,
         Flag(
@@ -100,6 +113,9 @@ class RunSpec:
     ] = False
 
     def __post_init__(self) -> None:
+        for name in ("model", "tokenizer"):  # one alone may be given as it is
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, (getattr(self, name),))
         for name in ("samples", "seeds", "held_out", "batch", "rounds"):
             _whole(name, getattr(self, name), 1)
         _whole("first_seed", self.first_seed, 0)

@@ -1,100 +1,182 @@
-"""The subject of a run: which model, tokenizer, data and feature spaces are measured, and their digests.
+"""The subjects of a run: which models, tokenizers and data are measured, and their digests.
 
 Knows names of shipped weights, files and a user's own factories. Refuses to know arms and measurements.
+
+A run has one model of its own, and may hold others beside it, each under a name (`--model par=FILE`); an arm spelled
+with `~par` is decoded by that one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from orderbench.models.arpg import load_checkpoint
+from orderbench.models.adapter import EightMembers, as_model
+from orderbench.models.codec import TOKENIZERS, Codec, Weights, encode_images, load_codec
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import load_images, to_uint8
-from orderbench.models.decode import AnyOrderModel
+from orderbench.models.families import FAMILIES, load_checkpoint
 from orderbench.models.mixtures import objective_of
+from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
-from orderbench.models.shipped import Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
-from orderbench.models.tokenizer import encode
+from orderbench.models.shipped import load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.transformer import Transformer, count_parameters
-from orderbench.models.vq16 import VQ16, load_vq16
-from orderbench.orders import BenchError, Grid
+from orderbench.models.vq16 import VQ16
+from orderbench.orders import BenchError, Lattice
 from orderbench.orders.files import sha256_of
+from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device
-from orderbench.runs.factory import NEEDS, call_factory
+from orderbench.runs.factory import call_factory
 from orderbench.runs.spaces import Judge, judges_of
 from orderbench.runs.spec import RunSpec
 
 MODEL, TOKENIZER, HELD_OUT = "fashion-model", "fashion-tokenizer", "fashion-held-out"  # that travel in the package
+SHARED = "shared"  # what the package's own model is called in a run
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class PixelDecoder(Protocol):
-    """What turns codes into images."""
-
-    def encode(self, images_Bchw: Tensor) -> Tensor:
-        """Images in [-1, 1] to codes."""
-
-    def decode(self, tokens_BL: Tensor, rows: int, cols: int) -> Tensor:
-        """Codes to images in [-1, 1]."""
 
 
 @dataclass
 class Subject:
-    """Everything a trial reads. about: what `run.json` says of it."""
+    """One model, and what its arms are measured with. name: in the run; about: what `run.json` says of it.
 
-    model: AnyOrderModel
-    tokenizer: PixelDecoder | None
-    judges: tuple[Judge, ...]
+    codec: between its codes and pixels; None where there is none, and with it no quality. recommended: the sampling
+    setting of its card. objective: what it was trained on, where that is known.
+    """
+
+    name: str
+    model: Model
     device: str
     about: dict[str, Any]
+    codec: Codec | None = None
     recommended: dict[str, Any] = field(default_factory=dict)
     objective: ObjectiveConfig | None = None
     held_out_source: Callable[[], tuple[Tensor, Tensor]] | None = None
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor] | None:
-        """(N, L) codes and (N,) labels of images that the model never saw; None where there are none."""
+        """(N, L, K) codes and (N,) labels of images that the model never saw; None where there are none."""
         return None if self.held_out_source is None else self.held_out_source()
 
     def describe_held_out(self) -> dict[str, Any]:
         """How many there are, and the sha256 of their codes and labels; nothing where there are none."""
         if self.held_out is None:
             return {}
-        tokens_NL, labels_N = (np.ascontiguousarray(part.numpy(), "<i8") for part in self.held_out)
-        digest = hashlib.sha256(tokens_NL.tobytes() + labels_N.tobytes()).hexdigest()
-        return {"held_out": {"images": len(tokens_NL), "sha256": digest}}
+        codes_NLK, labels_N = (np.ascontiguousarray(part.numpy(), "<i8") for part in self.held_out)
+        digest = hashlib.sha256(codes_NLK.tobytes() + labels_N.tobytes()).hexdigest()
+        return {"held_out": {"images": len(codes_NLK), "sha256": digest}}
 
     @property
     def config(self) -> ModelConfig | None:
-        """Sizes of our own network; None for a user's."""
-        return self.model.config if isinstance(self.model, Transformer) else None
+        """Sizes of our own network; None for any other."""
+        return self.model.config if type(self.model) is Transformer else None
 
-    def pixels(self, tokens_NL: Tensor) -> Tensor:
+    def pixels(self, codes_NLK: Tensor) -> Tensor:
         """(N, c, h, w) uint8 images of codes, on the CPU."""
-        assert self.tokenizer is not None  # noqa: S101 (asked by those who checked)
-        return to_pixels(self.tokenizer, tokens_NL, self.model.lattice, self.device)
+        assert self.codec is not None  # noqa: S101 (asked by those who checked)
+        return to_pixels(self.codec, codes_NLK, self.model.lattice, self.device)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """All models of a run. by_name: the run's own first. judges: of quality, for all of them."""
+
+    by_name: Mapping[str, Subject]
+    judges: tuple[Judge, ...]
+    device: str
+
+    @property
+    def own(self) -> Subject:
+        """The model of arms that name none."""
+        return next(iter(self.by_name.values()))
+
+    def of(self, model: str) -> Subject:
+        """The subject of an arm's model; '' is the run's own."""
+        return self.by_name[model] if model else self.own
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """By the names that arms use: '' the run's own, and the others."""
+        others = {name: subject.model for name, subject in self.by_name.items() if subject is not self.own}
+        return {"": self.own.model, **others}
+
+    def describe_spaces(self) -> list[dict[str, Any]]:
+        """The feature spaces and references, as records hold them."""
+        return [
+            {
+                "space": judge.space.id,
+                "dimensions": judge.space.dimensions,
+                "reference": judge.reference_name,
+                "reference_sha256": judge.reference_sha256,
+            }
+            for judge in self.judges
+        ]
 
 
 @torch.inference_mode()
-def to_pixels(tokenizer: PixelDecoder, tokens_NL: Tensor, grid: Grid, device: str) -> Tensor:
+def to_pixels(codec: Codec, codes_NLK: Tensor, lattice: Lattice, device: str) -> Tensor:
     """(N, c, h, w) uint8 images of codes, on the CPU."""
     parts = [
-        to_uint8(tokenizer.decode(tokens_NL[i : i + 256].to(device).long(), grid.rows, grid.cols)).cpu()
-        for i in range(0, len(tokens_NL), 256)
+        to_uint8(codec.decode(codes_NLK[i : i + 256].to(device).long(), lattice)).cpu()
+        for i in range(0, len(codes_NLK), 256)
     ]
     return torch.cat(parts)
 
 
-def load_subject(spec: RunSpec) -> Subject:
+# Which models a run has
+
+
+def named_sources(spec: RunSpec) -> dict[str, str | None]:
+    """The models of a run by name, the run's own first, and what each is loaded from (None: the package's own).
+
+    `--model SOURCE` or `--model NAME=SOURCE`, the first being the run's own; a name that an arm has behind ~ and that
+    was given to none is looked for among the shipped weights. BenchError for a name given twice.
+    """
+    sources: dict[str, str | None] = {}
+    for text in spec.model or (None,):
+        name, source = _named(text)
+        if name in sources:
+            raise BenchError(f"two models are called '{name}'; name them apart, as in --model {name}-2={source}")
+        sources[name] = source
+    for arm in spec.orders:
+        wanted = split_arm(arm).model
+        if wanted is not None and wanted not in sources:
+            sources[wanted] = None if wanted == SHARED else wanted
+    return sources
+
+
+def _named(text: str | None) -> tuple[str, str | None]:
+    if text is None or text in (SHARED, MODEL):
+        return SHARED, None if text in (None, SHARED) else text
+    given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
+    if given is not None and not Path(text).exists():
+        return given[1], None if given[2] == SHARED else given[2]
+    module, colon, _ = text.partition(":")
+    plain = module.rpartition(".")[2] if colon and not Path(text).exists() else Path(text).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "model", text
+
+
+def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
+    """Of flags that may be NAME=FILE, the file for a model; one without a name is the run's own."""
+    for text in texts:
+        given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
+        if given is not None and not Path(text).exists():
+            if given[1] == name:
+                return given[2]
+        elif own:
+            return text
+    return None
+
+
+def load_subjects(spec: RunSpec) -> Subjects:
     """Load what a run needs, check that its parts fit, and set threads and precision for this process.
 
     BenchError, one sentence, for whatever does not fit.
@@ -103,155 +185,208 @@ def load_subject(spec: RunSpec) -> Subject:
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model, about, card = _model(spec.model, device, spec.dtype)
-    subject = Subject(model=model, tokenizer=None, judges=(), device=device, about={"model": about})
-    subject.recommended = card.get("setting", {})
+    subjects: dict[str, Subject] = {}
+    for name, source in named_sources(spec).items():
+        subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
+    own = next(iter(subjects.values()))
+    judges: tuple[Judge, ...] = ()
+    codec = next((subject.codec for subject in subjects.values() if subject.codec is not None), None)
+    if "quality" in spec.only and codec is not None:
+        source = named_sources(spec)[own.name]
+        shipped = _is_shipped(source) and spec.data is None and named_file(spec.tokenizer, own.name, True) is None
+        lattice = next(s.model.lattice for s in subjects.values() if s.codec is codec)
+        readable = any(subject.held_out_source is not None for subject in subjects.values())
+        judges = judges_of(
+            spec.space, device, spec.reference, spec.data, shipped=shipped,
+            side=(lambda: codec.side(lattice)) if readable else None,
+        )  # fmt: skip
+    return Subjects(subjects, judges, device)
+
+
+def _is_shipped(source: str | None) -> bool:
+    return source is None or source in shipped_names()
+
+
+def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
+    """One model with its tokenizer and held-out codes. own: the run's own, None while that is loaded."""
+    model, about, card = _model(source, device, spec.dtype)
+    subject = Subject(name, model, device, about, recommended=card.get("setting", {}))
     if "objective" in about:
         subject.objective = objective_of(about["objective"], "the weights' metadata")
-    shipped = spec.model is None or spec.model in shipped_names()
-    if spec.tokenizer is None and not shipped:
-        asked = [f"--{name}" for name in ("data", "reference", "space") if getattr(spec, name)]
-        if asked:
+    file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
+    if file is None and own is not None and _shares_codes(subject, own):
+        subject.codec, subject.about["tokenizer"] = own.codec, own.about["tokenizer"]
+        if own.held_out_source is not None:
+            subject.held_out_source = lambda: cast(tuple[Tensor, Tensor], own.held_out)
+        return subject
+    if file is None and not shipped:
+        asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
+        if asked and own is None:
             raise BenchError(
                 f"{' and '.join(asked)} need a tokenizer that turns this model's codes into images; name it, as in "
                 f"--tokenizer FILE"
             )
         return subject
-    tokenizer, said = load_tokenizer(spec.tokenizer or TOKENIZER, device)
-    subject.tokenizer, subject.about["tokenizer"] = tokenizer, said
-    if said["codes"] != model.n_codes:
+    codec, said = load_tokenizer(file or TOKENIZER, device)
+    if codec.code_sizes != model.code_sizes:
         raise BenchError(
-            f"the tokenizer has {said['codes']} codes and the model {model.n_codes}; name the tokenizer that the model "
-            f"was trained on, as in --tokenizer FILE"
+            f"the tokenizer has {_sizes(codec.code_sizes)} codes and the model {_sizes(model.code_sizes)}; name the "
+            f"tokenizer that the model was trained on, as in --tokenizer FILE"
         )
-    named, sha = about.get("data", ""), said["sha256"][:16]
-    if "tokenizer " in named and sha not in named:
-        raise BenchError(
-            f"the model was trained on another tokenizer ({named}) than this one ({sha}); name that one, as in "
-            f"--tokenizer FILE"
-        )
-    own = shipped and spec.data is None and spec.tokenizer is None
-    if own:
+    differs = _tokenizer_differs(about, said)
+    if differs:
+        raise BenchError(differs)
+    subject.codec, subject.about["tokenizer"] = codec, said
+    if shipped and spec.data is None and file is None:
         subject.held_out_source = _shipped_held_out
-    elif spec.data is not None or not isinstance(tokenizer, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
-        subject.held_out_source = lambda: _encoded(spec, subject, tokenizer)
-    if "quality" in spec.only:
-        subject.judges = judges_of(
-            spec.space, device, spec.reference, spec.data, shipped=own,
-            side=None if subject.held_out_source is None else lambda: _side(model, tokenizer),
-        )  # fmt: skip
-        subject.about["spaces"] = [
-            {
-                "space": j.space.id,
-                "dimensions": j.space.dimensions,
-                "reference": j.reference_name,
-                "reference_sha256": j.reference_sha256,
-            }
-            for j in subject.judges
-        ]
+    elif spec.data is not None or not isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
+        subject.held_out_source = lambda: _encoded(spec, subject, codec)
     return subject
 
 
-def _model(name: str | None, device: str, dtype: str) -> tuple[AnyOrderModel, dict[str, Any], dict[str, Any]]:
+def _shares_codes(subject: Subject, own: Subject) -> bool:
+    """Whether a model's codes are those of the run's own tokenizer, as far as sizes, lattice and cards tell."""
+    if own.codec is None or own.codec.code_sizes != subject.model.code_sizes:
+        return False
+    return own.model.lattice == subject.model.lattice and not _tokenizer_differs(subject.about, own.about["tokenizer"])
+
+
+def _tokenizer_differs(about: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> str:
+    """Why a model's codes are not those of a tokenizer, where its card says which it was trained on."""
+    named, sha = about.get("data", ""), (tokenizer.get("sha256") or "")[:16]
+    if "tokenizer " in named and sha not in named:
+        return (
+            f"the model was trained on another tokenizer ({named}) than this one ({sha}); name that one, as in "
+            f"--tokenizer FILE"
+        )
+    return ""
+
+
+def _sizes(code_sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, code_sizes))
+
+
+def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str, Any], dict[str, Any]]:
     """The model, what is to be recorded about it, and its card."""
-    if name is not None and ":" in name and not Path(name).exists():
-        model = _own_model(name, device, dtype)
-        return model, {"name": name, "factory": True, **_weights_digest(model), **_sizes(model)}, {}
-    if name is None and MODEL not in shipped_names():
+    if source is not None and ":" in source and not Path(source).exists():
+        model = _own_model(source, device, dtype)
+        return model, {"name": source, "factory": True, **_weights_digest(model), **_about(model)}, {}
+    if source is None and MODEL not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
-    if name is None or name in shipped_names():
-        loaded: Loaded | None = load_shipped(name or MODEL, "model")
-    elif Path(name).suffix in (".pt", ".pth"):
-        loaded = None
+    family = _family(source)
+    if family is not None:
+        model = load_checkpoint(str(source), family)
+        about: dict[str, Any] = {
+            "name": Path(str(source)).name,
+            "family": family,
+            "sha256": sha256_of(Path(str(source))),
+        }
     else:
-        if not Path(name).exists() and Path(name).suffix == "":
-            load_shipped(name, "model")  # raises, with the nearest name
-        loaded = load_weights(name, "model")
-    if loaded is None:
-        network = load_checkpoint(str(name), family="arpg")
-        about: dict[str, Any] = {"name": Path(str(name)).name, "family": "arpg", "sha256": sha256_of(Path(str(name)))}
-    else:
-        network = cast(Transformer, loaded.network)
-        card = loaded.card
+        if source is None or source in shipped_names():
+            loaded = load_shipped(source or MODEL, "model")
+        else:
+            if not Path(source).exists() and Path(source).suffix == "":
+                load_shipped(source, "model")  # raises, with the nearest name
+            loaded = load_weights(source, "model")
+        model, card = cast(Model, loaded.network), loaded.card
         about = {
-            "name": name if name in shipped_names() else MODEL if name is None else Path(name).name,
+            "name": source if source in shipped_names() else MODEL if source is None else Path(source).name,
             "sha256": loaded.sha256,
             "data": loaded.about.get("data", ""),
             "objective": loaded.about.get("objective"),
             "steps_done": card.get("steps_done"),
         }
         about = {key: value for key, value in about.items() if value is not None}
-    network = network.to(device=device, dtype=_DTYPES[dtype])
-    about |= {"parameters": count_parameters(network), "config": to_plain(network.config), **_sizes(network)}
-    return network, about, card
+    if isinstance(model, torch.nn.Module):
+        model = cast(Model, model.to(device=device, dtype=_DTYPES[dtype]))
+        about["parameters"] = count_parameters(cast(torch.nn.Module, model))
+    if isinstance(model, Transformer):
+        about["config"] = to_plain(model.config)
+    return model, {**about, **_about(model)}, card
 
 
-def _sizes(model: AnyOrderModel) -> dict[str, Any]:
-    return {"grid": str(model.lattice), "codes": model.n_codes, "classes": model.n_classes}
+def _family(source: str | None) -> str | None:
+    """The family of a file of published weights; None for what `bench train` wrote, and for what travels along."""
+    if source is None or source in shipped_names() or not Path(source).is_file():
+        return None
+    if Path(source).suffix in (".pt", ".pth"):
+        names = Weights.read(source).tensors.keys()
+        return next((name for name in FAMILIES.names() if FAMILIES.get(name).recognises(names)), "arpg")
+    with_names = Weights.read(source).tensors.keys() if Path(source).suffix == ".safetensors" else ()
+    return next((name for name in FAMILIES.names() if with_names and FAMILIES.get(name).recognises(with_names)), None)
 
 
-def _weights_digest(model: AnyOrderModel) -> dict[str, str]:
+def _about(model: Model) -> dict[str, Any]:
+    return {
+        "lattice": str(model.lattice),
+        "code_sizes": list(model.code_sizes),
+        "classes": model.n_classes,
+        "native": model.native,
+    }
+
+
+def _weights_digest(model: Model) -> dict[str, str]:
     """sha256 of a torch module's weights: names and bytes; nothing of what is no module."""
-    if not isinstance(model, torch.nn.Module):
+    network = model.network if isinstance(model, EightMembers) else model
+    if not isinstance(network, torch.nn.Module):
         return {}
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return {"sha256": digest.hexdigest()}
 
 
-def _own_model(name: str, device: str, dtype: str) -> AnyOrderModel:
+def _own_model(name: str, device: str, dtype: str) -> Model:
     """What a user's factory returns; if it is a torch module, on the device, in eval mode, and of the type asked."""
-    model = call_factory(name)
-    missing = [need for need in NEEDS if not hasattr(model, need)]
-    if missing:
-        raise BenchError(
-            f"what '{name}' returned has no {', '.join(missing)}; orderbench.models.decode.AnyOrderModel lists what a "
-            f"model needs, and `bench doctor --model {name}` tests it"
-        )
-    if isinstance(model, torch.nn.Module):
-        return cast(AnyOrderModel, model.to(device=device, dtype=_DTYPES[dtype]).eval())
+    thing = call_factory(name)
+    model = as_model(thing, name)
+    if isinstance(thing, torch.nn.Module):
+        moved = thing.to(device=device, dtype=_DTYPES[dtype]).eval()
+        return EightMembers(moved) if isinstance(model, EightMembers) else cast(Model, moved)
     if dtype != "fp32":
         raise BenchError(
             f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype away "
             f"and let the factory choose"
         )
-    return cast(AnyOrderModel, model)
+    return model
 
 
-def load_tokenizer(name: str, device: str) -> tuple[PixelDecoder, dict[str, Any]]:
-    """A tokenizer of the package, of `bench train tokenizer`, or LlamaGen's VQ-16 (.pt), and what a record says of
+def load_tokenizer(name: str, device: str) -> tuple[Codec, dict[str, Any]]:
+    """A tokenizer of the package, of `bench train tokenizer`, or of a published layout, and what a record says of
     it."""
-    if Path(name).suffix in (".pt", ".pth"):
-        network = load_vq16(name).to(device)
-        return network, {"name": Path(name).name, "codes": 16384, "sha256": sha256_of(Path(name))}
-    loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
-    codes = loaded.about["tokenizer"]["codes"]
-    about = {"name": Path(name).name, "codes": codes, "sha256": loaded.sha256}
-    return cast(PixelDecoder, loaded.network.to(device)), about
+    if _published_layout(name):
+        codec = load_codec(name)
+        sha256 = sha256_of(Path(name))
+    else:
+        loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
+        codec, sha256 = cast(Codec, loaded.network), loaded.sha256
+    if isinstance(codec, torch.nn.Module):
+        codec = cast(Codec, codec.to(device))
+    return codec, {"name": Path(name).name, "code_sizes": list(codec.code_sizes), "sha256": sha256}
+
+
+def _published_layout(name: str) -> bool:
+    if name in shipped_names() or not Path(name).is_file() or Path(name).suffix in (".pt", ".pth"):
+        return Path(name).suffix in (".pt", ".pth")
+    if Path(name).suffix != ".safetensors":
+        return False
+    names = Weights.read(name).tensors.keys()
+    return any(TOKENIZERS.get(layout).recognises(names) for layout in TOKENIZERS.names())
 
 
 def _shipped_held_out() -> tuple[Tensor, Tensor]:
     arrays = load_shipped_arrays(HELD_OUT, "held-out")
-    return arrays.tensors["tokens_NL"].long(), arrays.tensors["labels_N"].long()
+    return arrays.tensors["tokens_NL"].long()[..., None], arrays.tensors["labels_N"].long()
 
 
-def _encoded(spec: RunSpec, subject: Subject, tokenizer: PixelDecoder) -> tuple[Tensor, Tensor]:
+def _encoded(spec: RunSpec, subject: Subject, codec: Codec) -> tuple[Tensor, Tensor]:
     n = max(spec.held_out, spec.samples)
-    images = load_images(spec.data, "test", _side(subject.model, tokenizer), limit=n)
+    images = load_images(spec.data, "test", codec.side(subject.model.lattice), limit=n)
     if images.classes > subject.model.n_classes:
         raise BenchError(
             f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
             f"the model was trained on, as in --data FOLDER"
         )
-    return encode(tokenizer, images, subject.device, subject.model.n_codes).long(), images.labels_N
-
-
-def _side(model: AnyOrderModel, tokenizer: PixelDecoder) -> int:
-    """Of the images whose codes fill the model's grid."""
-    grid = model.lattice
-    if grid.rows != grid.cols:
-        raise BenchError(f"images are read as squares and the model's grid is {grid}; only a square one is served")
-    return grid.rows * (16 if isinstance(tokenizer, VQ16) else 2)
+    return encode_images(codec, images, subject.device).long(), images.labels_N

@@ -35,10 +35,12 @@ _WARM_RUNS = 3
 
 @dataclass(frozen=True)
 class Contender:
-    """One thing timed. generate: a whole generation of a batch, which returns its codes on the device."""
+    """One thing timed. generate: a whole generation of a batch, which returns its codes on the device. pixels: its
+    pixel decoder, given the codes that were just made; None where there is none."""
 
     name: str
     generate: Callable[[], Tensor]
+    pixels: Callable[[Tensor], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,6 @@ class Sample:
 
 def warm_up(
     contenders: Sequence[Contender],
-    pixels: Callable[[Tensor], object] | None,
     *,
     device: torch.device | str,
     least_s: float = _LEAST_S,
@@ -86,10 +87,10 @@ def warm_up(
     warm = {}
     for contender in contenders:
         with _undisturbed():
-            first_s = sum(_generation(contender, pixels, device))
+            first_s = sum(_generation(contender, device))
             again_s: list[float] = []
             while not again_s or (len(again_s) < _WARM_RUNS and sum(again_s) < least_s):
-                again_s.append(sum(_generation(contender, pixels, device)))
+                again_s.append(sum(_generation(contender, device)))
         repeats = max(1, math.ceil(least_s / max(min(again_s), 1e-6)))
         warm[contender.name] = WarmUp(repeats, first_s, tuple(again_s))
     return warm
@@ -97,7 +98,6 @@ def warm_up(
 
 def rounds(
     contenders: Sequence[Contender],
-    pixels: Callable[[Tensor], object] | None,
     *,
     rounds: int,
     first_round: int = 0,
@@ -108,38 +108,34 @@ def rounds(
     """Rounds `first_round` to `rounds` - 1: one sample of every contender, in the order in which they ran.
 
     The order is drawn by (seed, round) alone, so a run that was cut off goes on with the orders that it would have had.
-    pixels: the pixel decoder, given the codes that were just made. warm: what `warm_up` of these contenders returned in
-    this process, for those who keep it; by default they are warmed up here. Whatever a contender raises is let through.
+    warm: what `warm_up` of these contenders returned in this process, for those who keep it; by default they are warmed
+    up here. Whatever a contender raises is let through.
     """
     check_seed(seed)
-    warm = warm_up(contenders, pixels, device=device) if warm is None else warm
+    warm = warm_up(contenders, device=device) if warm is None else warm
     for number in range(first_round, rounds):
         gc.collect()
         order = np.random.default_rng([seed, number]).permutation(len(contenders))
-        yield [_sample(contenders[i], pixels, warm[contenders[i].name].repeats, device) for i in order]
+        yield [_sample(contenders[i], warm[contenders[i].name].repeats, device) for i in order]
 
 
-def _sample(
-    contender: Contender, pixels: Callable[[Tensor], object] | None, repeats: int, device: torch.device | str
-) -> Sample:
+def _sample(contender: Contender, repeats: int, device: torch.device | str) -> Sample:
     with _undisturbed():
-        parts = [_generation(contender, pixels, device) for _ in range(repeats)]
+        parts = [_generation(contender, device) for _ in range(repeats)]
     tokens_s, pixels_s = (sum(part) / repeats for part in zip(*parts, strict=True))
-    return Sample(contender.name, repeats, tokens_s, None if pixels is None else pixels_s)
+    return Sample(contender.name, repeats, tokens_s, None if contender.pixels is None else pixels_s)
 
 
-def _generation(
-    contender: Contender, pixels: Callable[[Tensor], object] | None, device: torch.device | str
-) -> tuple[float, float]:
+def _generation(contender: Contender, device: torch.device | str) -> tuple[float, float]:
     """Seconds of the network's part and of the pixel decoder's."""
     _wait_for(device)
     began = perf_counter()
     tokens = contender.generate()
     _wait_for(device)
     made = perf_counter()
-    if pixels is None:
+    if contender.pixels is None:
         return made - began, 0.0
-    pixels(tokens)
+    contender.pixels(tokens)
     _wait_for(device)
     return made - began, perf_counter() - made
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orderbench.models.checkpoint import load_strictly, read_tensors, write_atomically
+from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import load_images
 from orderbench.models.mixtures import objective_named
@@ -29,7 +30,7 @@ from orderbench.models.objective import ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
 from orderbench.models.shipped import load_weights
-from orderbench.models.tokenizer import Tokenizer, encode
+from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
 from orderbench.runs.device import choose_device
@@ -132,19 +133,20 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
     model = ModelConfig(
         codes=tokenizer.config.codes,
         classes=train_images.classes,
-        rows=spec.side // 2,
-        cols=spec.side // 2,
+        rows=tokenizer.lattice(spec.side).rows,
+        cols=tokenizer.lattice(spec.side).cols,
         **RECIPE_MODEL,
     )
     return ModelJob(
         model,
         objective_named(spec.mixture),
-        encode(tokenizer, train_images, device, model.codes),
+        encode_images(tokenizer, train_images, device)[..., 0],
         train_images.labels_N,
-        (encode(tokenizer, test_images, device, model.codes), test_images.labels_N),
+        (encode_images(tokenizer, test_images, device)[..., 0], test_images.labels_N),
         data=f"{train_images.name}, tokenizer {loaded.sha256[:16]}",
         seed=config.seed,
         device=device,
+        steps=config.steps,
     )
 
 
@@ -158,7 +160,7 @@ def _weights(file: Path, job: Job) -> dict[str, Tensor]:
 def _write(spec: TrainSpec, job: Job, config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
     about = job.describe()
     weights = spec.out / f"{spec.what}.safetensors"
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state["averaged"].items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in job.ships(state["averaged"]).items()}
     metadata = {"about": json.dumps(about, sort_keys=True)}
     write_atomically(weights, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     card = {

@@ -5,19 +5,18 @@ Knows kinds by their names, seeds and settings. Refuses to know how anything is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from orderbench.models.sampling import Sampling, parse_guidance
+from orderbench.models.guidance import parse_guidance
+from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError
-from orderbench.runs.arms import Arm, expand_arms
+from orderbench.runs.arms import Lineup, line_up
 from orderbench.runs.record import file_name
 from orderbench.runs.spec import SAMPLING, TUNING_SEED, RunSpec
-from orderbench.runs.subject import Subject
-
-FLOORS = ("real", "reconstructed", "noise")
+from orderbench.runs.subject import Subject, Subjects
 
 
 @dataclass(frozen=True)
@@ -48,52 +47,56 @@ class Trial:
 
 @dataclass(frozen=True)
 class Agenda:
-    """What a run is going to do: everything that was asked of one subject, as arms and trials."""
+    """What a run is going to do: everything that was asked of its models, as arms and trials. notes: what cannot be
+    measured on one of them, a sentence each."""
 
     spec: RunSpec
-    subject: Subject
-    arms: tuple[Arm, ...]
+    subjects: Subjects
+    lineup: Lineup
     trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
 
 
-def make_agenda(spec: RunSpec, subject: Subject) -> Agenda:
-    """The arms that were asked for on the subject's grid, and every trial of them.
+def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:
+    """The arms that were asked for on their models' lattices, and every trial of them.
 
-    Raises BenchError where an arm cannot be served, and as `plan_trials` does.
+    Raises BenchError where no arm can be served, and as `plan_trials` does.
     """
-    arms = expand_arms(spec.orders, spec.paces, spec.correction, subject.model.lattice)
-    return Agenda(spec, subject, arms, plan_trials(spec, arms, subject))
+    lineup = line_up(
+        spec.orders, spec.paces, spec.correction, subjects.models,
+        own=subjects.own.name, with_baseline=not spec.no_baseline,
+    )  # fmt: skip
+    return Agenda(spec, subjects, lineup, plan_trials(spec, lineup, subjects), tuple(_notes(spec, lineup, subjects)))
 
 
-def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[Trial, ...]:
+def plan_trials(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> tuple[Trial, ...]:
     """Every trial of a run, in the order in which they are measured.
 
-    Raises BenchError where what was asked cannot be measured on this subject.
+    Raises BenchError where what was asked cannot be measured on these models.
     """
-    sampling_of(spec, subject.recommended)  # what is out of range is said now
-    trials: list[Trial] = []
-    if "likelihood" in spec.only and subject.held_out_source is not None:
-        trials += [Trial("likelihood", arm.name) for arm in arms if arm.has_likelihood]
-    if "quality" in spec.only and subject.judges:
-        there = {
-            "real": any(judge.real is not None for judge in subject.judges),
-            "reconstructed": subject.held_out_source is not None,
-            "noise": True,
-        }
-        trials += [Trial("floor", name) for name in FLOORS if there[name]]
-        tried = tried_settings(spec)
-        for values in tried.values():
+    subject_of = {arm.name: subjects.of(arm.model) for arm in lineup.arms}
+    used = list({subject.name: subject for subject in subject_of.values()}.values())
+    tried = tried_settings(spec)
+    for subject in used:  # what is out of range is said now
+        for values in ({}, *tried.values()):
             sampling_of(spec, subject.recommended, values)
+    trials: list[Trial] = []
+    if "likelihood" in spec.only:
+        trials += [Trial("likelihood", arm.name) for arm in lineup.arms
+                   if arm.has_likelihood and subject_of[arm.name].held_out_source is not None]  # fmt: skip
+    if "quality" in spec.only and subjects.judges:
+        trials += _floors(subjects, used)
+        sampled = [arm for arm in lineup.arms if subject_of[arm.name].codec is not None]
         trials += [
             Trial("tuning", arm.name, TUNING_SEED + seed, name)
-            for arm in arms for name in tried for seed in range(spec.seeds)
+            for arm in sampled for name in tried for seed in range(spec.seeds)
         ]  # fmt: skip
         for seed in spec.replicates:
-            for arm in arms:
+            for arm in sampled:
                 trials += [Trial("quality", arm.name, seed)]
                 trials += [Trial("quality", arm.name, seed, "tuned")] if tried else []
-        if subject.held_out_source is not None:
-            trials += [Trial("repair", arm.name) for arm in arms if arm.correction != "off"]
+        trials += [Trial("repair", arm.name) for arm in sampled
+                   if "rewrites" in arm.traits and subject_of[arm.name].held_out_source is not None]  # fmt: skip
     if "latency" in spec.only:
         trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
     if not trials:
@@ -102,6 +105,34 @@ def plan_trials(spec: RunSpec, arms: Sequence[Arm], subject: Subject) -> tuple[T
             f"--tokenizer FILE, and likelihood held-out images too, as in --data FOLDER"
         )
     return tuple(trials)
+
+
+def _floors(subjects: Subjects, used: Sequence[Subject]) -> list[Trial]:
+    """Images that no arm made: real ones once, and for every tokenizer real ones through it and random codes."""
+    floors = [Trial("floor", "real")] if any(judge.real is not None for judge in subjects.judges) else []
+    seen: list[object] = []
+    for subject in used:
+        if subject.codec is None or any(subject.codec is codec for codec in seen):
+            continue
+        seen.append(subject.codec)
+        of = "" if subject is subjects.own else f"~{subject.name}"
+        if subject.held_out_source is not None:
+            floors.append(Trial("floor", f"reconstructed{of}"))
+        floors.append(Trial("floor", f"noise{of}"))
+    return floors
+
+
+def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
+    """What is left out of a run with several models, and what would bring it in."""
+    if len(subjects.by_name) == 1:
+        return
+    for name in dict.fromkeys(arm.model for arm in lineup.arms):
+        subject = subjects.of(name)
+        if subject.codec is None and {"quality", "likelihood"} & set(spec.only):
+            yield (
+                f"{subject.name} has no tokenizer, so its arms are measured by speed alone; name one, as in "
+                f"--tokenizer {subject.name}=FILE"
+            )
 
 
 def tried_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:
@@ -119,12 +150,6 @@ def sampling_of(spec: RunSpec, recommended: Mapping[str, Any], over: Mapping[str
     if "guidance" in typed:
         typed["guidance"] = parse_guidance(typed["guidance"])
     return Sampling(**typed)
-
-
-def describe_sampling(sampling: Sampling) -> dict[str, Any]:
-    """A setting as it stands in records."""
-    values = {name: getattr(sampling, name) for name in SAMPLING}
-    return {**values, "guidance": str(sampling.guidance)}
 
 
 def is_done(record: Mapping[str, Any]) -> bool:

@@ -28,7 +28,7 @@ from orderbench.runs.arms import parse_arm
 from orderbench.runs.execute import execute
 from orderbench.runs.record import load_run
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import Subject, load_subject
+from orderbench.runs.subject import load_subjects
 from orderbench.runs.timing import Contender, rounds, warm_up
 from orderbench.runs.trials import Trial, make_agenda, sampling_of
 
@@ -53,7 +53,7 @@ class Quiet:
 def measured(spec: RunSpec) -> Results:
     """The results of a run in a folder that does not stay."""
     with tempfile.TemporaryDirectory() as folder:
-        execute(make_agenda(spec, load_subject(spec)), Path(folder) / "run", Quiet())
+        execute(make_agenda(spec, load_subjects(spec)), Path(folder) / "run", Quiet())
         return results_of(load_run(Path(folder) / "run"))
 
 
@@ -66,7 +66,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 def noise(given: argparse.Namespace) -> None:
     """The same arm twice: how often does the interval of its ratio exclude 1?"""
-    subject = load_subject(RunSpec(device=given.device, only=("latency",)))
+    subject = load_subjects(RunSpec(device=given.device, only=("latency",)))
     arm = parse_arm("radial")
     tile = make_tile(subject.model, arm.plan(subject.model.lattice, 0), range(4), sampling=sampling_of(RunSpec(), {}),
                      seed=0, in_group="block", device=subject.device)  # fmt: skip
@@ -98,7 +98,7 @@ def shown(result: dict[str, Any]) -> list[str]:
 
 
 def held_out(given: argparse.Namespace) -> tuple[Subject, torch.Tensor, np.ndarray]:
-    subject = load_subject(RunSpec(device=given.device, only=("quality",)))
+    subject = load_subjects(RunSpec(device=given.device, only=("quality",)))
     assert subject.held_out is not None
     tokens_NL, labels_N = (part[: given.samples] for part in subject.held_out)
     return subject, tokens_NL, labels_N.numpy()
@@ -161,7 +161,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def cache(given: argparse.Namespace) -> None:
     """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
-    subject = load_subject(RunSpec(device=given.device, only=("latency",)))
+    subject = load_subjects(RunSpec(device=given.device, only=("latency",)))
     plans, decoders = ("raster", "raster@even:64", "radial", "halton@cosine:13"), ("with", "without")
     grid = subject.model.lattice
 

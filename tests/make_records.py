@@ -23,7 +23,7 @@ from orderbench.models.tokenizer import Tokenizer
 from orderbench.runs.execute import execute
 from orderbench.runs.live import watching
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import load_subject
+from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import make_agenda
 
 
@@ -38,7 +38,7 @@ def main(out: Path) -> None:
             space=(files["features"],),
         )  # fmt: skip
         with watching({}) as watcher:
-            execute(make_agenda(spec, load_subject(spec)), folder / "run", watcher)
+            execute(make_agenda(spec, load_subjects(spec)), folder / "run", watcher)
         scrub(folder / "run", folder)
         shutil.copytree(folder / "run", out)
 

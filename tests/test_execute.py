@@ -19,7 +19,7 @@ from orderbench.orders import BenchError
 from orderbench.runs import record as recording
 from orderbench.runs.execute import execute
 from orderbench.runs.record import RecordProblem, Run, load_run
-from orderbench.runs.subject import load_subject
+from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import make_agenda
 
 
@@ -115,7 +115,7 @@ def test_an_arm_that_fails_is_recorded_and_the_others_go_on(
     files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(files, only=("quality",), samples=64)
-    subject = load_subject(spec)
+    subject = load_subjects(spec)
 
     def refuse(*_: object) -> None:
         raise BenchError("there is no memory for 64 samples at once")
@@ -136,7 +136,7 @@ def test_an_arm_that_fails_is_recorded_and_the_others_go_on(
 
 def test_fail_fast_stops_at_the_first(files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(files, only=("quality",), samples=64)
-    subject = load_subject(spec)
+    subject = load_subjects(spec)
     monkeypatch.setattr(subject.model, "logits", lambda *_: 1 / 0)
     ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent(), fail_fast=True)
     assert len(ended.failed) == 1
@@ -148,7 +148,7 @@ def test_fail_fast_stops_at_the_first(files: dict[str, str], tmp_path: Path, mon
 
 def test_a_model_that_answers_nan_fails_by_name(files: dict[str, str], tmp_path: Path) -> None:
     spec = spec_of(files, orders=("raster@even:4",), samples=64)
-    subject = load_subject(spec)
+    subject = load_subjects(spec)
     with torch.no_grad():
         subject.model.head.weight[0, 0] = float("nan")  # type: ignore[attr-defined]
     ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent())

@@ -7,7 +7,7 @@ import torch
 from toy_runs import spec_of
 
 from orderbench.orders import BenchError
-from orderbench.runs.subject import load_subject
+from orderbench.runs.subject import load_subjects
 
 
 def test_what_is_no_module_keeps_its_own_precision(
@@ -24,12 +24,12 @@ def test_what_is_no_module_keeps_its_own_precision(
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BenchError, match="no torch module, so its weights cannot be cast to bf16"):
-        load_subject(spec_of(files, model="my_bare:build", dtype="bf16"))
-    subject = load_subject(spec_of(files, model="my_bare:built", dtype="bf16"))
+        load_subjects(spec_of(files, model="my_bare:build", dtype="bf16"))
+    subject = load_subjects(spec_of(files, model="my_bare:built", dtype="bf16"))
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}  # type: ignore[attr-defined]
     assert len(subject.about["model"]["sha256"]) == 64
 
 
 def test_nothing_that_was_asked_is_dropped_for_want_of_a_tokenizer(files: dict[str, str]) -> None:
     with pytest.raises(BenchError, match="--data and --space need a tokenizer"):
-        load_subject(spec_of(files, tokenizer=None))
+        load_subjects(spec_of(files, tokenizer=None))

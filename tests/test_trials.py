@@ -11,7 +11,7 @@ from orderbench.orders import BenchError, Grid
 from orderbench.runs import cost
 from orderbench.runs.arms import expand_arms, parse_arm, training_share
 from orderbench.runs.estimate import estimate_s
-from orderbench.runs.subject import load_subject
+from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import make_agenda, plan_trials
 
 
@@ -49,27 +49,27 @@ def test_settings_to_tune_are_looked_at_before_anything_is_measured(files: dict[
         spec_of(files, tune={"top_k": (4.5,)})
     spec = spec_of(files, tune={"temperature": (0.0,)})
     with pytest.raises(BenchError, match="temperature"):
-        plan_trials(spec, expand_arms(("radial",), (), (), Grid(4, 4)), load_subject(spec))
+        plan_trials(spec, expand_arms(("radial",), (), (), Grid(4, 4)), load_subjects(spec))
 
 
 def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
     spec = spec_of(files, tokenizer=None, data=None, space=(), only=("quality",))
-    subject = load_subject(spec)
+    subject = load_subjects(spec)
     with pytest.raises(BenchError, match="nothing of quality can be measured on this model: quality needs a tokenizer"):
         plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
     with pytest.raises(BenchError, match="no shipped model named 'nothing'; known: fashion-model"):
-        load_subject(spec_of(files, model="nothing"))
+        load_subjects(spec_of(files, model="nothing"))
     with pytest.raises(BenchError, match="no feature space named 'lite'; did you mean 'lite0'"):
-        load_subject(spec_of(files, space=("lite",)))
+        load_subjects(spec_of(files, space=("lite",)))
     for wrong in ({"guidance": "abc"}, {"temperature": 0.0}, {"top_p": 2.0}):
         spec = spec_of(files, **wrong)
         with pytest.raises(BenchError):
-            plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), load_subject(spec))
+            plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), load_subjects(spec))
 
 
 def test_a_model_that_cannot_decode_is_no_reason_for_no_run(files: dict[str, str]) -> None:
     spec = spec_of(files)
-    subject = load_subject(spec)
+    subject = load_subjects(spec)
     with torch.no_grad():
         subject.model.head.weight.fill_(float("nan"))  # type: ignore[attr-defined]
     assert estimate_s(make_agenda(spec, subject)) == {}
@@ -90,7 +90,7 @@ def test_an_error_of_our_own_is_not_taken_for_the_models(
     def slip(*given: Any) -> None:
         raise TypeError("nobody wrote this on purpose")
 
-    agenda = make_agenda(spec_of(files), load_subject(spec_of(files)))
+    agenda = make_agenda(spec_of(files), load_subjects(spec_of(files)))
     assert min(estimate_s(agenda).values()) > 0
     monkeypatch.setattr(agenda.subject.model, "logits", slip)
     with pytest.raises(TypeError, match="nobody wrote this"):

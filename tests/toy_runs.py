@@ -17,7 +17,7 @@ from orderbench.models.tokenizer import Tokenizer
 from orderbench.runs.execute import Ended, execute
 from orderbench.runs.record import Run, load_run
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import load_subject
+from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import Trial, make_agenda
 
 
@@ -77,7 +77,7 @@ def spec_of(files: dict[str, str], **changes: Any) -> RunSpec:
 
 
 def run(spec: RunSpec, folder: Path, watcher: Silent | None = None, **how: Any) -> tuple[Ended, Run]:
-    ended = execute(make_agenda(spec, load_subject(spec)), folder, watcher or Silent(), **how)
+    ended = execute(make_agenda(spec, load_subjects(spec)), folder, watcher or Silent(), **how)
     return ended, load_run(folder)
 
 
