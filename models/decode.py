@@ -7,7 +7,7 @@ and walks the steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,7 +108,7 @@ class Tile:
     cells_BL: each sample's cells, first to last. uniforms_BL: noise by cell index. labels_B: doubled when guidance is
     on, the null class behind. starts: where each step begins in the walk, and L. forced_BL: codes by cell index that
     new cells take in place of drawn ones. slots: how many the cache holds, counted here, since a user's own cache need
-    not say; so a tile has one cache at a time, the one opened last.
+    not say; so a tile has one cache at a time, the one opened last. constants: what `constant` keeps.
     """
 
     model: AnyOrderModel
@@ -124,6 +124,16 @@ class Tile:
     starts: list[int]
     forced_BL: Tensor | None = None
     slots: int = 0
+    constants: dict[Hashable, Tensor] = field(default_factory=dict)
+
+    def constant(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor that follows from the plan and the setting alone, made and moved to the device once a tile.
+
+        A step that is recorded for replay (`graphs.py`) may build nothing on the processor.
+        """
+        if name not in self.constants:
+            self.constants[name] = make()
+        return self.constants[name]
 
     def both(self, x: Tensor) -> Tensor:
         """Both halves of guidance see the same."""
@@ -142,7 +152,11 @@ class Tile:
         fed before and these."""
         size = cells_BG.shape[1]
         if seen_GS is None and self.in_group == "causal" and size > 1:
-            seen_GS = torch.ones(size, self.slots + size, dtype=torch.bool).tril(self.slots).to(tokens_BG.device)
+            before = self.slots
+            seen_GS = self.constant(
+                ("causal", before, size),
+                lambda: torch.ones(size, before + size, dtype=torch.bool).tril(before).to(tokens_BG.device),
+            )
         bias = None if seen_GS is None else as_bias(seen_GS, torch.float32)
         self.model.step(cache, self.both(tokens_BG), self.both(cells_BG), bias)
         self._count_content(size)
@@ -174,6 +188,9 @@ class Tile:
     def scales(self, first: int, step: int) -> Tensor:
         """(Q,) guidance scales of the walk's places `first` to the end of a step: all by how far the step has come, or,
         counting by token, each by its own place."""
+        return self.constant(("scales", first, step), lambda: self._scales(first, step))
+
+    def _scales(self, first: int, step: int) -> Tensor:
         guidance, n = self.sampling.guidance, self.plan.lattice.n_cells
         start, stop = self.starts[step], self.starts[step + 1]
         own = guidance.scales(start, stop - start, n)
@@ -246,11 +263,7 @@ def uncached_steps(tile: Tile) -> Iterator[Step]:
     The same codes as `plain_steps`, but for rounding. Many published speed-ups are measured against it.
     """
     codes_BL = torch.zeros_like(tile.cells_BL)
-    step_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes))
-    own_L = step_L if tile.in_group == "block" else torch.arange(len(step_L))
-    seen_LS = torch.ones(len(own_L), 1 + len(own_L), dtype=torch.bool)
-    seen_LS[:, 1:] = own_L[None, :] <= own_L[:, None]
-    seen_LS = seen_LS.to(codes_BL.device)
+    seen_LS = tile.constant("walk", lambda: _seen_along(tile))
     for index in range(tile.plan.n_steps):
         start, stop = tile.starts[index], tile.starts[index + 1]
         cache = tile.open()
@@ -262,6 +275,15 @@ def uncached_steps(tile: Tile) -> Iterator[Step]:
         tokens_BG = tile.new_codes(logits_BGV, cells_BG)
         codes_BL.scatter_(1, cells_BG, tokens_BG)
         yield Step(index, cells_BG, tokens_BG, stop - start, logits_BGV)
+
+
+def _seen_along(tile: Tile) -> Tensor:
+    """(L, S) bool: which of the S = 1 + L slots each place of the walk sees, the class first."""
+    step_L = torch.repeat_interleave(torch.arange(tile.plan.n_steps), torch.tensor(tile.plan.sizes))
+    own_L = step_L if tile.in_group == "block" else torch.arange(len(step_L))
+    seen_LS = torch.ones(len(own_L), 1 + len(own_L), dtype=torch.bool)
+    seen_LS[:, 1:] = own_L[None, :] <= own_L[:, None]
+    return seen_LS.to(tile.cells_BL.device)
 
 
 def decode_steps(
