@@ -3,7 +3,7 @@
 A plan fixes the shape of every step, and a decoder that never waits for a number of its device fixes the device's work.
 So that work is recorded at the first tile, a recording a step, and done again for every other tile of the same kind
 without Python: its labels, cells and uniform numbers are copied to where the first tile's were. On a GPU a recording is
-a CUDA graph; small networks at small batches spend most of their time on starting kernels, which a graph starts at once.
+a CUDA graph, which starts all kernels of a step at once; starting them one by one is what small batches wait for.
 
 Knows tiles, steps and recordings. Refuses to know what a decoder does between two steps; a decoder that cannot be
 recorded, such as an adaptive order, goes on eagerly, and one sentence says so.
@@ -82,8 +82,8 @@ class CudaGraphs:
 class Tape:
     """A stand-in for graphs on any device: operations are noted, and done again into the tensors that they made first.
 
-    No faster than going on eagerly. It shows what a graph needs to be true: the work of a step depends on the tensors of
-    its tile and on nothing that Python holds.
+    No faster than going on eagerly. It shows what a graph needs to be true: the work of a step depends on the tensors
+    of its tile and on nothing that Python holds.
     """
 
     def rehearse(self, run: Callable[[], Result]) -> Result:
@@ -155,30 +155,21 @@ class _Watch(TorchDispatchMode):
         return func(*args, **given)
 
 
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, stacklevel=2)
-
-
 class Graphed:
     """A decoder whose steps are recorded at the first tile of a kind and replayed for all others.
 
     It is a decoder like any other: `decode(..., decoder=Graphed(plain_steps))`. Tiles are of a kind if model, lattice,
-    step sizes, sampling, visibility and number of samples agree; seeds, samples, labels and cells are their own. What it
-    yields lies in memory that the next tile writes over. A recording stays as long as the decoder does, and so does its
-    memory: the logits of all steps among it. Weights may change in place; a model that was moved is another kind.
+    step sizes, sampling, visibility and number of samples agree; seeds, samples, labels and cells are their own. What
+    it yields lies in memory that the next tile writes over. A recording stays as long as the decoder does, and so does
+    its memory: the logits of all steps among it. Weights may change in place; a model that was moved is another kind.
 
-    recorder: given a device, what records there. say: given the sentence where a kind of tile is decoded eagerly, once;
-    by default a warning.
+    recorder: given a device, what records there. refused: a sentence for every kind of tile that is decoded eagerly; it
+    is also a warning, once.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        *,
-        recorder: Callable[[torch.device], Recorder] = CudaGraphs,
-        say: Callable[[str], object] = _warn,
-    ) -> None:
-        self.decoder, self.recorder, self.say = decoder, recorder, say
+    def __init__(self, decoder: Decoder, recorder: Callable[[torch.device], Recorder] = CudaGraphs) -> None:
+        self.decoder, self.recorder = decoder, recorder
+        self.refused: list[str] = []
         self._recordings: dict[Hashable, _Recording | None] = {}
 
     @torch.inference_mode()
@@ -188,8 +179,9 @@ class Graphed:
             try:
                 self._recordings[kind] = _record(self.decoder, tile, self.recorder(tile.cells_BL.device))
             except NotRecorded as reason:
-                self.say(f"{reason}, so these steps are not recorded; decoding goes on eagerly")
                 self._recordings[kind] = None
+                self.refused.append(f"{reason}, so these steps are not recorded; decoding goes on eagerly")
+                warnings.warn(self.refused[-1], stacklevel=1)
         recording = self._recordings[kind]
         yield from self.decoder(tile) if recording is None else recording.replay(tile)
 
@@ -213,8 +205,9 @@ class _Recording:
 
 
 def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
-    """Every step of a decoder, on inputs of its own. Raises NotRecorded; what the rehearsal raises is the decoder's own."""
-    own = replace(tile, **{name: given.clone() for name, given in _inputs(tile).items()}, constants={})
+    """Every step of a decoder, on inputs of its own. Raises NotRecorded, and in the rehearsal what the decoder does."""
+    inputs: dict[str, Any] = {name: given.clone() for name, given in _inputs(tile).items()}
+    own = replace(tile, **inputs, constants={}, counters=Counters())
     n_steps = recorder.rehearse(lambda: sum(1 for _ in decoder(own)))  # and the tile's constants are made
     own.counters = Counters()
     pieces = []

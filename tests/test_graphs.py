@@ -5,7 +5,6 @@ where it matters what crosses from one to the other.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from orderbench.models.adaptive import confidence
 from orderbench.models.correction import nested
 from orderbench.models.decode import Decoder, Step, Tile, decode, make_tile, plain_steps, run_tile, uncached_steps
 from orderbench.models.graphs import CudaGraphs, Graphed, NotRecorded, Recorder, Tape
-from orderbench.models.sampling import Guidance, Sampling
+from orderbench.models.sampling import PLAIN, Guidance, Sampling
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Plan, make_plan
 
@@ -31,15 +30,11 @@ def tape(_: torch.device) -> Recorder:
     return Tape()
 
 
-def refuse(sentence: str) -> None:
-    raise AssertionError(sentence)
-
-
 def plan_of(text: str) -> Plan:
     return make_plan(text, MODEL.lattice)
 
 
-def tile_of(plan: Plan, samples: range, seed: int, sampling: Sampling = Sampling(), **more: Any) -> Tile:
+def tile_of(plan: Plan, samples: range, seed: int, sampling: Sampling = PLAIN, **more: Any) -> Tile:
     given = {"in_group": "block", "device": "cpu", **more}
     return make_tile(given.pop("model", MODEL), plan, samples, sampling=sampling, seed=seed, **given)
 
@@ -47,21 +42,21 @@ def tile_of(plan: Plan, samples: range, seed: int, sampling: Sampling = Sampling
 @pytest.mark.parametrize(
     ("arm", "decoder", "sampling"),
     [
-        ("raster@even:10", plain_steps, Sampling()),
+        ("raster@even:10", plain_steps, PLAIN),
         ("radial", plain_steps, GUIDED),
         ("halton@cosine:5", plain_steps, BY_TOKEN),
         ("random@cosine:5", plain_steps, GUIDED),  # each sample has cells of its own
-        ("radial", nested, Sampling()),
+        ("radial", nested, PLAIN),
         ("radial", nested, BY_TOKEN),
         ("halton@cosine:5", partial(nested, every=2, window=2), GUIDED),
         ("radial", partial(nested, every=4, margin=0.1), GUIDED),
-        ("raster@even:5", partial(nested, rule="sample", window=1), Sampling()),
-        ("radial", partial(nested, rule="never"), Sampling()),
+        ("raster@even:5", partial(nested, rule="sample", window=1), PLAIN),
+        ("radial", partial(nested, rule="never"), PLAIN),
         ("raster@even:5", uncached_steps, GUIDED),
     ],
 )
 def test_replayed_codes_are_eager_codes(arm: str, decoder: Decoder, sampling: Sampling) -> None:
-    plan, graphed = plan_of(arm), Graphed(decoder, recorder=tape, say=refuse)
+    plan, graphed = plan_of(arm), Graphed(decoder, tape)
     seen = []
     for samples, seed in ((range(3), 0), (range(3), 1), (range(6, 9), 5)):
         eager, replayed = (tile_of(plan, samples, seed, sampling, labels=[seed % 3, 1, 3]) for _ in range(2))
@@ -77,7 +72,7 @@ def test_replayed_codes_are_eager_codes(arm: str, decoder: Decoder, sampling: Sa
 @pytest.mark.parametrize("in_group", ["block", "causal"])
 def test_replayed_steps_are_eager_steps(in_group: str) -> None:
     """Cells and logits too, in the steps of a tile; and codes that are given in place of drawn ones are inputs."""
-    plan, graphed = plan_of("radial"), Graphed(plain_steps, recorder=tape, say=refuse)
+    plan, graphed = plan_of("radial"), Graphed(plain_steps, tape)
     for seed in range(2):
         tile = tile_of(plan, range(2), seed, GUIDED, in_group=in_group)
         tile.forced_BL = toy_tokens(MODEL, 2, seed)[0]
@@ -109,8 +104,11 @@ def test_a_kind_of_tile_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Counting, "recorded", 0)
     monkeypatch.setattr(Counting, "replayed", 0)
     model = toy_model(seed=1)
-    graphed = Graphed(plain_steps, recorder=lambda _: Counting(), say=refuse)
-    plans = [plan_of("raster@even:5"), plan_of("halton@even:5")]  # the same step sizes: cells are an input like any other
+    graphed = Graphed(plain_steps, lambda _: Counting())
+    plans = [
+        plan_of("raster@even:5"),
+        plan_of("halton@even:5"),
+    ]  # alike in step sizes: cells are inputs
     for plan in plans:
         one = decode(model, plan, range(10), decoder=graphed, tile=4, seed=2)
         assert torch.equal(one.tokens_NL, decode(model, plan, range(10), tile=4, seed=2).tokens_NL)
@@ -124,7 +122,7 @@ def test_a_kind_of_tile_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_weights_may_change_in_place_and_a_moved_model_is_recorded_anew() -> None:
     model, plan = toy_model(seed=1), plan_of("radial")
-    graphed = Graphed(plain_steps, recorder=tape, say=refuse)
+    graphed = Graphed(plain_steps, tape)
     before = decode(model, plan, range(4), decoder=graphed, tile=4).tokens_NL
     with torch.no_grad():
         model.head.weight.mul_(-1)
@@ -138,15 +136,14 @@ def test_weights_may_change_in_place_and_a_moved_model_is_recorded_anew() -> Non
 
 
 def test_an_adaptive_order_goes_on_eagerly_and_says_so_once() -> None:
-    said: list[str] = []
-    plan, graphed = plan_of("raster@cosine:5"), Graphed(confidence, recorder=tape, say=said.append)
+    """Its noise is drawn in the first step, by the tile's samples and seed."""
+    plan, graphed = plan_of("raster@cosine:5"), Graphed(confidence, tape)
+    with pytest.warns(UserWarning, match="these steps are not recorded") as said:
+        codes = [decode(MODEL, plan, range(3), decoder=graphed, tile=3, seed=seed).tokens_NL for seed in range(2)]
     for seed in range(2):
-        codes_BL = decode(MODEL, plan, range(3), decoder=graphed, tile=3, seed=seed).tokens_NL
-        assert torch.equal(codes_BL, decode(MODEL, plan, range(3), decoder=confidence, tile=3, seed=seed).tokens_NL)
-    (sentence,) = said  # its noise is drawn in the first step, by the tile's samples and seed
-    assert sentence == (
-        "a step makes a tensor of Python's numbers, so these steps are not recorded; decoding goes on eagerly"
-    )
+        assert torch.equal(codes[seed], decode(MODEL, plan, range(3), decoder=confidence, tile=3, seed=seed).tokens_NL)
+    sentence = "a step makes a tensor of Python's numbers, so these steps are not recorded; decoding goes on eagerly"
+    assert [str(one.message) for one in said] == graphed.refused == [sentence]
 
 
 def test_a_processor_has_no_graphs() -> None:
@@ -178,16 +175,14 @@ def looks(tile: Tile, look: Callable[[Step], object]) -> Iterator[Step]:
     ],
 )
 def test_what_waits_for_numbers_is_refused(look: Callable[[Step], object], why: str | None) -> None:
-    said: list[str] = []
-    plan, graphed = plan_of("radial"), Graphed(partial(looks, look=look), recorder=tape, say=said.append)
+    plan, graphed = plan_of("radial"), Graphed(partial(looks, look=look), tape)
     if why is None:  # a decoder's own fault stays what it is
         with pytest.raises(ZeroDivisionError):
             decode(MODEL, plan, range(2), decoder=graphed, tile=2)
         return
-    codes_BL = decode(MODEL, plan, range(2), decoder=graphed, tile=2).tokens_NL
+    with pytest.warns(UserWarning, match=why):
+        codes_BL = decode(MODEL, plan, range(2), decoder=graphed, tile=2).tokens_NL
     assert torch.equal(codes_BL, decode(MODEL, plan, range(2), tile=2).tokens_NL)
-    assert len(said) == 1
-    assert why in said[0]
 
 
 def test_a_device_that_refuses_in_the_middle_is_no_end() -> None:
@@ -200,12 +195,11 @@ def test_a_device_that_refuses_in_the_middle_is_no_end() -> None:
                 raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
             return super().record(run)
 
-    said: list[str] = []
-    plan = plan_of("radial")
-    graphed = Graphed(nested, recorder=lambda _: Tired(), say=said.append)
-    codes_BL = decode(MODEL, plan, range(3), decoder=graphed, tile=3).tokens_NL
+    plan, graphed = plan_of("radial"), Graphed(nested, lambda _: Tired())
+    with pytest.warns(UserWarning, match="operation not permitted"):
+        codes_BL = decode(MODEL, plan, range(3), decoder=graphed, tile=3).tokens_NL
     assert torch.equal(codes_BL, decode(MODEL, plan, range(3), decoder=nested, tile=3).tokens_NL)
-    assert said == [
+    assert graphed.refused == [
         "the device refused to record (operation not permitted when stream is capturing), so these steps are not "
         "recorded; decoding goes on eagerly"
     ]
@@ -213,7 +207,7 @@ def test_a_device_that_refuses_in_the_middle_is_no_end() -> None:
 
 def test_options_out_of_range_are_refused_as_ever() -> None:
     with pytest.raises(BenchError, match="margin is 0 or more"):
-        decode(MODEL, plan_of("radial"), range(2), decoder=Graphed(partial(nested, margin=-1.0), recorder=tape))
+        decode(MODEL, plan_of("radial"), range(2), decoder=Graphed(partial(nested, margin=-1.0), tape))
 
 
 META: list[tuple[str, Decoder, str]] = [
@@ -234,7 +228,7 @@ def test_recorded_steps_take_nothing_from_the_processor(
     model: Transformer = toy_model().to("meta")
     plan = make_plan(arm, model.lattice)
     tile = tile_of(plan, range(3), 0, sampling, model=model, in_group=in_group, device="meta")
-    steps = list(Graphed(decoder, recorder=tape, say=refuse)(tile))
+    steps = list(Graphed(decoder, tape)(tile))
     assert len(steps) == plan.n_steps
     assert all(step.logits_BQV.device.type == "meta" for step in steps)
 
@@ -246,9 +240,7 @@ def test_a_mask_that_is_made_in_every_step_would_be_seen() -> None:
         tile.constants.clear()
         return plain_steps(tile)
 
-    model, said = toy_model().to("meta"), list[str]()
+    model = toy_model().to("meta")
     tile = tile_of(make_plan("radial", model.lattice), range(3), 0, GUIDED, model=model, device="meta")
-    list(Graphed(forgetful, recorder=tape, say=said.append)(replace(tile)))
-    assert "moves numbers between cpu and meta" in said[0]
-
-
+    with pytest.warns(UserWarning, match="moves numbers between cpu and meta"):
+        list(Graphed(forgetful, tape)(tile))
