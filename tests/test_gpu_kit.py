@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -173,6 +174,16 @@ def test_what_is_asked_of_bench_run_is_understood(kit: Any) -> None:
     assert (asked.params["dtype"], asked.params["samples"], asked.params["device"]) == ("bf16", 5000, "cuda")
     arms = [arm.name for arm in expand_arms(asked.params["orders"].split(","), (), (), Grid(16, 16))]
     assert arms == ["raster", "raster@even:13", "radial", "radial+nested", "radial+nested:every=12", "halton@cosine:13"]
+
+
+def test_the_document_gives_the_limits_of_pieces(kit: Any) -> None:
+    table = [
+        line.split(" | ") for line in (ROOT / "docs" / "gpu.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    told = {name: cells[1] for cells in table for name in re.findall(r"`([\w-]+)`", cells[0])}
+    for piece in kit.PIECES:
+        limit = "what is left" if piece.limit_s == 540 else f"{piece.limit_s:.0f} s"
+        assert told[piece.name].removesuffix(" each") == limit
 
 
 def test_records_become_tables(kit: Any) -> None:
