@@ -438,7 +438,7 @@ def decode(
         counted.append(work.counters)
         done += len(kept)
         each(done)
-    return Decoded(codes_NLK, mean_counters(counted), changed_NL, float(np.mean(steps)), tuple(samples))
+    return Decoded(codes_NLK, mean_counters(counted), changed_NL, float(np.mean(steps or [0])), tuple(samples))
 
 
 def mean_counters(counted: Sequence[Counters]) -> Counters:

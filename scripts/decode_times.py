@@ -1,14 +1,15 @@
 """How long decoding takes: latency and images per second of several arms, interleaved in one run; then training.
 
     python scripts/decode_times.py [--model FILE] [--repeats 5] [--batches 1,16,64] [--device cpu] [--bf16]
-                                   [--train-steps 40]
+                                   [--graphs] [--train-steps 40]
 
 Without --model the network has random weights of the shipped size: times do not depend on what weights say. Prints
 Markdown: medians, and ratios to raster one at a time with a cache, paired within each round. Arms are interleaved, so
 that a busy moment of the machine does not fall on one of them. The uncached arm (batch 1) recomputes all keys and
 values at every step; it is what many published speed-ups are measured against. Training is the shipped recipe on
 random codes, in bf16 where the device is fast in it; its steps differ by plan and by whether they are nested, so the
-median of a step is not the mean.
+median of a step is not the mean. With --graphs every arm also runs with its steps recorded as CUDA graphs; that they
+are recorded belongs to the warm-up.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from typing import cast
 import torch
 
 from orderbench.models.config import ModelConfig
-from orderbench.models.correction import parse_correction
-from orderbench.models.decode import Decoder, decode, uncached_steps
+from orderbench.models.decode import Decoder, decode, parse_decoder, uncached_steps
+from orderbench.models.graphs import Graphed
 from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.shipped import load_weights
 from orderbench.models.train import fit, has_fast_bf16
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,16,64")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--graphs", action="store_true")
     parser.add_argument("--train-steps", type=int, default=40, help="0 leaves training out")
     options = parser.parse_args()
     if options.model:
@@ -66,13 +68,15 @@ def main() -> None:
     model = model.to(options.device, torch.bfloat16 if options.bf16 else torch.float32).eval()
     print(f"{count_parameters(model):,} parameters, {options.device}, {torch.get_num_threads()} threads\n")
     for batch in map(int, options.batches.split(",")):
-        _table(model, batch, options.repeats, options.device)
+        _table(model, batch, options.repeats, options.device, options.graphs)
     if options.train_steps:
         _training(options.train_steps, options.device)
 
 
-def _table(model: Transformer, batch: int, repeats: int, device: str) -> None:
-    arms: list[tuple[str, str, Decoder]] = [(o, c, parse_correction(c).decoder) for o, c in ARMS]
+def _table(model: Transformer, batch: int, repeats: int, device: str, graphs: bool) -> None:
+    arms: list[tuple[str, str, Decoder]] = [(o, c, parse_decoder(c)) for o, c in ARMS]
+    if graphs:
+        arms += [(order, f"{correction}, graphs", Graphed(decoder)) for order, correction, decoder in arms[1:]]
     if batch == 1:
         arms.append(("raster", "off, uncached", uncached_steps))
     runs = [_generation(model, order, decoder, batch, device) for order, _, decoder in arms]
@@ -82,7 +86,9 @@ def _table(model: Transformer, batch: int, repeats: int, device: str) -> None:
     print(
         f"| batch {batch} | correction | latency s | images/s | x raster (paired) |\n| --- | --- | ---: | ---: | ---: |"
     )
-    for place, (order, correction, _) in enumerate(arms):
+    for place, (order, correction, decoder) in enumerate(arms):
+        if isinstance(decoder, Graphed) and decoder.refused:
+            continue  # it decoded eagerly, and a warning has said why
         times = [one[place] for one in rounds]
         ratio = statistics.median(one[0] / one[place] for one in rounds)
         median_s = statistics.median(times)

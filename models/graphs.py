@@ -1,0 +1,243 @@
+"""Graphs: the steps of a plan, recorded once and replayed for every tile.
+
+A plan fixes the shape of every step, and a decoder that never waits for a number of its device fixes the device's work.
+So that work is recorded at the first tile, a recording a step, and done again for every other tile of the same kind
+without Python: its labels, cells and uniform numbers are copied to where the first tile's were. On a GPU a recording is
+a CUDA graph, which starts all kernels of a step at once; starting them one by one is what small batches wait for.
+
+Knows tiles, steps and recordings. Refuses to know what a decoder does between two steps; a decoder that cannot be
+recorded, such as an adaptive order, goes on eagerly, and one sentence says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from orderbench.models.decode import Counters, Decoder, Step, Tile
+from orderbench.models.sampling import Noise
+
+Result = TypeVar("Result")
+
+
+class NotRecorded(Exception):
+    """Why there is no recording, as a part of a sentence."""
+
+
+class Recorder(Protocol):
+    """What records one decoding, piece by piece."""
+
+    def rehearse(self, run: Callable[[], Result]) -> Result:
+        """Run once as it will be recorded, so that whatever is made at a first call is made before."""
+
+    def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], object]]:
+        """What `run` returned, and a call that does its work again, with the same memory. Pieces are replayed in the
+        order in which they were recorded."""
+
+
+class CudaGraphs:
+    """CUDA graphs in one pool of memory, so that a piece may use what another has freed. Recording computes nothing.
+
+    Raises NotRecorded for a device that has none.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        if device.type != "cuda":
+            raise NotRecorded(f"CUDA graphs need a CUDA device, and this one is {device.type}")
+        torch.cuda.synchronize(device)
+        self._stream = torch.cuda.Stream(device)  # the default stream cannot be recorded
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def rehearse(self, run: Callable[[], Result]) -> Result:
+        """On the stream that will be recorded, whose workspaces are allocated now."""
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            result = run()
+        torch.cuda.synchronize(self._stream.device)
+        return result
+
+    def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], object]]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            with torch.inference_mode(False):  # torch's generator keeps tensors from here, for other graphs too
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                result = run()
+            except BaseException:
+                with suppress(RuntimeError):  # an invalid recording cannot be ended well
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        return result, graph.replay
+
+
+class Tape:
+    """A stand-in for graphs on any device: operations are noted, and done again into the tensors that they made first.
+
+    No faster than going on eagerly. It shows what a graph needs to be true: the work of a step depends on the tensors
+    of its tile and on nothing that Python holds.
+    """
+
+    def rehearse(self, run: Callable[[], Result]) -> Result:
+        return run()
+
+    def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], object]]:
+        noted = _Noted()
+        with noted:
+            result = run()
+        return result, noted.replay
+
+
+class _Noted(TorchDispatchMode):
+    """Notes every operation with its arguments and what it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        result = func(*args, **given)
+        if func._schema.is_mutable:
+            self._done.append((func, args, given, []))
+        elif "empty" not in func.name():
+            inputs = {_memory(x) for x in tree_leaves((args, given)) if isinstance(x, Tensor)}
+            made = [x for x in tree_leaves(result) if isinstance(x, Tensor) and x.numel()]
+            if any(_memory(x) not in inputs for x in made):  # else a view of what is there
+                self._done.append((func, args, given, made))
+        return result
+
+    def replay(self) -> None:
+        for func, args, given, made in self._done:
+            again = func(*args, **given)
+            if made:
+                new = [x for x in tree_leaves(again) if isinstance(x, Tensor) and x.numel()]
+                for old, value in zip(made, new, strict=True):
+                    old.copy_(value)
+
+
+def _memory(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
+
+
+_CHOOSING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+
+
+class _Watch(TorchDispatchMode):
+    """Refuses, before it is done, what no recording can do again: what waits for the device's numbers, or feeds it from
+    the processor."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        leaves = tree_leaves((args, given))
+        tensors = [x for x in leaves if isinstance(x, Tensor)]
+        masks = any(x.dtype in (torch.bool, torch.uint8) for x in tensors[1:])
+        chooses = func.name() == "aten::is_nonzero" or any(tag in func.tags for tag in _CHOOSING)
+        if chooses and (masks or not func.name().startswith("aten::index.")):
+            raise NotRecorded(f"{func.name()} depends on the numbers that it is given")
+        if func.name() == "aten::lift_fresh":
+            raise NotRecorded("a step makes a tensor of Python's numbers")
+        devices = {x.device.type for x in tensors} | {x.type for x in leaves if isinstance(x, torch.device)}
+        if tensors and len(devices) > 1:
+            raise NotRecorded(f"{func.name()} moves numbers between {' and '.join(sorted(devices))}")
+        return func(*args, **given)
+
+
+class Graphed:
+    """A decoder whose steps are recorded at the first tile of a kind and replayed for all others.
+
+    It is a decoder like any other: `decode(..., decoder=Graphed(plain_steps))`. Tiles are of a kind if model, lattice,
+    step sizes, sampling, visibility and number of samples agree; seeds, samples, labels and cells are their own. What
+    it yields lies in memory that the next tile writes over. A recording stays as long as the decoder does, and so does
+    its memory: the logits of all steps among it. Weights may change in place; a model that was moved is another kind.
+
+    recorder: given a device, what records there. refused: a sentence for every kind of tile that is decoded eagerly; it
+    is also a warning, once.
+    """
+
+    def __init__(self, decoder: Decoder, recorder: Callable[[torch.device], Recorder] = CudaGraphs) -> None:
+        self.decoder, self.recorder = decoder, recorder
+        self.refused: list[str] = []
+        self._recordings: dict[Hashable, _Recording | None] = {}
+
+    @torch.inference_mode()
+    def __call__(self, tile: Tile) -> Iterator[Step]:
+        kind = _kind(tile)
+        if kind not in self._recordings:
+            try:
+                self._recordings[kind] = _record(self.decoder, tile, self.recorder(tile.cells_BL.device))
+            except NotRecorded as reason:
+                self._recordings[kind] = None
+                self.refused.append(f"{reason}, so these steps are not recorded; decoding goes on eagerly")
+                warnings.warn(self.refused[-1], stacklevel=1)
+        recording = self._recordings[kind]
+        yield from self.decoder(tile) if recording is None else recording.replay(tile)
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """tile: where every replay finds its inputs. steps: where it leaves what it made; replays: one a step."""
+
+    tile: Tile
+    steps: tuple[Step, ...]
+    replays: tuple[Callable[[], object], ...]
+
+    def replay(self, tile: Tile) -> Iterator[Step]:
+        own = _inputs(self.tile)
+        for name, given in _inputs(tile).items():
+            own[name].copy_(given)
+        self.tile.codes_BLK.zero_()
+        self.tile.changes_BL.zero_()
+        tile.codes_BLK, tile.changes_BL = self.tile.codes_BLK, self.tile.changes_BL  # where the steps write
+        tile.counters = copy.copy(self.tile.counters)
+        for step, replay in zip(self.steps, self.replays, strict=True):
+            replay()
+            yield step
+
+
+def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
+    """Every step of a decoder, on inputs of its own. Raises NotRecorded, and in the rehearsal what the decoder does."""
+    inputs: dict[str, Any] = {name: given.clone() for name, given in _inputs(tile).items()}
+    noise = Noise(inputs.pop("uniforms_BLK"))
+    written: dict[str, Any] = {name: torch.zeros_like(getattr(tile, name)) for name in ("codes_BLK", "changes_BL")}
+    own = replace(tile, **inputs, **written, noise=noise, counters=Counters())
+    n_steps = recorder.rehearse(lambda: sum(1 for _ in decoder(own)))  # and the tile's masks are made
+    own.begin()
+    pieces = []
+    going = decoder(own)
+    try:
+        with _Watch():
+            for _ in range(n_steps):
+                pieces.append(recorder.record(lambda: next(going)))
+    except RuntimeError as problem:  # torch's, also for a CUDA call that a recording does not allow
+        first_line = str(problem).partition("\n")[0]
+        raise NotRecorded(f"the device refused to record ({first_line})") from problem
+    return _Recording(own, tuple(step for step, _ in pieces), tuple(replay for _, replay in pieces))
+
+
+def _inputs(tile: Tile) -> dict[str, Tensor]:
+    """The tensors of a tile: all that differs between two of a kind."""
+    held = {name: getattr(tile, name) for name in ("labels_B", "cells_BL", "scales_L", "forced_BLK")}
+    held["uniforms_BLK"] = tile.noise.uniforms_BLK
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def _kind(tile: Tile) -> Hashable:
+    """Whatever else the work of a tile follows from, with where the weights lie."""
+    layout = tuple((name, x.shape, x.dtype, x.device) for name, x in _inputs(tile).items())
+    model: Any = tile.model
+    weights = tuple(p.data_ptr() for p in model.parameters()) if isinstance(model, nn.Module) else ()
+    return id(model), weights, tile.plan.lattice, tile.plan.sizes, tile.sampling, tile.in_group, layout
