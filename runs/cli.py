@@ -17,7 +17,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.cli_orders import orders, show
+from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, report
 from orderbench.runs.cli_run import doctor, run, train
 from orderbench.runs.shell import drop_stdout, say
@@ -70,6 +70,7 @@ def bench(
     \b
     Examples:
       bench orders                      every order, with its paper and its options
+      bench decoders                    every decoder, for the place behind + in an arm
       bench show radial                 the plan of one order, drawn here
       bench orders --rank --steps 13    all orders, by what they lose to parallel steps
     """
@@ -79,5 +80,5 @@ def bench(
         print(f"orderbench {installed('orderbench')}")
 
 
-for command in (orders, show, train, run, compare, export, report, check, baseline, doctor):
+for command in (orders, decoders, show, train, run, compare, export, report, check, baseline, doctor):
     app.command()(command)

@@ -1,7 +1,7 @@
-"""Commands about orders themselves: `bench orders` and `bench show`.
+"""Commands about what arms are made of: `bench orders`, `bench decoders` and `bench show`.
 
-Knows what people ask of orders and plans before anything is trained. Refuses to compute and to draw: it asks the rooms
-and prints.
+Knows what people ask of orders, decoders and plans before anything is trained. Refuses to compute and to draw: it asks
+the rooms and prints.
 """
 
 from __future__ import annotations
@@ -30,11 +30,18 @@ from orderbench.runs.shell import (
 )
 
 if TYPE_CHECKING:
-    from orderbench.orders import Field, Grid, Plan
+    from orderbench.models.decode import DecoderEntry
+    from orderbench.orders import Field, Lattice, Plan
     from orderbench.orders.order import Order
+    from orderbench.orders.registry import Entry
 
-ADAPTIVE = {"confidence": "likeliest codes first (MaskGIT, arXiv 2202.04200)"}  # models.adaptive's, known without torch
-GridOption = Annotated[str, typer.Option("--grid", metavar="SIDE|ROWSxCOLS", help="The token lattice.")]
+GridOption = Annotated[
+    str,
+    typer.Option(
+        "--grid", metavar="SIDE|ROWSxCOLS|A/B/C",
+        help="The token lattice: 16, 12x16, or a pyramid of grids, coarse to fine, as in 1/2/4/8.",
+    ),
+]  # fmt: skip
 FieldOption = Annotated[str, typer.Option("--field", metavar="exp|power", help="Correlation law of the field.")]
 LengthOption = Annotated[
     float, typer.Option("--length", parser=number, metavar="CELLS", help="Length of the field, in cells.")
@@ -89,16 +96,17 @@ def orders(
     if check is not None:
         _check(check, include or [], as_json, debug)
         return
-    from orderbench.orders import Grid
+    from orderbench.orders.lattice import parse_lattice
     from orderbench.orders.order import broken_orders, get_order, order_names
     from orderbench.reports import listing
 
-    _refuse_adaptive(names or ())
+    _refuse_choosers(names or ())
     chosen = [get_order(name) for name in names or order_names()]
     for name, why in broken_orders().items():
         print(f"bench: the installed order '{name}' did not load: {why}", file=sys.stderr)
     if rank:
-        _rank(Grid.parse(grid), [order.name for order in chosen], steps, seeds, _field(field, length, power), as_json)
+        law = _field(field, length, power)
+        _rank(parse_lattice(grid), [order.name for order in chosen], steps, seeds, law, as_json)
     elif as_json:
         print_json([_order_json(order) for order in chosen])
     elif markdown:
@@ -106,7 +114,34 @@ def orders(
     elif names:
         listing.print_options(piped_console(), chosen)
     else:
-        listing.print_orders(piped_console(), chosen, ADAPTIVE)
+        listing.print_orders(piped_console(), chosen)
+
+
+def decoders(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.")] = None,
+    include: IncludeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the decoders: what goes behind + in an arm, or stands in the place of an order.
+
+    \b
+    Examples:
+      bench decoders
+      bench decoders nested
+      bench decoders --include my_decoder.py --json
+    """
+    include_files(include)
+    from orderbench.models.decode import DECODERS
+    from orderbench.reports import listing
+
+    chosen = [DECODERS.get(name) for name in names or DECODERS.names()]
+    if as_json:
+        print_json([_decoder_json(entry) for entry in chosen])
+    elif names:
+        listing.print_decoder_options(piped_console(), chosen)
+    else:
+        listing.print_decoders(piped_console(), chosen)
 
 
 def show(
@@ -139,8 +174,10 @@ def show(
       bench show halton@cosine:13 --json
       bench show raster,radial,halton,designed --steps 13 --out orders.png
       bench show spiral@ear-shells --grid 12x16 --out spiral.gif
+      bench show scales,radial --grid 1/2/4/8
     """
-    from orderbench.orders import Grid, make_plan
+    from orderbench.orders import make_plan
+    from orderbench.orders.lattice import parse_lattice
     from orderbench.orders.plan import spell_arm
 
     if out is not None:
@@ -154,8 +191,8 @@ def show(
                 f"--steps {steps} means --pace cosine:{steps}, and --pace {pace} was given; keep one of them"
             )
         pace = f"cosine:{steps}"
-    _refuse_adaptive(",".join(arms).split(","))
-    lattice, law = Grid.parse(grid), _field(field, length, power)
+    _refuse_choosers(",".join(arms).split(","))
+    lattice, law = parse_lattice(grid), _field(field, length, power)
     named = []
     for arm in ",".join(arms).split(","):
         named.append((spell_arm(arm, pace), make_plan(arm, lattice, pace, seed)))
@@ -175,38 +212,46 @@ def show(
 
 
 def _order_json(order: Order) -> dict[str, Any]:
+    traits = {"seeded": order.seeded, "per_sample": order.per_sample, "built_for_sizes": order.sized}
+    return _entry_json(order, traits)
+
+
+def _decoder_json(decoder: DecoderEntry) -> dict[str, Any]:
+    traits: dict[str, Any] = {name: getattr(decoder, name) for name in ("rewrites", "exact", "chooses", "varies")}
+    return _entry_json(decoder, {**traits, "needs": list(decoder.needs)})
+
+
+def _entry_json(entry: Entry, traits: dict[str, Any]) -> dict[str, Any]:
     from orderbench.orders.spelling import spell
 
     return {
-        "name": order.name,
-        "idea": order.idea,
-        "paper": order.paper,
-        "seeded": order.seeded,
-        "per_sample": order.per_sample,
-        "built_for_sizes": order.sized,
-        "origin": order.origin,
+        "name": entry.name,
+        "idea": entry.idea,
+        "paper": entry.paper,
+        **traits,
+        "origin": entry.origin,
         "options": [
             {
                 "name": option.name,
                 "expects": option.expects,
                 "default": None if option.default is None else spell(option.default),
             }
-            for option in order.options
+            for option in entry.options
         ],
     }
 
 
-def _rank(grid: Grid, names: Sequence[str], steps: int, seeds: int, field: Field, as_json: bool) -> None:
+def _rank(lattice: Lattice, names: Sequence[str], steps: int, seeds: int, field: Field, as_json: bool) -> None:
     from orderbench.orders import rank_orders
 
     if seeds < 1:
         raise BenchError(f"--seeds {seeds} averages over nothing; give 1 or more, as in --seeds 8")
     pace = f"cosine:{steps}"
-    lines = rank_orders(grid, pace, field, seeds, names, each=progress("ranking orders"))
+    lines = rank_orders(lattice, pace, field, seeds, names, each=progress("ranking orders"))
     if as_json:
         print_json(
             {
-                "grid": grid.to_json(),
+                "grid": lattice.to_json(),
                 "pace": pace,
                 "field": str(field),
                 "unit": "bits per token",
@@ -216,11 +261,11 @@ def _rank(grid: Grid, names: Sequence[str], steps: int, seeds: int, field: Field
         return
     from orderbench.reports.listing import print_ranking
 
-    print_ranking(piped_console(), lines, grid, pace, field)
+    print_ranking(piped_console(), lines, lattice, pace, field)
 
 
 def _check(file: str, include: Sequence[str], as_json: bool, debug: bool) -> None:
-    from orderbench.orders.contract import GRIDS, check_order
+    from orderbench.orders.contract import LATTICES, check_order
     from orderbench.orders.registry import include_file
 
     names = include_file(file)
@@ -228,18 +273,18 @@ def _check(file: str, include: Sequence[str], as_json: bool, debug: bool) -> Non
     document = {}
     for name, verdict in verdicts.items():
         found = [{"where": finding.where, "problem": finding.problem} for finding in verdict.findings]
-        grids = [str(grid) for grid in verdict.served]
-        document[name] = {"findings": found, "grids_served": grids, "refusals": list(verdict.refusals)}
+        served = [str(lattice) for lattice in verdict.served]
+        document[name] = {"findings": found, "lattices_served": served, "refusals": list(verdict.refusals)}
         if debug:
             for finding in verdict.findings:
                 if finding.fault is not None:
                     traceback.print_exception(finding.fault)
         if not as_json:
-            kept = f"keeps its contract on {len(grids)} of {len(GRIDS)} grids, at every pace"
+            kept = f"keeps its contract on {len(served)} of {len(LATTICES)} lattices, at every pace"
             write(f"{name}: {'breaks its contract' if found else kept}")
             for finding in verdict.findings:
                 write(f"  {finding}")
-            for refusal in verdict.refusals[-1:] if grids else []:
+            for refusal in verdict.refusals[-1:] if served else []:
                 write(f"  it refuses the others, as in: {refusal}")
     if as_json:
         print_json(document)
@@ -247,11 +292,17 @@ def _check(file: str, include: Sequence[str], as_json: bool, debug: bool) -> Non
         raise typer.Exit(2)
 
 
-def _refuse_adaptive(arms: Iterable[str]) -> None:
-    """What has no ranking has no map either."""
+def _refuse_choosers(arms: Iterable[str]) -> None:
+    """A decoder that chooses its cells has neither a ranking nor a map. Decoders come last: they import torch."""
+    from orderbench.orders.order import order_names
+
     for arm in arms:
-        name = re.split("[:@+]", arm.strip())[0]
-        if name in ADAPTIVE:
+        name = re.split("[:@+~]", arm.strip())[0]
+        if name in order_names():
+            continue
+        from orderbench.models.decode import DECODERS
+
+        if name in DECODERS.names() and DECODERS.get(name).chooses:
             raise BenchError(
                 f"{name} chooses its cells as it decodes, so there is no plan to look at; bench run takes it, as in "
                 f"bench run --orders raster,{name}@cosine:13"
@@ -271,10 +322,11 @@ def _plan_json(arm: str, plan: Plan, field: Field, seed: int) -> dict[str, Any]:
 
 
 def _tax(plan: Plan, field: Field) -> tuple[float, int] | None:
-    """The parallel tax, the mean of how many samples; None where the lattice is larger than the field serves."""
+    """The parallel tax, the mean of how many samples; None for a pyramid, and above the cells that a field serves."""
+    from orderbench.orders import Grid
     from orderbench.orders.field import MAX_CELLS, parallel_tax
 
-    if plan.lattice.n_cells > MAX_CELLS:
+    if not isinstance(plan.lattice, Grid) or plan.lattice.n_cells > MAX_CELLS:
         return None
     samples = 8 if plan.per_sample and plan.lattice.n_cells <= 1024 else 1
     return parallel_tax(plan, field, samples=range(samples)), samples

@@ -1,7 +1,7 @@
 """Feature spaces: what images become before they are compared, and the reference that they are held against in each.
 
-Knows networks of features, files in the layout of ADM's evaluator and the shipped reference. Refuses to know the
-metrics themselves, models that make images, and arms.
+Knows networks of features, under registered names, files in the layout of ADM's evaluator and the shipped reference.
+Refuses to know the metrics themselves, models that make images, and arms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
+from orderbench.orders.registry import Entry, Registry
 from orderbench.runs.fidelity import Network, inception_network, register
 from orderbench.runs.metrics import measure
 
@@ -43,7 +44,8 @@ class Space:
 
     name: as in records and legends. digest: 16 hex digits of weights and preprocessing. dimensions: D. network: from
     (B, c, h, w) uint8 images on any device to (B, D) features and (B, C) class logits, or None for them; the same
-    whatever else is in the batch. has_logits: which of the two. batch: how many images at once.
+    whatever else is in the batch. has_logits: which of the two. batch: how many images at once. of_adm: whether mu and
+    sigma in a file of ADM's layout are statistics of this space.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Space:
     network: Network
     has_logits: bool = True
     batch: int = 500
+    of_adm: bool = False
 
     @property
     def id(self) -> str:
@@ -81,6 +84,39 @@ class Space:
         return features, logits[0] if logits else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpaceEntry(Entry):
+    """A registered feature space. file: what its file is, as sentences say it; None where it takes no file."""
+
+    file: str | None = None
+
+
+SPACES: Registry[SpaceEntry] = Registry("a feature space", "or a file of bench train features, as in my.safetensors")
+SpaceFunction = TypeVar("SpaceFunction", bound=Callable[..., Space])
+
+
+def register_space(
+    name: str, *, paper: str, idea: str, file: str | None = None
+) -> Callable[[SpaceFunction], SpaceFunction]:
+    """Decorator: put `space(device)`, or with `file` `space(file, device)`, which returns a Space, under a name.
+
+    `--space NAME` opens it, or `--space NAME:FILE`. file: what that file is, as in 'its weights'. BenchError for a name
+    that is taken or misspelt.
+    """
+
+    def decorate(function: SpaceFunction) -> SpaceFunction:
+        origin = function.__module__
+        SPACES.add(SpaceEntry(name=name, paper=paper, idea=idea, function=function, origin=origin, file=file))
+        return function
+
+    return decorate
+
+
+def digest_of(*parts: str) -> str:
+    """16 hex digits of whatever the features follow from: the SHA-256 of weights, and preprocessing in words."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Space:
     """The space of a feature network of this suite, as `load_shipped` or `load_weights` returns it.
 
@@ -101,9 +137,13 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
         features, logits = net(images_Bchw.to(device).float() / 127.5 - 1)
         return features, logits
 
-    return Space(name, _digest(loaded.sha256, "x / 127.5 - 1"), net.config.features, network)
+    return Space(name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network)
 
 
+@register_space(
+    "inception", paper="Szegedy et al., arXiv 1512.00567", idea="the network of published FIDs",
+    file="torch-fidelity's weights-inception-2015-12-05-6726825d.pth",
+)  # fmt: skip
 def inception_space(weights_file: str | Path, device: str | torch.device) -> Space:
     """torch-fidelity's 'inception-v3-compat', the network of published FIDs: layer '2048', logits 'logits_unbiased'.
 
@@ -135,9 +175,10 @@ def inception_space(weights_file: str | Path, device: str | torch.device) -> Spa
         return inception(_colour(images_Bchw.to(device)))
 
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Space("inception", _digest(sha256, "grey repeated"), 2048, network, batch=50)
+    return Space("inception", digest_of(sha256, "grey repeated"), 2048, network, batch=50, of_adm=True)
 
 
+@register_space("lite0", paper="Tan & Le, arXiv 1905.11946", idea="EfficientNet-Lite0, a small second opinion")
 def lite0_space(device: str | torch.device) -> Space:
     """EfficientNet-Lite0, trained on ImageNet, from two small packages: 1280 pooled features, 1000 ImageNet logits.
 
@@ -173,11 +214,7 @@ def lite0_space(device: str | torch.device) -> Space:
         features = net.extract_features((images - 127) / 128).mean((2, 3))
         return features, net._fc(features)
 
-    return Space("lite0", _digest(_LITE0_SHA256, "bilinear to 64 or more, (x - 127) / 128"), 1280, network, batch=100)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return Space("lite0", digest_of(_LITE0_SHA256, "bilinear to 64 or more, (x - 127) / 128"), 1280, network, batch=100)
 
 
 def _colour(images_Bchw: Tensor) -> Tensor:
@@ -271,20 +308,24 @@ def judges_of(
     return tuple(judges)
 
 
-def open_space(name: str, device: str) -> Space:
-    """'fashion-features', a file of `bench train features`, 'lite0', or 'inception:WEIGHTS.pth'."""
-    kind, _, file = name.partition(":")
-    if kind == "inception":
-        if not file:
-            raise BenchError("the Inception space needs its weights file, as in --space inception:weights.pth")
-        return inception_space(file, device)
-    if name == "lite0":
-        return lite0_space(device)
-    if not Path(name).exists() and Path(name).suffix == "" and name not in shipped_names("features"):
-        known = (*shipped_names("features"), "lite0", "inception:WEIGHTS.pth")
-        raise unknown("feature space", name, known, "or a file of bench train features, as in my.safetensors")
-    loaded = load_shipped(name, "features") if name in shipped_names() else load_weights(name, "features")
-    return feature_space(loaded, Path(name).stem, device)
+def open_space(text: str, device: str) -> Space:
+    """NAME or NAME:FILE of a registered space, the shipped 'fashion-features', or a file of `bench train features`.
+
+    BenchError for a name that nobody knows, a file that is missing, and one that the space has no use for.
+    """
+    name, colon, file = text.partition(":")
+    if name in SPACES.names():
+        entry = SPACES.get(name)
+        if entry.file is None and colon:
+            raise BenchError(f"the feature space {name} takes no file, and '{file}' was given; --space {name} would do")
+        if entry.file is not None and not file:
+            raise BenchError(f"the feature space {name} needs a file, {entry.file}; name it, as in --space {name}:FILE")
+        space: Space = entry.function(device) if entry.file is None else entry.function(file, device)
+        return space
+    if not Path(text).exists() and Path(text).suffix == "" and text not in shipped_names("features"):
+        raise unknown(SPACES.kind, text, (*shipped_names("features"), *SPACES.entries), SPACES.ask)
+    loaded = load_shipped(text, "features") if text in shipped_names() else load_weights(text, "features")
+    return feature_space(loaded, Path(text).stem, device)
 
 
 def _shipped_judge(space: Space) -> Judge:
@@ -314,7 +355,7 @@ def judge_of(space: Space, reference: str | None, data: str | None, side: Callab
     if reference is not None:
         given = read_reference(reference)
         name, sha = Path(reference).name, sha256_of(Path(reference))
-        statistics = given.statistics if space.name.startswith("inception") else None  # such files hold Inception's
+        statistics = given.statistics if space.of_adm else None
         if given.images is None:
             if statistics is None:
                 raise BenchError(

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from test_cli import bench, good
 
-from orderbench.models import adaptive
 from orderbench.orders import Plan, order_names
-from orderbench.runs.cli_orders import ADAPTIVE
 
 MY_ORDER = """
 import numpy as np
@@ -124,7 +122,7 @@ def test_wide_grids_fit_the_terminal() -> None:
 def test_an_order_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "my_order.py").write_text(MY_ORDER)
     assert good("orders", "--check", "my_order.py", cwd=tmp_path) == (
-        "rim-first: keeps its contract on 11 of 11 grids, at every pace\n"
+        "rim-first: keeps its contract on 13 of 13 lattices, at every pace\n"
     )
     assert "rim-first:step=2  8x8 grid, 2 steps" in good(
         "show", "rim-first:step=2", "--include", "my_order.py", "--grid", "8", cwd=tmp_path
@@ -153,7 +151,8 @@ def test_a_partial_order_says_which_grids_it_serves(tmp_path: Path) -> None:
     )
     (tmp_path / "mine.py").write_text(body.replace("import Grid", "import BenchError, Grid"))
     assert good("orders", "--check", "mine.py", cwd=tmp_path) == (
-        "rim-first: keeps its contract on 5 of 11 grids, at every pace\n  it refuses the others, as in: squares only\n"
+        "rim-first: keeps its contract on 6 of 13 lattices, at every pace\n"
+        "  it refuses the others, as in: squares only\n"
     )
 
 
@@ -174,8 +173,43 @@ def test_brackets_in_an_idea_are_only_brackets(tmp_path: Path) -> None:
 
 
 def test_orders_that_choose_as_they_decode_are_named() -> None:
-    assert set(ADAPTIVE) == set(adaptive._ADAPTIVE)
-    assert all(f"{name}@PACE" in good("orders") for name in ADAPTIVE)
+    assert "`bench decoders` lists them" in good("orders").replace(" \n", " ")
+    assert "confidence@PACE" in good("decoders")
+
+
+def test_decoders_are_listed_with_options_and_traits(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from orderbench.models.decode import plain_steps, register_decoder\n"
+        "@register_decoder('mine', paper='none', idea='[red]as plain[/red]', exact=True)\n"
+        "def mine(tile, *, window: int = 4):\n    return plain_steps(tile)\n"
+    )
+    listed = good("decoders", "--include", "mine.py", cwd=tmp_path)
+    assert "[red]as plain[/red]" in listed
+    assert "options window" in listed
+    told = good("decoders", "mine", "nested", "--include", "mine.py", cwd=tmp_path)
+    assert "gives the codes of one cell at a time" in told
+    assert "overwrites codes that were decoded" in told
+    (mine,) = json.loads(good("decoders", "mine", "--include", "mine.py", "--json", cwd=tmp_path))
+    assert (mine["exact"], mine["rewrites"], mine["options"][0]["default"]) == (True, False, "4")
+    done = bench("decoders", "nestd")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no decoder named 'nestd'; did you mean 'nested'?" in done.stderr
+
+
+def test_a_pyramid_is_drawn_level_by_level_and_has_no_tax(tmp_path: Path) -> None:
+    told = good("show", "scales,radial", "--grid", "1/2/4")
+    assert told.count("1/2/4 pyramid") == 2
+    assert "\n0 \n\n1 1 \n1 1 \n\n2 2 2 2 \n" in told
+    assert told.count("tax     none") == 2
+    document = json.loads(good("show", "scales", "--grid", "1/2/4", "--json"))
+    assert document["sizes"] == [1, 4, 16]
+    assert document["about"]["parallel_tax_bits_per_token"] is None
+    done = bench("show", "designed@even:3", "--grid", "1/2/4")
+    assert (done.returncode, done.stdout) == (2, "")
+    good("show", "scales", "--grid", "1/2/4", "--out", "map.png", cwd=tmp_path)
+    done = bench("orders", "--rank", "--grid", "1/2/4", "--steps", "4")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pyramid" in done.stderr
 
 
 def test_ranking_named_orders() -> None:

@@ -14,6 +14,7 @@ from orderbench.models.decode import parse_decoder
 from orderbench.models.objective import TERMS, Lesson, term_loss
 from orderbench.orders import Grid, include_file, make_plan
 from orderbench.orders.contract import check_order
+from orderbench.runs.spaces import open_space
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -75,3 +76,14 @@ def test_an_objective_term(example: Path) -> None:
     law = answer.law()
     expected = 0.05 * (law.exp() * law).sum(-1).mean().float()
     torch.testing.assert_close(term_loss(TERMS.parse("entropy:weight=0.05"), lesson), expected)
+
+
+@pytest.mark.parametrize("example", ["a-feature-space"], indirect=True)
+def test_a_feature_space(example: Path) -> None:
+    assert include_file(example) == ("thumbnails",)
+    space = open_space("thumbnails", "cpu")
+    images = torch.arange(256).repeat(8).view(2, 1, 32, 32).to(torch.uint8)
+    features, logits = space.extract(images)
+    assert logits is None
+    assert features.shape == (2, space.dimensions)
+    assert features[0, 0] == images[0, 0, :8, :8].float().mean()

@@ -22,7 +22,15 @@ from orderbench.models.shipped import Loaded
 from orderbench.orders import BenchError
 from orderbench.runs import fidelity, spaces
 from orderbench.runs.metrics import measure
-from orderbench.runs.spaces import Space, feature_space, inception_space, judge_of, lite0_space, read_reference
+from orderbench.runs.spaces import (
+    Space,
+    feature_space,
+    inception_space,
+    judge_of,
+    lite0_space,
+    open_space,
+    read_reference,
+)
 
 # references
 
@@ -269,10 +277,25 @@ def test_published_statistics_are_taken_where_they_are_inceptions(tmp_path: Path
     labels = np.arange(40) % 3
     own = judge_of(toy, str(file), None, None)
     assert own.reference_name == "adm.npz, 30 images"
-    inception = judge_of(replace(toy, name="inception"), str(file), None, None)
+    inception = judge_of(replace(toy, of_adm=True), str(file), None, None)
     assert inception.reference_name == "adm.npz, 30 images and statistics"
     one, two = (judge.judge(features, logits, labels, 3) for judge in (own, inception))
     assert one["fd"]["value"] == pytest.approx(formula(features, toy.extract(pictures(30))[0]), rel=1e-6)
     gaussian_fd = measure(features, None, None, None, classes=3, statistics=(np.zeros(6), np.eye(6)))["fd"]
     assert two["fd"] == gaussian_fd != one["fd"]
     assert two["kd"] == one["kd"]
+
+
+def test_spaces_are_opened_by_name() -> None:
+    """Registered names first, then what is shipped, then files; a file where none is wanted is a mistake, and so on."""
+    assert open_space("fashion-features", "cpu").id.startswith("fashion-features-")
+    for text, says in (
+        ("lite0:weights.pth", "takes no file, and 'weights.pth' was given; --space lite0 would do"),
+        ("inception", "needs a file, torch-fidelity's weights-inception-2015-12-05-6726825d.pth"),
+        ("inception:nowhere.pth", "there is no file 'nowhere.pth'"),
+        ("fashion-feature", "did you mean 'fashion-features'?"),
+        ("nowhere.safetensors", "there is no file 'nowhere.safetensors'"),
+    ):
+        with pytest.raises(BenchError) as refused:
+            open_space(text, "cpu")
+        assert says in str(refused.value)
