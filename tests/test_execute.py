@@ -53,6 +53,7 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
     by_name = {
         *values,
         "counters",
+        "counters_exact",
         "flops_per_image",
         "setup_s",
         "warm_up",
@@ -60,7 +61,7 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
         "step_s",
         "plan",
         "config",
-        "model",
+        "refused",
     }
 
     def fields(value: Any) -> Iterator[str]:
@@ -70,11 +71,13 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
         if isinstance(value, dict):
             for name, inner in value.items():
                 yield name
-                if name not in by_name:
+                if name == "models":
+                    yield from fields(list(inner.values()))
+                elif name not in by_name:
                     yield from fields(inner)
 
     found = {name for record in records for name in fields(record)}
-    assert {"environments", "cores_logical", "rounds", "tokens_s", "damage_rate", "fd_extrapolated"} <= found
+    assert {"environments", "cores_logical", "rounds", "tokens_s", "damage_rate", "fd_extrapolated", "native"} <= found
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", document))))
     assert not found - named
 
