@@ -125,6 +125,11 @@ class Lineup:
         """What an arm is measured against."""
         return self.baselines.get(arm.model)
 
+    @property
+    def again(self) -> Arm | None:
+        """The arm that is timed a second time, which says how far the clock can be trusted: the first baseline."""
+        return next((baseline.arm for baseline in self.baselines.values()), None)
+
 
 def refused_arm(arm: Arm, model: Model, name: str = "the model") -> str:
     """Why a model cannot decode an arm, in one sentence; empty if it can. BenchError where there is no such plan."""
