@@ -184,6 +184,7 @@ def line_up(
             for decoder in ([asks.decoder] if asks.decoder is not None or not decoders else decoders)
         ]
         arms = [bind(parts) for parts in multiplied]
+        extra -= {arm.name for arm in arms}
         if laddered and asks.pace is None and asks.decoder is None:
             bare.setdefault(arms[0].model)
             ladder = list(_ladder(arms[0], _model_of(arms[0], models)))

@@ -77,7 +77,7 @@ def test_one_model_may_be_given_as_it_is() -> None:
     for model, held in (("m.safetensors", ("m.safetensors",)), (None, ()), (["a", "b=c"], ("a", "b=c"))):
         spec = RunSpec.from_json({"model": model, "tokenizer": model}, "it")
         assert (spec.model, spec.tokenizer) == (held, held)
-    with pytest.raises(BenchError, match="it gives model as 3.5, and it takes a list of names"):
+    with pytest.raises(BenchError, match=r"it gives model as 3\.5, and it takes a list of names"):
         RunSpec.from_json({"model": 3.5}, "it")
 
 
