@@ -1,7 +1,8 @@
 """Speed: all arms in turns at one batch, whole generations and single steps, and memory.
 
 Knows who competes: every arm, the baseline of each model, the first baseline again (A/A), and, at batch 1, that one
-without a cache. Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so that none is lost.
+without a cache. Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so
+that none is lost.
 """
 
 from __future__ import annotations
