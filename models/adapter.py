@@ -79,20 +79,23 @@ class EightMembers:
         self.network.rewind(cache, slots)
 
 
+def missing(thing: Any) -> tuple[str, ...]:
+    """What a thing lacks to be a model, or a network of the old form, whichever it is nearer to; nothing if it is
+    one."""
+    lacks = [tuple(need for need in needs if not hasattr(thing, need)) for needs in (NEEDS, MEMBERS)]
+    return min(lacks, key=len)
+
+
 def as_model(thing: Any, name: str) -> Model:
     """A thing as a model: itself, or adapted; BenchError names what it lacks for the one or the other.
 
     name: how the user named it, for the sentence.
     """
-    if is_model(thing):
-        model: Model = thing
-        return model
-    missing = {form: [need for need in needs if not hasattr(thing, need)]
-               for form, needs in (("new", NEEDS), ("old", MEMBERS))}  # fmt: skip
-    if not missing["old"]:
-        return EightMembers(thing)
-    fewest = min(missing.values(), key=len)
-    raise BenchError(
-        f"what '{name}' returned has no {', '.join(fewest)}; orderbench.models.model.Model lists what a model needs, "
-        f"and `bench doctor --model {name}` tests it"
-    )
+    lacks = missing(thing)
+    if lacks:
+        raise BenchError(
+            f"what '{name}' returned has no {', '.join(lacks)}; orderbench.models.model.Model lists what a model "
+            f"needs, and `bench doctor --model {name}` tests it"
+        )
+    model: Model = thing if is_model(thing) else EightMembers(thing)
+    return model

@@ -15,10 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from orderbench.models.adapter import EightMembers, as_model
+from orderbench.models.adapter import MEMBERS, EightMembers, as_model, missing
 from orderbench.models.answer import at
 from orderbench.models.counting import count
 from orderbench.models.decode import DECODERS, BoundDecoder, DecoderEntry, decode, decode_steps, parse_decoder
@@ -26,6 +27,8 @@ from orderbench.models.likelihood import plan_bits, step_bits
 from orderbench.models.model import TRAITS, Model, serves
 from orderbench.models.probe import SAMPLES, Broken, Probe, differs, same
 from orderbench.orders import BenchError, Grid, Plan, Pyramid
+
+_REPLAYED = 8  # steps of a plan that are compared with a fresh cache: each is fed anew from the beginning
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,17 @@ def said(problem: BaseException) -> str:
 
 
 def _check_protocol(model: Model) -> str:
-    wrong = [f"{name} cannot be called" for name in ("refuses", "start", "step", "answer")
-             if not callable(getattr(model, name))]  # fmt: skip
+    old = isinstance(model, EightMembers)
+    owner, calls = (model.network, MEMBERS[3:]) if old else (model, ("refuses", "start", "step", "answer"))
+    wrong = [f"{name} cannot be called" for name in calls if not callable(getattr(owner, name))]
     if not isinstance(model.lattice, Grid | Pyramid):
         wrong.append(f"lattice is a {type(model.lattice).__name__}, and must be an orderbench.orders.Grid or Pyramid")
     sizes = model.code_sizes
     if not isinstance(sizes, tuple) or not sizes or not all(_whole(size, 2) for size in sizes):
-        named = "n_codes" if isinstance(model, EightMembers) else "code_sizes"
-        given = sizes[0] if isinstance(model, EightMembers) else sizes
-        wrong.append(f"{named} is {given!r}, and must be {'' if named == 'n_codes' else 'a tuple of '}whole "
-                     f"number{'' if named == 'n_codes' else 's'} of 2 or more")  # fmt: skip
+        wrong.append(
+            f"n_codes is {sizes[0]!r}, and must be a whole number of 2 or more" if old
+            else f"code_sizes is {sizes!r}, and must be a tuple of whole numbers of 2 or more"
+        )  # fmt: skip
     if not _whole(model.n_classes, 1):
         wrong.append(f"n_classes is {model.n_classes!r}, and must be a whole number of 1 or more")
     unknown = sorted(set(model.traits) - set(TRAITS))
@@ -181,9 +185,10 @@ def _check_replay(probe: Probe, name: str) -> str:
         if index + 1 < len(groups):
             probe.feed(cache, group)
     broken = "step by step, logits are others than those of a fresh cache that was fed the same groups"
-    found = [same(logits, probe.after(*groups[:index], ask=groups[index]), f"{broken}, at step {index}")
-             for index, logits in enumerate(cached)]  # fmt: skip
-    return f"{len(groups)} steps, {found[-1]}"
+    found = ""
+    for index in dict.fromkeys(np.linspace(0, len(groups) - 1, _REPLAYED).astype(int).tolist()):
+        found = same(cached[index], probe.after(*groups[:index], ask=groups[index]), f"{broken}, at step {index}")
+    return f"{len(groups)} steps, {found}"
 
 
 def _check_teacher(probe: Probe, name: str) -> str:
@@ -302,8 +307,8 @@ def _check_batch(probe: Probe) -> str:
             probe.model.step(cache, at(probe.codes_BLK[one], cells_BG[one]), cells_BG[one])
         found = same(
             probe.usual[one],
-            probe.ask(cache, probe.asked[one], one),
-            "a sample's logits depend on the samples beside it",
+            probe.ask(cache, probe.asked[one]),
+            "a sample's logits depend on the samples decoded beside it",
         )
     return found
 
@@ -312,12 +317,12 @@ def _check_batch(probe: Probe) -> str:
 
 
 def _check_decoder(probe: Probe, name: str) -> str:
-    """A registered decoder along the model's plans: see `check_decoder`."""
-    decoder, found = parse_decoder(name), []
-    for plan in probe.plans.values():
-        check_decoder(decoder, probe.model, plan, device=probe.device)
-        found.append(plan)
-    return f"{len(found)} plans"
+    """A registered decoder along the shortest of the model's plans, shared and drawn: see `check_decoder`."""
+    by_length = sorted(probe.plans.items(), key=lambda item: item[1].n_steps)
+    shortest = {plan.per_sample: (arm, plan) for arm, plan in reversed(by_length)}
+    for _, plan in shortest.values():
+        check_decoder(parse_decoder(name), probe.model, plan, device=probe.device)
+    return ", ".join(arm for arm, _ in shortest.values())
 
 
 def check_decoder(decoder: BoundDecoder, model: Model, plan: Plan, *, device: str = "cpu") -> None:
@@ -404,7 +409,6 @@ def check_model(
     thing: object,
     device: str,
     each: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
-    name: str = "the factory",
 ) -> list[Verdict]:
     """The promises of `Model`, parity of its ways to the same answer, and every decoder that it serves.
 
@@ -414,10 +418,13 @@ def check_model(
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # as `bench run` does
     with contextlib.redirect_stdout(sys.stderr), torch.inference_mode():
-        try:
-            model = as_model(thing, name)
-        except BenchError as problem:
-            return [Verdict("protocol", "fail", str(problem))]
+        if lacks := missing(thing):
+            says = (
+                f"a {type(thing).__name__} has no {', '.join(lacks)}; orderbench.models.model.Model says what each "
+                f"must do"
+            )
+            return [Verdict("protocol", "fail", says)]
+        model = as_model(thing, "the model")
         first = _verdict(_Check("protocol", "all there", lambda _: _check_protocol(model)), None)
         if first.verdict == "fail":
             return [first]

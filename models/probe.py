@@ -44,12 +44,10 @@ class Probe:
             )
         rng = np.random.default_rng(0)
         self.labels_B = torch.arange(SAMPLES, device=device) % self.C
-        self.codes_BLK, *probes = (
-            torch.from_numpy(np.stack([rng.integers(0, size, (SAMPLES, self.L)) for size in model.code_sizes], -1))
-            for _ in range(1 + PROBES)
-        )
-        self.codes_BLK = self.codes_BLK.to(device)
-        self.probes = [probe.to(device) for probe in probes]
+        drawn = [rng.integers(0, size, (SAMPLES, self.L)) for size in model.code_sizes]
+        self.codes_BLK = torch.from_numpy(np.stack(drawn, -1)).to(device)
+        probing = [np.resize(rng.permutation(size), PROBES) for size in model.code_sizes]
+        self.probes_PK = torch.from_numpy(np.stack(probing, -1)).to(device)
         self.plans = dict(self._served())
         if not self.plans:
             raise BenchError(
@@ -90,9 +88,11 @@ class Probe:
             return (a,), b, c
         plan = max(self.plans.values(), key=lambda plan: plan.n_steps > 2)
         groups = self.groups(plan)
-        middle = max(2, len(groups) // 2)
         if len(groups) < 3:
             raise BenchError(f"the model's native arm '{self.model.native}' has {len(groups)} steps; 3 can be tried")
+        middle = max(
+            range(2, len(groups)), key=lambda index: groups[index].shape[1]
+        )  # most is seen where many are asked
         return groups[: middle - 1], groups[middle - 1], groups[middle]
 
     @property
@@ -109,13 +109,15 @@ class Probe:
             self.model.step(cache, at(codes, cells_BG), cells_BG)
         return cache
 
-    def ask(self, cache: Any, cells_BQ: Tensor, rows: slice = slice(None), **mask: Tensor) -> Tensor:
-        """(B, Q, P) nats of the probing codes; rows: which of the samples are asked."""
-        return self.heard(self.model.answer(cache, cells_BQ, **mask), cells_BQ, rows)
+    def ask(self, cache: Any, cells_BQ: Tensor, **mask: Tensor) -> Tensor:
+        """(B, Q, P) nats of the probing codes."""
+        return self.heard(self.model.answer(cache, cells_BQ, **mask), cells_BQ)
 
-    def heard(self, answer: Answer, cells_BQ: Tensor, rows: slice = slice(None)) -> Tensor:
-        """(B, Q, P) nats of the probing codes in an answer."""
-        return torch.stack([answer.log_prob(at(probe[rows], cells_BQ)) for probe in self.probes], dim=-1)
+    def heard(self, answer: Answer, cells_BQ: Tensor) -> Tensor:
+        """(B, Q, P) nats of the probing codes in an answer: the same codes at every cell, so that what is said of two
+        cells can be compared."""
+        nats = [answer.log_prob(probe_K.expand(*cells_BQ.shape, -1)) for probe_K in self.probes_PK]
+        return torch.stack(nats, dim=-1)
 
     def after(self, *groups: Tensor, ask: Tensor | None = None, codes_BLK: Tensor | None = None) -> Tensor:
         """What is said of some cells (of `asked`), from a fresh cache that was fed these groups."""

@@ -125,6 +125,11 @@ class Lineup:
         """What an arm is measured against."""
         return self.baselines.get(arm.model)
 
+    @property
+    def again(self) -> Arm | None:
+        """The arm that is timed a second time, which says how far the clock can be trusted: the first baseline."""
+        return next((baseline.arm for baseline in self.baselines.values()), None)
+
 
 def refused_arm(arm: Arm, model: Model, name: str = "the model") -> str:
     """Why a model cannot decode an arm, in one sentence; empty if it can. BenchError where there is no such plan."""
@@ -179,6 +184,7 @@ def line_up(
             for decoder in ([asks.decoder] if asks.decoder is not None or not decoders else decoders)
         ]
         arms = [bind(parts) for parts in multiplied]
+        extra -= {arm.name for arm in arms}
         if laddered and asks.pace is None and asks.decoder is None:
             bare.setdefault(arms[0].model)
             ladder = list(_ladder(arms[0], _model_of(arms[0], models)))

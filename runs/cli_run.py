@@ -323,7 +323,7 @@ def doctor(
     from orderbench.runs.factory import call_factory
 
     chosen = choose_device(device)
-    verdicts = check_model(call_factory(model), chosen, progress("trying the model"), model)
+    verdicts = check_model(call_factory(model), chosen, progress("trying the model"))
     failed = sum(verdict.verdict == "fail" for verdict in verdicts)
     if as_json:
         checks = [vars(verdict) for verdict in verdicts]

@@ -1,8 +1,8 @@
 """Speed: all arms in turns at one batch, whole generations and single steps, and memory.
 
 Knows who competes: every arm, the baseline of each model, the first baseline again (A/A), and, at batch 1, that one
-without a cache.
-Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so that none is lost.
+without a cache. Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so
+that none is lost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +34,7 @@ _LEAST_S = 0.2  # every contender lasts so long at least
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     """Samples of the clock of every contender, its set-up, counters, memory and, at batch 1, its steps."""
-    batch, device, lineup = trial.batch, bench.subjects.device, bench.agenda.lineup
+    batch, device = trial.batch, bench.subjects.device
     setup_s: dict[str, float] = {}
     counters: dict[str, Counters] = {}
     contenders = []
@@ -55,11 +54,11 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
 
     for name, arm in bench.arms.items():
         contend(name, arm, arm.decoder)
-    again = next(iter(lineup.baselines.values()), None)
+    again = bench.agenda.lineup.again
     if again is not None:
-        contend("A/A", again.arm, again.arm.decoder)
-        if batch == 1 and serves(bench.subject(str(again.arm)).model, "masks") and not bench.spec.quick:
-            contend("uncached", again.arm, uncached_steps)
+        contend("A/A", again, again.decoder)
+        if batch == 1 and serves(bench.subjects.of(again.model).model, "masks") and not bench.spec.quick:
+            contend("uncached", again, uncached_steps)
     body = _partial(trial, bench)
     kept: list[Any] = body["rounds"]
     warm: dict[str, WarmUp] = {}
@@ -68,7 +67,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
         try:
             warm |= warm_up([contender], device=device)
         except Exception as problem:  # an arm's failure is a result; the others are timed
-            if again is not None and contender.name == str(again.arm):
+            if again is not None and contender.name == str(again):
                 raise
             failed[contender.name] = str(problem)
             contenders.remove(contender)
@@ -92,32 +91,18 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
 
 def seconds(trial: Trial, work: Workload) -> float:
     """The time of warm-up, rounds and memory, each all contenders once."""
-    arms = {name: work.decode_s(name, trial.batch) for name in work.counters}
-    baseline = next(iter(arms))
-    again = 2 * arms[baseline]
+    arms = [work.decode_s(name, trial.batch) for name in work.counters]
+    again = 2 * work.decode_s(work.again, trial.batch) if work.again else 0.0
     rare = 0.0
-    if trial.batch == 1 and not work.spec.quick:
-        rare = work.costs[baseline].decode_s(_uncached(work.singly[baseline]), 1)
-    return (work.spec.rounds + 3) * (sum(max(_LEAST_S, s) for s in arms.values()) + again + rare)
-
-
-def _uncached(cached: Counters) -> Counters:
-    """What one cell a step costs where nothing is kept: every step feeds all codes before it."""
-    cells = int(cached.query_tokens)
-    known = np.arange(cells)
-    return Counters(cached.passes, int((1 + known).sum()), cells, int((1 + known * (1 + known)).sum()),
-                    cached.query_pairs)  # fmt: skip
+    if trial.batch == 1 and work.uncached is not None and not work.spec.quick:
+        rare = work.costs[work.again].decode_s(work.uncached, 1)
+    return (work.spec.rounds + 3) * (sum(max(_LEAST_S, s) for s in arms) + again + rare)
 
 
 def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:
-    subject = bench.subject(contender) if contender in bench.arms else _again(bench)
+    arm = bench.arms.get(contender, bench.agenda.lineup.again)  # A/A and the uncached contender repeat that one
+    subject = bench.subjects.of("" if arm is None else arm.model)
     return bench.flops_per_image(subject, counters, bench.fixed(subject))
-
-
-def _again(bench: Bench) -> Subject:
-    """Whose arm A/A and the uncached contender repeat."""
-    first = next(iter(bench.agenda.lineup.baselines.values()))
-    return bench.subjects.of(first.arm.model)
 
 
 def _batch(arm: Arm, batch: int, bench: Bench) -> Tile:

@@ -22,6 +22,7 @@ from orderbench.orders.errors import unknown
 KINDS = ("quality", "latency", "likelihood")
 SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
+_ALONE = ("model", "tokenizer")  # lists of which one, or none, may be given as it is
 QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 
 Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one
@@ -113,9 +114,10 @@ class RunSpec:
     ] = False
 
     def __post_init__(self) -> None:
-        for name in ("model", "tokenizer"):  # one alone may be given as it is
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, (getattr(self, name),))
+        for name in _ALONE:
+            given = getattr(self, name)
+            if given is None or isinstance(given, str):
+                object.__setattr__(self, name, () if given is None else (given,))
         for name in ("samples", "seeds", "held_out", "batch", "rounds"):
             _whole(name, getattr(self, name), 1)
         _whole("first_seed", self.first_seed, 0)
@@ -183,7 +185,8 @@ class RunSpec:
             if name not in known:
                 raise unknown(f"key in {where}", raw, known, "`bench run --help` lists the flags of the same names")
             try:
-                given[name] = None if entry is None and _may_be_none(name) else _READERS[known[name]].read(entry)
+                none = entry is None and (_may_be_none(name) or name in _ALONE)
+                given[name] = None if none else _READERS[known[name]].read(entry)
             except TypeError:
                 taken = _READERS[known[name]].takes
                 raise BenchError(

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from toys import toy_tokens
+from toys import EightMembers, toy_tokens
 
-from orderbench.models.decode import step_bits
-from orderbench.models.likelihood import bits_of, plan_logits, walk
+from orderbench.models.adapter import as_model
+from orderbench.models.answer import at
+from orderbench.models.likelihood import plan_answer, plan_bits, step_bits, to_bits
 from orderbench.models.shipped import load_weights
+from orderbench.models.visibility import walk
 from orderbench.orders import Grid
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run
@@ -27,14 +29,19 @@ def test_likelihood_is_that_of_the_plan_and_its_tax_is_paired(whole: Run) -> Non
 
 
 def test_a_models_own_likelihood_is_that_of_its_steps(files: dict[str, str]) -> None:
-    """Any model that keeps the protocol has one; for ours it equals the one pass of plan_logits."""
+    """Any model that keeps the protocol has one; for ours it equals one feeding and one asking under masks."""
     model = load_weights(files["model"]).network
     tokens_BL, labels_B = toy_tokens(model, 5)
+    codes_BLK, old = tokens_BL[..., None], as_model(EightMembers(model), "old")
     for arm in ("raster", "radial", "random@cosine:4"):
         plan = parse_arm(arm).plan(Grid(4, 4), 3)
         with torch.inference_mode():
-            logits_BLV = plan_logits(model, tokens_BL, labels_B, plan)
+            answer = plan_answer(model, codes_BLK, labels_B, plan)
         cells_BL = walk(plan, range(5) if plan.per_sample else [0]).expand_as(tokens_BL)
-        expected = torch.empty(5, 16).scatter_(1, cells_BL, bits_of(logits_BLV, tokens_BL, cells_BL))
-        found = step_bits(model, plan, tokens_BL, labels_B.tolist(), samples=range(5))
+        walked_BL = to_bits(answer.log_prob(at(codes_BLK, cells_BL)))
+        expected = torch.empty(5, 16).scatter_(1, cells_BL, walked_BL)
+        found = step_bits(model, plan, codes_BLK, labels_B.tolist(), samples=range(5))
         assert torch.allclose(found, expected, atol=1e-4), arm
+        masked = plan_bits(model, codes_BLK, labels_B, plan, samples=range(5))
+        assert torch.allclose(masked, expected, atol=1e-6), arm
+        assert torch.equal(plan_bits(old, codes_BLK, labels_B, plan, samples=range(5)), found), arm

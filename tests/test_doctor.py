@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,14 +13,13 @@ import pytest
 import torch
 from test_cli import bench, good
 from torch import Tensor
-from toys import toy_model
+from toys import EightMembers, toy_model
 
-from orderbench.models.likelihood import as_bias
+from orderbench.models.contract import check_model
 from orderbench.models.transformer import Cache, Transformer
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import cli
 from orderbench.runs.doctor import Thing, examine
-from orderbench.runs.doctor_model import check_model
 from orderbench.runs.factory import call_factory
 
 
@@ -32,96 +32,80 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-class Wrapped:
+class Wrapped(EightMembers):
     """Our own network, for faults to be put in; a whole model, like a stranger's."""
 
     def __init__(self, model: Transformer | None = None) -> None:
-        self.model = model or toy_model()
-        self.lattice, self.n_codes, self.n_classes = self.model.lattice, self.model.n_codes, self.model.n_classes
-
-    def start(self, labels_B: Tensor, slots: int) -> Any:
-        return self.model.start(labels_B, slots)
-
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        self.model.step(cache, tokens_BG, cells_BG, bias_GS)
-
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ)
-
-    def refill(self, cache: Any, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
-        self.model.refill(cache, labels_B, tokens_BM, cells_BM)
-
-    def rewind(self, cache: Any, slots: int) -> None:
-        self.model.rewind(cache, slots)
+        super().__init__(model or toy_model())
 
 
 class Leaking(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        logits = self.model.logits(cache, cells_BQ)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        logits = super().logits(cache, cells)
         return logits + 0.1 * logits.mean(dim=1, keepdim=True)
 
 
 class Positional(Wrapped):
     """A query knows its place among those asked."""
 
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ) + 0.01 * torch.arange(cells_BQ.shape[1])[:, None]
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, cells) * (1 + 0.01 * torch.arange(cells.shape[1])[:, None])
 
 
 class Stale(Wrapped):
-    def rewind(self, cache: Any, slots: int) -> None:
+    def rewind(self, cache: list[Cache], slots: int) -> None:
         pass
 
 
 class NotANumber(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ).masked_fill(cells_BQ[..., None] == 7, float("nan"))
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, cells).masked_fill(cells[..., None] == 7, float("nan"))
 
 
 class Half(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ).half()
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, cells).half()
 
 
 class Misshapen(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ).transpose(1, 2)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, cells).transpose(1, 2)
 
 
 class Forgetful(Wrapped):
     """It answers from the class alone."""
 
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(Cache(cache.keys, cache.values, cache.labels_B, 1), cells_BQ)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits([replace(cache[0], length=1)], cells)
 
 
 class ShortSighted(Wrapped):
     """It sees the group fed last alone."""
 
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        self.model.rewind(cache, 1)
-        self.model.step(cache, tokens_BG, cells_BG)
+    def step(self, cache: list[Cache], tokens: Tensor, cells: Tensor, bias: Tensor | None) -> None:
+        self.rewind(cache, 1)
+        super().step(cache, tokens, cells, None)
 
 
 class RasterOnly(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, torch.full_like(cells_BQ, cache.length - 1))
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, torch.full_like(cells, cache[0].length - 1))
 
 
 class Causal(Wrapped):
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        before, size = cache.length, cells_BG.shape[1]
-        seen = torch.ones(size, before + size, dtype=torch.bool).tril(before)
-        self.model.step(cache, tokens_BG, cells_BG, as_bias(seen, torch.float32))
+    def step(self, cache: list[Cache], tokens: Tensor, cells: Tensor, bias: Tensor | None) -> None:
+        before, size = cache[0].length, cells.shape[1]
+        seen = torch.ones(1, size, before + size, dtype=torch.bool).tril(before)
+        self.network.step(cache[0], tokens[..., None], cells, seen=seen)
 
 
 class Traced(Wrapped):
     """Asking feeds."""
 
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        logits = self.model.logits(cache, cells_BQ)
-        if cache.length < cache.keys.shape[3]:
-            self.model.step(cache, logits[:, :1].argmax(-1), cells_BQ[:, :1])
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        logits = super().logits(cache, cells)
+        if cache[0].length < cache[0].keys[0].shape[2]:
+            self.step(cache, logits[:, :1].argmax(-1), cells[:, :1], None)
         return logits
 
 
@@ -130,37 +114,37 @@ class Drifting(Wrapped):
 
     past = 0.0
 
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        self.model.step(cache, tokens_BG, cells_BG, bias_GS)
-        self.past = float(tokens_BG.sum()) / 100
+    def step(self, cache: list[Cache], tokens: Tensor, cells: Tensor, bias: Tensor | None) -> None:
+        super().step(cache, tokens, cells, bias)
+        self.past = float(tokens.sum()) / 100
 
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return self.model.logits(cache, cells_BQ) + self.past * torch.arange(self.n_codes)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return super().logits(cache, cells) + self.past * torch.arange(self.n_codes)
 
 
 class Hoarding(Wrapped):
     """Its refill keeps what was there."""
 
-    def refill(self, cache: Any, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
-        self.model.rewind(cache, 1)
-        self.model.step(cache, tokens_BM, cells_BM)
+    def refill(self, cache: list[Cache], labels: Tensor, tokens: Tensor, cells: Tensor) -> None:
+        self.rewind(cache, 1)
+        self.step(cache, tokens, cells, None)
 
 
 class Dropping(Wrapped):
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        return torch.nn.functional.dropout(self.model.logits(cache, cells_BQ), 0.5)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        return torch.nn.functional.dropout(super().logits(cache, cells), 0.5)
 
 
 class Normalised(Wrapped):
     """Over the batch."""
 
-    def logits(self, cache: Any, cells_BQ: Tensor) -> Tensor:
-        logits = self.model.logits(cache, cells_BQ)
+    def logits(self, cache: list[Cache], cells: Tensor) -> Tensor:
+        logits = super().logits(cache, cells)
         return logits - logits.mean(dim=0, keepdim=True) / 2
 
 
 class Fragile(Wrapped):
-    def rewind(self, cache: Any, slots: int) -> None:
+    def rewind(self, cache: list[Cache], slots: int) -> None:
         raise NotImplementedError("no rewinding here")
 
 
@@ -168,15 +152,15 @@ class Unconditional(Wrapped):
     def start(self, labels_B: Tensor, slots: int) -> Any:
         if labels_B.max() >= self.n_classes:
             raise IndexError("no such class")
-        return self.model.start(torch.zeros_like(labels_B), slots)
+        return super().start(torch.zeros_like(labels_B), slots)
 
-    def refill(self, cache: Any, labels_B: Tensor, tokens_BM: Tensor, cells_BM: Tensor) -> None:
-        self.model.refill(cache, torch.zeros_like(labels_B), tokens_BM, cells_BM)
+    def refill(self, cache: list[Cache], labels: Tensor, tokens: Tensor, cells: Tensor) -> None:
+        super().refill(cache, torch.zeros_like(labels), tokens, cells)
 
 
 class Unmasked(Wrapped):
-    def step(self, cache: Any, tokens_BG: Tensor, cells_BG: Tensor, bias_GS: Tensor | None = None) -> None:
-        self.model.step(cache, tokens_BG, cells_BG)
+    def step(self, cache: list[Cache], tokens: Tensor, cells: Tensor, bias: Tensor | None) -> None:
+        super().step(cache, tokens, cells, None)
 
 
 def found(model: object, verdict: str) -> dict[str, str]:
@@ -196,7 +180,7 @@ def found(model: object, verdict: str) -> dict[str, str]:
 def test_our_own_network_passes(model: Any) -> None:
     verdicts = check_model(model, "cpu")
     assert [str(v) for v in verdicts if v.verdict != "pass"] == []
-    assert len({v.check for v in verdicts}) == len(verdicts) == 18
+    assert len({v.check for v in verdicts}) == len(verdicts) == (21 if isinstance(model, Wrapped) else 25)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +189,9 @@ def test_our_own_network_passes(model: Any) -> None:
         (Leaking, ["cells apart"], "queries see each other"),
         (Positional, ["cells apart"], "queries see each other"),
         (Stale, ["rewind"], "the model remembers what it was told to forget"),
-        (NotANumber, ["logits"], "NaN or infinity"),
-        (Half, ["logits"], r"gives torch.float16 .*end it with .float\(\)"),
-        (Misshapen, ["logits"], r"gives \(3, 11, 10\) before any code; \(B, Q, V\) = \(3, 10, 11\) would do"),
+        (NotANumber, ["answer"], "NaN or infinity"),
+        (Half, ["answer"], r"gives torch.float16 .*end it with .float\(\)"),
+        (Misshapen, ["answer"], r"gives \(3, 11, 5\) before any code; \(B, Q, V\) = \(3, 5, 11\) would do"),
         (Forgetful, ["codes", "cells"], "in the first group fed move no later logit"),
         (ShortSighted, ["codes", "rewind"], "in the first group fed move no later logit"),
         (RasterOnly, ["cells"], "all cells asked get the same logits"),
@@ -226,14 +210,15 @@ def test_a_broken_model_fails_the_check_that_names_its_fault(
 
 
 @pytest.mark.parametrize(
-    ("kind", "among"), [(Traced, "asking"), (Drifting, "looking ahead"), (Dropping, "repeat"), (Dropping, "asking")]
+    ("kind", "among"),
+    [(Traced, "asking"), (Drifting, "looking ahead"), (Dropping, "decoder off"), (Dropping, "asking")],
 )
 def test_a_fault_that_shows_in_many_checks_shows_in_its_own(kind: Callable[[], Wrapped], among: str) -> None:
     assert among in found(kind(), "fail")
 
 
 def test_broken_logits_skip_what_compares_them() -> None:
-    assert len(found(NotANumber(), "skipped")) == 16
+    assert len(found(NotANumber(), "skipped")) == 19
     assert found(NotANumber(), "pass").keys() == {"protocol"}
 
 
@@ -256,7 +241,18 @@ def test_a_model_without_its_parts() -> None:
     wrong = Wrapped()
     wrong.n_codes, wrong.lattice, wrong.rewind = 1.5, (4, 5), None  # type: ignore[assignment,method-assign]
     says = found(wrong, "fail")["protocol"]
-    assert "rewind cannot be called; lattice is a tuple, and must be an orderbench.orders.Grid; n_codes is 1.5" in says
+    assert says == (
+        "rewind cannot be called; lattice is a tuple, and must be an orderbench.orders.Grid or Pyramid; n_codes is "
+        "1.5, and must be a whole number of 2 or more"
+    )
+
+    class Odd(Transformer):
+        code_sizes, traits, answer = [11], frozenset({"mask"}), None  # type: ignore[assignment]
+
+    assert found(Odd(toy_model().config), "fail")["protocol"] == (
+        "answer cannot be called; code_sizes is [11], and must be a tuple of whole numbers of 2 or more; traits hold "
+        "mask, and may hold masks, slots, joint"
+    )
     with pytest.raises(BenchError, match="a 1x3 grid is too small to tell models apart; the checks need 4 cells"):
         check_model(toy_model(1, 3), "cpu")
 
@@ -347,8 +343,8 @@ def test_a_model_at_the_command_line(
     code, out, err = doctor(monkeypatch, capsys, "--model", "my_factories:build", "--device", "cpu")
     lines = out.splitlines()
     assert (code, err) == (0, "building\n")
-    assert len(lines) == 20
-    assert all(line.startswith("pass     ") for line in lines[:18])
+    assert len(lines) == 27
+    assert all(line.startswith("pass     ") for line in lines[:25])
     assert lines[-1] == "my_factories:build keeps the protocol on cpu"
     code, out, err = doctor(monkeypatch, capsys, "--model", "my_factories:leaking", "--device", "cpu", "--json")
     document = json.loads(out)
@@ -366,7 +362,7 @@ def test_the_current_folder_is_importable_for_the_command(factories: Path) -> No
     done = bench("doctor", "--model", "my_factories:leaking", "--device", "cpu", cwd=factories, OMP_NUM_THREADS="1")
     assert (done.returncode, done.stderr) == (2, "")
     assert "\nfail     cells apart " in done.stdout
-    assert done.stdout.endswith("my_factories:leaking fails 1 of 18 checks on cpu\n")
+    assert done.stdout.endswith("my_factories:leaking fails 1 of 21 checks on cpu\n")
 
 
 @pytest.fixture

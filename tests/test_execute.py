@@ -53,6 +53,7 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
     by_name = {
         *values,
         "counters",
+        "counters_exact",
         "flops_per_image",
         "setup_s",
         "warm_up",
@@ -60,7 +61,7 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
         "step_s",
         "plan",
         "config",
-        "model",
+        "refused",
     }
 
     def fields(value: Any) -> Iterator[str]:
@@ -70,11 +71,13 @@ def test_the_document_of_records_names_every_field(whole: Run, files: dict[str, 
         if isinstance(value, dict):
             for name, inner in value.items():
                 yield name
-                if name not in by_name:
+                if name == "models":
+                    yield from fields(list(inner.values()))
+                elif name not in by_name:
                     yield from fields(inner)
 
     found = {name for record in records for name in fields(record)}
-    assert {"environments", "cores_logical", "rounds", "tokens_s", "damage_rate", "fd_extrapolated"} <= found
+    assert {"environments", "cores_logical", "rounds", "tokens_s", "damage_rate", "fd_extrapolated", "native"} <= found
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", document))))
     assert not found - named
 
@@ -115,14 +118,14 @@ def test_an_arm_that_fails_is_recorded_and_the_others_go_on(
     files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_of(files, only=("quality",), samples=64)
-    subject = load_subjects(spec)
+    subjects = load_subjects(spec)
 
     def refuse(*_: object) -> None:
         raise BenchError("there is no memory for 64 samples at once")
 
-    monkeypatch.setattr(subject.model, "refill", refuse)  # only nested correction refills
+    monkeypatch.setattr(subjects.own.model, "refill", refuse)  # only nested correction refills
     folder = tmp_path / "run"
-    ended = execute(make_agenda(spec, subject), folder, Silent())
+    ended = execute(make_agenda(spec, subjects), folder, Silent())
     trials = load_run(folder).trials
     assert len(ended.failed) == 2
     for name, trial in trials.items():
@@ -136,9 +139,9 @@ def test_an_arm_that_fails_is_recorded_and_the_others_go_on(
 
 def test_fail_fast_stops_at_the_first(files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(files, only=("quality",), samples=64)
-    subject = load_subjects(spec)
-    monkeypatch.setattr(subject.model, "logits", lambda *_: 1 / 0)
-    ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent(), fail_fast=True)
+    subjects = load_subjects(spec)
+    monkeypatch.setattr(subjects.own.model, "answer", lambda *_, **__: 1 / 0)
+    ended = execute(make_agenda(spec, subjects), tmp_path / "run", Silent(), fail_fast=True)
     assert len(ended.failed) == 1
     trials = load_run(tmp_path / "run").trials
     assert [t["status"] for t in trials.values()] == ["done"] * 3 + ["failed"]
@@ -148,10 +151,10 @@ def test_fail_fast_stops_at_the_first(files: dict[str, str], tmp_path: Path, mon
 
 def test_a_model_that_answers_nan_fails_by_name(files: dict[str, str], tmp_path: Path) -> None:
     spec = spec_of(files, orders=("raster@even:4",), samples=64)
-    subject = load_subjects(spec)
+    subjects = load_subjects(spec)
     with torch.no_grad():
-        subject.model.head.weight[0, 0] = float("nan")  # type: ignore[attr-defined]
-    ended = execute(make_agenda(spec, subject), tmp_path / "run", Silent())
+        subjects.own.model.head.weight[0, 0] = float("nan")  # type: ignore[attr-defined]
+    ended = execute(make_agenda(spec, subjects), tmp_path / "run", Silent())
     assert len(ended.failed) == 2
     reasons = {t["reason"] for t in load_run(tmp_path / "run").trials.values() if t["status"] == "failed"}
     assert all("logits are not finite" in reason for reason in reasons)
@@ -179,9 +182,9 @@ def test_data_that_changed_makes_another_run(whole: Run, files: dict[str, str], 
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     about["config"]["data"] = str(tmp_path / "pictures.npz")
     (tmp_path / "run" / "run.json").write_text(json.dumps(about))
-    assert about["subject"]["held_out"]["images"] == 60
-    assert len(about["subject"]["spaces"][0]["reference_sha256"]) == 64
-    with pytest.raises(RecordProblem, match=r"holds a run of another subject.held_out.sha256"):
+    assert about["models"]["model"]["held_out"]["images"] == 60
+    assert len(about["spaces"][0]["reference_sha256"]) == 64
+    with pytest.raises(RecordProblem, match=r"holds a run of another models.model.held_out.sha256"):
         run(spec_of({**files, "data": str(tmp_path / "pictures.npz")}), tmp_path / "run", resume=True)
 
 

@@ -26,7 +26,7 @@ def test_broken_and_foreign_files_are_named(whole: Run, files: dict[str, str], t
     trial.write_text(good)
     (folder / "run.json").write_text(json.dumps({**about, "schema": 99}))
     with pytest.raises(
-        RecordProblem, match="has schema 99 and this orderbench reads up to 1; install a newer orderbench"
+        RecordProblem, match="has schema 99 and this orderbench reads up to 2; install a newer orderbench"
     ):
         load_run(folder)
     (folder / "run.json").write_text("[]")

@@ -14,7 +14,6 @@ from test_cli import BENCH, bench
 from toy_runs import flags_of, numbers
 
 from orderbench.runs.record import Run, load_run
-from orderbench.runs.trials import FLOORS
 
 
 def killed_until_done(start: list[str], folder: Path, rng: random.Random) -> int:
@@ -135,4 +134,3 @@ def test_help_has_examples() -> None:
     done = bench("run", "--help")
     assert done.returncode == 0
     assert "bench run --orders raster,radial\n" in done.stdout
-    assert FLOORS == ("real", "reconstructed", "noise")

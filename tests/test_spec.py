@@ -72,6 +72,15 @@ def test_the_effective_configuration_can_be_fed_back(whole: Run, files: dict[str
     assert RunSpec.from_json(json.loads(json.dumps(spec.to_json())), "it") == spec
 
 
+def test_one_model_may_be_given_as_it_is() -> None:
+    """A file of settings that was written when a run had one model says the same as before."""
+    for model, held in (("m.safetensors", ("m.safetensors",)), (None, ()), (["a", "b=c"], ("a", "b=c"))):
+        spec = RunSpec.from_json({"model": model, "tokenizer": model}, "it")
+        assert (spec.model, spec.tokenizer) == (held, held)
+    with pytest.raises(BenchError, match=r"it gives model as 3\.5, and it takes a list of names"):
+        RunSpec.from_json({"model": 3.5}, "it")
+
+
 # The command line
 
 OWN = {"config", "out", "resume", "fail_fast", "dry_run", "no_report", "as_json", "debug"}  # flags that are no setting
@@ -102,7 +111,8 @@ TYPED: dict[str, tuple[Any, Any]] = {  # what typer hands over, and what the spe
     "temperature": (0.5, 0.5),
     "top_k": (3, 3),
     "tune": (["guidance=1,none", "top-k=0"], {"guidance": (1.0, "none"), "top_k": (0.0,)}),
-    "model": ("m.safetensors", "m.safetensors"),
+    "model": (["m.safetensors", "par=pkg.module:build"], ("m.safetensors", "par=pkg.module:build")),
+    "device": ("cuda", "cuda"),
     "include": (["a,b.py", "c.py"], ("a,b.py", "c.py")),
     "quick": (True, True),
 }

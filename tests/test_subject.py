@@ -25,9 +25,9 @@ def test_what_is_no_module_keeps_its_own_precision(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BenchError, match="no torch module, so its weights cannot be cast to bf16"):
         load_subjects(spec_of(files, model="my_bare:build", dtype="bf16"))
-    subject = load_subjects(spec_of(files, model="my_bare:built", dtype="bf16"))
+    subject = load_subjects(spec_of(files, model="my_bare:built", dtype="bf16")).own
     assert {p.dtype for p in subject.model.parameters()} == {torch.bfloat16}  # type: ignore[attr-defined]
-    assert len(subject.about["model"]["sha256"]) == 64
+    assert len(subject.about["sha256"]) == 64
 
 
 def test_nothing_that_was_asked_is_dropped_for_want_of_a_tokenizer(files: dict[str, str]) -> None:

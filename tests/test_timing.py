@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ class FalseClock:
     def __init__(self) -> None:
         self.now_s, self.ran = 100.0, list[str]()
 
-    def takes(self, name: str, *seconds: float) -> Contender:
-        """A contender whose n-th generation lasts so long, the last one for good."""
+    def takes(self, name: str, *seconds: float, pixels: bool = False) -> Contender:
+        """A contender whose n-th generation lasts so long, the last one for good; with a pixel decoder or without."""
         left = list(seconds)
 
         def generate() -> torch.Tensor:
@@ -47,7 +48,7 @@ class FalseClock:
             self.now_s += left.pop(0) if len(left) > 1 else left[0]
             return torch.zeros(2, 4)
 
-        return Contender(name, generate)
+        return Contender(name, generate, self.pixels if pixels else None)
 
     def pixels(self, tokens: torch.Tensor) -> torch.Tensor:
         assert tokens.shape == (2, 4)
@@ -64,7 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FalseClock:
 
 def orders_of(clock: FalseClock, **given: int) -> list[list[str]]:
     contenders = [clock.takes(name, 0.1) for name in "abcdef"]
-    return [[s.name for s in one] for one in rounds(contenders, None, device="cpu", warm=ONCE, **given)]
+    return [[s.name for s in one] for one in rounds(contenders, device="cpu", warm=ONCE, **given)]
 
 
 def test_every_round_runs_all_in_an_order_of_its_own(clock: FalseClock) -> None:
@@ -80,13 +81,26 @@ def test_every_round_runs_all_in_an_order_of_its_own(clock: FalseClock) -> None:
 
 
 def test_a_sample_is_the_mean_of_its_generations_in_two_parts(clock: FalseClock) -> None:
-    contender = clock.takes("a", 0.1, 0.2, 0.6)
-    ((sample,),) = rounds([contender], clock.pixels, rounds=1, device="cpu", warm={"a": WarmUp(3, 0.0, (0.1,))})
+    contender = clock.takes("a", 0.1, 0.2, 0.6, pixels=True)
+    ((sample,),) = rounds([contender], rounds=1, device="cpu", warm={"a": WarmUp(3, 0.0, (0.1,))})
     assert (sample.name, sample.repeats) == ("a", 3)
     assert (sample.tokens_s, sample.pixels_s, sample.total_s) == pytest.approx((0.3, 0.01, 0.31))
-    ((sample,),) = rounds([contender], None, rounds=1, device="cpu", warm=ONCE)
+    ((sample,),) = rounds([replace(contender, pixels=None)], rounds=1, device="cpu", warm=ONCE)
     assert sample == Sample("a", 1, pytest.approx(0.6), None)  # type: ignore[arg-type]
     assert sample.total_s == sample.tokens_s
+
+
+def test_every_contender_has_a_pixel_decoder_of_its_own_or_none(clock: FalseClock) -> None:
+    """Models of one run may have different tokenizers."""
+
+    def slower(tokens: torch.Tensor) -> None:
+        clock.now_s += 0.5
+
+    contenders = [clock.takes("a", 0.1, pixels=True), clock.takes("b", 0.1), clock.takes("c", 0.1)]
+    contenders[2] = replace(contenders[2], pixels=slower)
+    (samples,) = rounds(contenders, rounds=1, device="cpu", warm=ONCE)
+    assert {s.name: s.pixels_s for s in samples} == {"a": pytest.approx(0.01), "b": None, "c": pytest.approx(0.5)}
+    assert all(s.tokens_s == pytest.approx(0.1) for s in samples)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +115,8 @@ def test_a_sample_is_the_mean_of_its_generations_in_two_parts(clock: FalseClock)
 def test_samples_are_made_long_enough(
     clock: FalseClock, seconds: tuple[float, ...], with_pixels: bool, repeats: int, generations: int
 ) -> None:
-    pixels = clock.pixels if with_pixels else None
-    warm = warm_up([clock.takes("a", *seconds), clock.takes("b", 1.0)], pixels, device="cpu", least_s=0.2)
+    contenders = [clock.takes("a", *seconds, pixels=with_pixels), clock.takes("b", 1.0)]
+    warm = warm_up(contenders, device="cpu", least_s=0.2)
     assert list(warm) == ["a", "b"]
     assert warm["a"].repeats == repeats
     assert warm["a"].first_s == pytest.approx(seconds[0] + 0.01 * with_pixels)
@@ -111,12 +125,12 @@ def test_samples_are_made_long_enough(
 
 
 def test_a_clock_that_does_not_tick_divides_nothing_by_zero(clock: FalseClock) -> None:
-    assert warm_up([clock.takes("a", 0.0)], None, device="cpu")["a"].repeats < 1e6
+    assert warm_up([clock.takes("a", 0.0)], device="cpu")["a"].repeats < 1e6
 
 
 def test_rounds_warm_up_by_themselves(clock: FalseClock) -> None:
     contenders = [clock.takes("a", 5.0, 0.25), clock.takes("b", 5.0, 0.06)]
-    (samples,) = rounds(contenders, None, rounds=1, device="cpu")
+    (samples,) = rounds(contenders, rounds=1, device="cpu")
     assert sorted((s.name, s.repeats, round(s.tokens_s, 6)) for s in samples) == [("a", 1, 0.25), ("b", 4, 0.06)]
     assert clock.ran[:6] == ["a", "a", "b", "b", "b", "b"]
 
@@ -124,7 +138,7 @@ def test_rounds_warm_up_by_themselves(clock: FalseClock) -> None:
 def test_two_of_one_name_are_refused() -> None:
     one = Contender("raster", lambda: torch.zeros(1))
     with pytest.raises(BenchError, match="contenders raster, raster are not told apart; give every one a name"):
-        warm_up([one, one], None, device="cpu")
+        warm_up([one, one], device="cpu")
 
 
 def test_what_a_contender_raises_is_let_through_and_nothing_stays_switched_off(clock: FalseClock) -> None:
@@ -133,8 +147,8 @@ def test_what_a_contender_raises_is_let_through_and_nothing_stays_switched_off(c
 
     contenders = [Contender("broken", broken)]
     runs: list[Callable[[], object]] = [
-        lambda: warm_up(contenders, None, device="cpu"),
-        lambda: list(rounds(contenders, None, rounds=1, device="cpu", warm=ONCE)),
+        lambda: warm_up(contenders, device="cpu"),
+        lambda: list(rounds(contenders, rounds=1, device="cpu", warm=ONCE)),
         lambda: step_times(broken, "cpu"),
         lambda: peak_memory(broken, "cpu"),
     ]
@@ -143,7 +157,7 @@ def test_what_a_contender_raises_is_let_through_and_nothing_stays_switched_off(c
             run()
         assert gc.isenabled()
         assert not torch.is_inference_mode_enabled()
-    walk = rounds([clock.takes("a", 0.1)], None, rounds=2, device="cpu", warm=ONCE)
+    walk = rounds([clock.takes("a", 0.1)], rounds=2, device="cpu", warm=ONCE)
     next(walk)
     assert gc.isenabled()  # between rounds, whoever walks them is left alone
     assert not torch.is_inference_mode_enabled()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from safetensors.torch import load_file, save_file
 from test_cli import BENCH, bench
 
 from orderbench.models.checkpoint import read_pickle, write_atomically
+from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Images, load_images, resize, to_uint8
 from orderbench.models.features import FeatureNet
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ModelJob, ObjectiveConfig, Share
 from orderbench.models.recipes import crop_and_flip
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
-from orderbench.models.tokenizer import Tokenizer, encode
+from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import TrainConfig, batch_indices, fit, make_optimizers
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError, Grid, make_plan, order_names
@@ -361,6 +362,9 @@ class Alone:
     def hidden_matrices(self, network: torch.nn.Module) -> list[torch.nn.Parameter]:
         return []
 
+    def ships(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return dict(state)
+
     def describe(self) -> dict[str, Any]:
         return {}
 
@@ -438,14 +442,18 @@ def test_large_images_are_encoded_a_few_at_once(side: int, batch: int) -> None:
     seen = []
 
     class Sums:
+        code_sizes = (3,)
+
         def encode(self, images_Bchw: torch.Tensor) -> torch.Tensor:
             seen.append(len(images_Bchw))
-            return images_Bchw[:, 0, :1, 0].round().long() + 1
+            return images_Bchw[:, 0, :1, :1].round().long() + 1
 
     n = batch + 1
     numbers = torch.arange(n, dtype=torch.uint8) % 2 * 255
     images = Images(numbers[:, None, None, None].expand(n, 1, side, side), torch.zeros(n), "", 1)
-    assert encode(Sums(), images, "cpu", 3)[:, 0].tolist() == [2 * (i % 2) for i in range(n)]
+    codes_NLK = encode_images(Sums(), images, "cpu")  # type: ignore[arg-type]
+    assert (codes_NLK.shape, codes_NLK.dtype) == ((n, 1, 1), torch.uint8)
+    assert codes_NLK[:, 0, 0].tolist() == [2 * (i % 2) for i in range(n)]
     assert seen == [batch, 1]
 
 

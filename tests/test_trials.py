@@ -6,29 +6,33 @@ import pytest
 import torch
 from toy_runs import spec_of
 
+from orderbench.models.counting import Nothing
 from orderbench.models.objective import SHIPPED
 from orderbench.orders import BenchError, Grid
 from orderbench.runs import cost
-from orderbench.runs.arms import expand_arms, parse_arm, training_share
+from orderbench.runs.arms import line_up, parse_arm, training_share
 from orderbench.runs.estimate import estimate_s
 from orderbench.runs.subject import load_subjects
-from orderbench.runs.trials import make_agenda, plan_trials
+from orderbench.runs.trials import make_agenda
 
 
-def test_orders_multiply_by_paces_and_corrections() -> None:
-    grid = Grid(16, 16)
+def test_orders_multiply_by_paces_and_decoders() -> None:
+    own = {"": Nothing(Grid(16, 16))}
+
+    def names(*asked: list[str]) -> list[str]:
+        return [arm.name for arm in line_up(*asked, own).arms]  # type: ignore[arg-type]
+
     ladder = ["raster", "raster@even:13", "radial", "radial+nested", "halton@cosine:13"]
-    assert [arm.name for arm in expand_arms(["raster", "radial"], [], [], grid)] == ladder
-    multiplied = expand_arms(["radial", "halton@one"], ["cosine:8"], ["off", "nested:margin=1"], grid)
-    assert [arm.name for arm in multiplied] == [
+    assert names(["raster", "radial"], [], []) == ladder
+    assert names(["radial", "halton@one"], ["cosine:8"], ["off", "nested:margin=1"]) == [
         "radial@cosine:8", "radial@cosine:8+nested", "halton@one", "halton@one+nested",
     ]  # fmt: skip
-    assert [arm.name for arm in expand_arms(["radial@cosine:8"], [], [], grid)] == ["radial@cosine:8"]
+    assert names(["radial@cosine:8"], [], []) == ["radial@cosine:8"]
     assert parse_arm("confidence:noise=4.5@cosine:13").name == "confidence@cosine:13"
     with pytest.raises(BenchError, match="it needs a pace and takes no correction, as in confidence@cosine:13"):
         parse_arm("confidence")
     with pytest.raises(BenchError, match="did you mean 'radial'"):
-        expand_arms(["radail"], [], [], grid)
+        names(["radail"], [], [])
 
 
 def test_a_share_of_training_goes_by_the_walk_and_not_by_its_spelling() -> None:
@@ -49,14 +53,13 @@ def test_settings_to_tune_are_looked_at_before_anything_is_measured(files: dict[
         spec_of(files, tune={"top_k": (4.5,)})
     spec = spec_of(files, tune={"temperature": (0.0,)})
     with pytest.raises(BenchError, match="temperature"):
-        plan_trials(spec, expand_arms(("radial",), (), (), Grid(4, 4)), load_subjects(spec))
+        make_agenda(spec, load_subjects(spec))
 
 
 def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
     spec = spec_of(files, tokenizer=None, data=None, space=(), only=("quality",))
-    subject = load_subjects(spec)
     with pytest.raises(BenchError, match="nothing of quality can be measured on this model: quality needs a tokenizer"):
-        plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), subject)
+        make_agenda(spec, load_subjects(spec))
     with pytest.raises(BenchError, match="no shipped model named 'nothing'; known: fashion-model"):
         load_subjects(spec_of(files, model="nothing"))
     with pytest.raises(BenchError, match="no feature space named 'lite'; did you mean 'lite0'"):
@@ -64,15 +67,15 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
     for wrong in ({"guidance": "abc"}, {"temperature": 0.0}, {"top_p": 2.0}):
         spec = spec_of(files, **wrong)
         with pytest.raises(BenchError):
-            plan_trials(spec, expand_arms(["raster"], [], [], Grid(4, 4)), load_subjects(spec))
+            make_agenda(spec, load_subjects(spec))
 
 
 def test_a_model_that_cannot_decode_is_no_reason_for_no_run(files: dict[str, str]) -> None:
     spec = spec_of(files)
-    subject = load_subjects(spec)
+    subjects = load_subjects(spec)
     with torch.no_grad():
-        subject.model.head.weight.fill_(float("nan"))  # type: ignore[attr-defined]
-    assert estimate_s(make_agenda(spec, subject)) == {}
+        subjects.own.model.head.weight.fill_(float("nan"))  # type: ignore[attr-defined]
+    assert estimate_s(make_agenda(spec, subjects)) == {}
 
 
 def test_an_error_of_our_own_is_not_taken_for_the_models(
@@ -87,18 +90,19 @@ def test_an_error_of_our_own_is_not_taken_for_the_models(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.__dict__["inner"], name)
 
-    def slip(*given: Any) -> None:
+    def slip(*given: Any, **more: Any) -> None:
         raise TypeError("nobody wrote this on purpose")
 
     agenda = make_agenda(spec_of(files), load_subjects(spec_of(files)))
+    subject = agenda.subjects.own
     assert min(estimate_s(agenda).values()) > 0
-    monkeypatch.setattr(agenda.subject.model, "logits", slip)
+    monkeypatch.setattr(subject.model, "answer", slip)
     with pytest.raises(TypeError, match="nobody wrote this"):
         estimate_s(agenda)
-    monkeypatch.setattr(agenda.subject, "model", Own(agenda.subject.model))
+    monkeypatch.setattr(subject, "model", Own(subject.model))
     assert estimate_s(agenda) == {}
     monkeypatch.undo()
-    monkeypatch.setattr(agenda.subject, "model", Own(agenda.subject.model))
+    monkeypatch.setattr(subject, "model", Own(subject.model))
     assert estimate_s(agenda).keys() == {trial.id for trial in agenda.trials}
     monkeypatch.setattr(cost, "fit", slip)
     with pytest.raises(TypeError, match="nobody wrote this"):

@@ -1,0 +1,153 @@
+"""Arms: how what was asked becomes what is compared, what a model refuses, and what it is measured against."""
+
+import pytest
+from toys import pyramid_model, regions_model, toy_model
+
+from orderbench.models.counting import Nothing
+from orderbench.models.model import Model
+from orderbench.orders import BenchError, Grid, Plan
+from orderbench.runs.arms import Lineup, baseline_of, line_up, parse_arm, refused_arm
+
+
+class Serves(Nothing):
+    """A model of 4x4 that was trained for one arm, and serves these alone; any, where none is named."""
+
+    def __init__(self, native: str, *arms: str) -> None:
+        super().__init__(Grid(4, 4))
+        self.native, self.plans = native, [parse_arm(arm).plan(self.lattice) for arm in arms]
+
+    def refuses(self, plan: Plan) -> str:
+        return "" if not self.plans or plan in self.plans else "it was trained otherwise"
+
+
+def names(lineup: Lineup) -> list[str]:
+    return [arm.name for arm in lineup.arms]
+
+
+def baselines(lineup: Lineup) -> dict[str, tuple[str, bool]]:
+    return {name: (baseline.arm.name, baseline.ratio) for name, baseline in lineup.baselines.items()}
+
+
+TWO: dict[str, Model] = {"": toy_model(4, 4), "par": regions_model()}
+
+
+def test_an_order_gets_its_ladder_where_neither_pace_nor_decoder_is_asked_for() -> None:
+    own: dict[str, Model] = {"": toy_model(4, 4)}
+    assert names(line_up(["raster"], [], [], own)) == ["raster", "raster@even:4", "halton@cosine:4"]
+    assert names(line_up(["radial"], [], [], own)) == ["radial", "radial+nested", "halton@cosine:4"]
+    assert names(line_up(["raster", "radial@one"], [], [], own)) == [
+        "raster", "raster@even:4", "radial@one", "halton@cosine:4",
+    ]  # fmt: skip
+    assert names(line_up(["raster@one"], [], [], own)) == ["raster@one"]
+    assert names(line_up(["raster", "radial"], [], ["off"], own)) == ["raster", "radial"]
+    assert names(line_up(["raster@even:4", "raster", "raster"], [], [], own)) == [
+        "raster@even:4", "raster", "halton@cosine:4",
+    ]  # fmt: skip
+
+
+def test_paces_and_decoders_multiply_what_names_none() -> None:
+    lineup = line_up(["raster", "halton@one", "radial+nested"], ["even:4", "one"], ["off", "nested"], TWO)
+    assert names(lineup) == [
+        "raster@even:4", "raster@even:4+nested", "raster@one", "raster@one+nested", "halton@one", "halton@one+nested",
+        "radial@even:4+nested", "radial@one+nested",
+    ]  # fmt: skip
+
+
+def test_an_arm_may_name_its_model_and_the_runs_own_has_a_name_too() -> None:
+    lineup = line_up(["raster~shared", "regions~par", "raster"], [], ["off"], TWO, own="shared")
+    assert names(lineup) == ["raster", "regions~par"]
+    assert [arm.model for arm in lineup.arms] == ["", "par"]
+    assert baselines(lineup) == {"": ("raster", True), "par": ("regions~par", False)}
+    assert lineup.baseline(lineup.arms[1]) == lineup.baselines["par"]
+    assert lineup.again == lineup.baselines[""].arm
+    with pytest.raises(BenchError, match=r"no model named 'ear'; it has par; name its weights, as in --model ear=FILE"):
+        line_up(["raster~ear"], [], [], TWO, own="shared")
+    with pytest.raises(BenchError, match="no model named 'ear'; it has no other than its own"):
+        line_up(["raster@one~ear"], [], [], {"": TWO[""]})
+
+
+def test_a_ladder_is_its_models_own_and_leaves_out_what_that_refuses() -> None:
+    other: dict[str, Model] = {"": toy_model(4, 4), "big": toy_model(6, 6), "par": regions_model()}
+    assert names(line_up(["raster", "raster~big"], [], [], other)) == [
+        "raster", "raster@even:4", "raster~big", "raster@even:6~big", "halton@cosine:4", "halton@cosine:6~big",
+    ]  # fmt: skip
+    lineup = line_up(["regions~par"], [], [], other)
+    assert (names(lineup), dict(lineup.refused)) == (["regions~par"], {})  # nested and halton, which nobody asked for
+
+
+def test_a_refused_arm_says_why_and_the_others_go_on() -> None:
+    lineup = line_up(["raster~par", "regions+nested~par", "regions~par", "radial@one"], [], ["off"], TWO)
+    assert names(lineup) == ["regions~par", "radial@one"]
+    assert dict(lineup.refused) == {
+        "raster~par": "par does not serve this plan: it was trained for regions:m=2 in its own groups",
+        "regions+nested~par": "par does not serve this decoder, which needs that fed codes can be taken back (refill "
+        "and rewind); plain decoding would do",
+    }
+    with pytest.raises(BenchError, match=r"^par does not serve this plan: .*; par does not serve this plan: "):
+        line_up(["raster~par", "radial~par"], [], [], TWO)
+    with pytest.raises(BenchError, match="the model does not serve this plan: it was trained for regions"):
+        line_up(["raster"], [], [], {"": regions_model()})
+
+
+def test_what_is_asked_for_by_name_is_no_ladders_extra() -> None:
+    even: dict[str, Model] = {"": Serves("raster@even:4", "raster@even:4")}
+    lineup = line_up(["raster", "raster@even:4"], [], [], even)
+    assert (names(lineup), list(lineup.refused)) == (["raster@even:4"], ["raster"])
+    singly: dict[str, Model] = {"": Serves("raster", "raster")}
+    lineup = line_up(["raster", "raster@even:4"], [], [], singly)
+    assert (names(lineup), list(lineup.refused)) == (["raster"], ["raster@even:4"])
+
+
+def test_what_no_lattice_of_the_model_has_is_an_error_whoever_else_could_go_on() -> None:
+    with pytest.raises(BenchError, match="the centre 9x9 lies outside a 4x4 grid"):
+        line_up(["raster", "radial:center=9x9"], [], [], TWO)
+    with pytest.raises(BenchError, match="'designed' is built for step sizes on one grid"):
+        line_up(["scales", "designed@cosine:4"], [], [], {"": pyramid_model()})
+
+
+@pytest.mark.parametrize(
+    ("model", "arm", "ratio"),
+    [
+        (toy_model(4, 4), "raster", True),  # any order: raster one cell at a time, in its plain spelling
+        (Serves("radial"), "radial@one", True),
+        (Serves("radial@even:4", "radial@even:4", "radial@one"), "radial@one", True),
+        (Serves("column@one"), "column@one", True),
+        (Serves("radial@even:4", "radial@even:4"), "radial@even:4", False),
+        (regions_model(), "regions", False),
+        (pyramid_model(), "scales@one", True),
+        (pyramid_model("1/2"), "scales@one", True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_models_baseline(model: Model, arm: str, ratio: bool) -> None:
+    found = baseline_of(model)
+    assert found is not None
+    assert (found.arm.name, found.ratio) == (arm, ratio)
+    assert (found.arm.plan(model.lattice).n_steps == model.lattice.n_cells) == ratio
+    named = baseline_of(model, "par")
+    assert named is not None
+    assert named.arm.name == f"{arm}~par"
+
+
+def test_a_model_that_serves_no_arm_of_its_own_has_no_baseline() -> None:
+    odd = Serves("raster", "radial")
+    assert baseline_of(odd) is None
+    lineup = line_up(["radial"], [], ["off"], {"": odd})
+    assert (names(lineup), dict(lineup.baselines), lineup.again) == (["radial"], {}, None)
+    assert lineup.baseline(lineup.arms[0]) is None
+
+
+def test_the_baseline_can_be_left_out() -> None:
+    lineup = line_up(["radial", "regions~par"], [], ["off"], TWO, with_baseline=False)
+    assert (names(lineup), dict(lineup.baselines), lineup.again) == (["radial", "regions~par"], {}, None)
+
+
+def test_only_models_that_are_used_have_a_baseline() -> None:
+    assert baselines(line_up(["radial"], [], ["off"], TWO)) == {"": ("raster", True)}
+    assert baselines(line_up(["regions~par"], [], ["off"], TWO)) == {"par": ("regions~par", False)}
+
+
+def test_an_arm_is_refused_for_its_own_model() -> None:
+    assert refused_arm(parse_arm("radial+nested"), TWO[""]) == ""
+    assert refused_arm(parse_arm("regions"), TWO["par"], "par") == ""
+    assert refused_arm(parse_arm("confidence@cosine:4"), TWO["par"], "par").startswith("par does not serve this plan")
