@@ -16,9 +16,9 @@ from orderbench.orders.spelling import spell
 from orderbench.reports.terminal import sizes_line, step_map
 
 if TYPE_CHECKING:
-    from orderbench.orders import Field, Grid, Plan
+    from orderbench.orders import Field, Lattice, Plan
     from orderbench.orders.field import Ranked
-    from orderbench.orders.registry import Order
+    from orderbench.orders.order import Order
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:
@@ -42,7 +42,7 @@ def print_orders(console: Console, listed: Sequence[Order], adaptive: Mapping[st
     console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
     for name, idea in adaptive.items():
         console.print(
-            f"Beside them `bench run` takes {name}@PACE, which chooses its cells as it decodes: {idea}.",
+            f"`bench run` also takes {name}@PACE, which chooses its cells as it decodes: {idea}.",
             highlight=False,
         )
 
@@ -73,29 +73,35 @@ def _nature(order: Order) -> str:
 def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, tax: tuple[float, int] | None) -> None:
     """The map of a plan, its step sizes, tax and digest.
 
-    tax: bits per token on the field, and the mean of how many samples that is; None where it was not computed.
+    tax: bits per token on the field, and the mean of how many samples that is; None where the field says nothing.
     """
+    kind, widest = _kind(plan.lattice), max(grid.cols for grid in plan.lattice.levels)
     plural = "s" * (plan.n_steps != 1)
     console.print(
-        f"{arm}  {plan.lattice} grid, {plan.n_steps} step{plural}", style="bold", highlight=False, markup=False
+        f"{arm}  {plan.lattice} {kind}, {plan.n_steps} step{plural}", style="bold", highlight=False, markup=False
     )
     if plan.per_sample:
         console.print(f"each sample draws its own; seed {seed}, sample 0 is shown", highlight=False)
-    if plan.lattice.cols > console.width:
-        console.print(f"(no map: {plan.lattice.cols} columns do not fit here; --out map.png draws it)", highlight=False)
+    if widest > console.width:
+        console.print(f"(no map: {widest} columns do not fit here; --out map.png draws it)", highlight=False)
     else:
         plain = console.color_system is None
         console.print(step_map(plan, width=console.width, plain=plain), soft_wrap=True, end="")
     console.print(f"sizes   {sizes_line(plan.sizes)}", highlight=False)
     if tax is None:
-        console.print(f"tax     not computed above {64 * 64} cells", highlight=False)
+        why = f"not computed above {64 * 64} cells" if kind == "grid" else "none: the field is of one grid"
+        console.print(f"tax     {why}", highlight=False)
     else:
         mean = "" if tax[1] == 1 else f" (mean of {tax[1]} samples)"
         console.print(f"tax     {tax[0]:.5f} bits per token on the field {field}{mean}", highlight=False)
     console.print(f"digest  {plan.digest[:16]}\n", highlight=False)
 
 
-def print_ranking(console: Console, lines: Sequence[Ranked], grid: Grid, pace: str, field: Field) -> None:
+def _kind(lattice: Lattice) -> str:
+    return "grid" if len(lattice.levels) == 1 else "pyramid"
+
+
+def print_ranking(console: Console, lines: Sequence[Ranked], grid: Lattice, pace: str, field: Field) -> None:
     """All orders by their parallel tax, the least first; those that do not serve the grid last, with the reason."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", justify="right")
@@ -111,7 +117,7 @@ def print_ranking(console: Console, lines: Sequence[Ranked], grid: Grid, pace: s
             note = "" if line.plans == 1 else f"{line.plans} seeds"
             table.add_row(str(place), line.order, f"{line.tax_bits:.5f}", spread, note)
     console.print(
-        f"Parallel tax on a {grid} grid at {pace}, field {field}: what steps lose by treating their cells as "
+        f"Parallel tax on a {grid} {_kind(grid)} at {pace}, field {field}: what steps lose by treating their cells as "
         f"independent. A prediction from geometry, not a measurement.\n",
         highlight=False,
     )
