@@ -48,7 +48,7 @@ from orderbench.reports.queries import (
     step_seconds,
     throughput_batch,
 )
-from orderbench.reports.results import Results, Row, step_ratio, times_seeds, too_small
+from orderbench.reports.results import Results, Row, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import baseline_words, bounds, busy_words, floor_name, training_words
 
@@ -420,7 +420,8 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     for place, row in enumerate(rows):
         look = sheet.look(results, row)
         gid = f"o{look.number}"
-        branches = 2 if guided(row.sampling["guidance"]) else 1  # counters are of one
+        branches = 2 if guided(model_of(results.run.about, row.about)["setting"]["guidance"]) else 1
+        # counters are of one branch
         for number, (batch, by_arm) in enumerate(added.items()):
             if row.arm not in by_arm:
                 continue

@@ -134,7 +134,8 @@ def _bits(results: Results, arm: str) -> dict[str, Any] | None:
     bits_N = stored_N.astype(np.float64)
     group_N = np.arange(len(bits_N)) * GROUPS // len(bits_N)  # blocks: classes come in turn, and 20 is twice ten
     left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
-    return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
+    n = next(trial["n"] for trial in results.run.done("likelihood") if trial["arm"] == arm)
+    return {"n": n, "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
 
 
 def read_snapshot(file: Path) -> dict[str, Any]:

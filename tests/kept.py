@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from orderbench.runs.record import Run
+from orderbench.runs.schema import RunAbout
 
 RECORD = Path(__file__).parent / "records" / "schema-1"
 ARMS = ["raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"]
@@ -23,7 +24,7 @@ def only(run: Run, *kinds: str, arms: tuple[str, ...] = ()) -> Run:
         name: t for name, t in run.trials.items()
         if t["kind"] in kinds and (not arms or t["arm"] in arms or t["kind"] in ("floor", "latency"))
     }  # fmt: skip
-    about = {**run.about, "trials": list(trials)}
+    about: RunAbout = {**run.about, "trials": list(trials)}
     if arms:
         about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
     return replace(run, about=about, trials=trials)
@@ -71,12 +72,18 @@ def busy_machine(trial: dict[str, Any]) -> None:
         trial["clock_after"] = {"load_average": [9.5, 9, 9]}
 
 
+def own(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its own model."""
+    found: dict[str, Any] = next(iter(about["models"].values()))
+    return found
+
+
 def model(about: dict[str, Any]) -> None:
-    about["subject"]["model"]["sha256"] = "0" * 64
+    own(about)["sha256"] = "0" * 64
 
 
 def space(about: dict[str, Any]) -> None:
-    about["subject"]["spaces"][0]["space"] = "inception-0000"
+    about["spaces"][0]["space"] = "inception-0000"
 
 
 def plan(about: dict[str, Any]) -> None:
@@ -84,7 +91,7 @@ def plan(about: dict[str, Any]) -> None:
 
 
 def setting(about: dict[str, Any]) -> None:
-    about["setting"]["guidance"] = "linear:scale=3"
+    own(about)["setting"]["guidance"] = "linear:scale=3"
 
 
 def fewer_samples(trial: dict[str, Any]) -> None:
