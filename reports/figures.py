@@ -75,6 +75,10 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
         yield [by_steps[n][0] for n in sorted(by_steps)], [row for rows_n in by_steps.values() for row in rows_n[1:]]
 
 
+def _sizes(row: Row) -> list[int]:
+    return row.about["sizes"]
+
+
 def _law(row: Row) -> str:
     return row.about["pace"].partition(":")[0]
 
@@ -382,14 +386,14 @@ def latency_by_step(results: Results, sheet: Sheet) -> Figure | None:
 
 @styled
 def tokens_over_time(results: Results, sheet: Sheet) -> Figure | None:
-    """How many cells are decoded as time goes by."""
+    """How many cells are decoded as time goes by; not of decoders that take other steps than their plan."""
     seconds = step_seconds(results)
-    rows = [row for row in results.arms if row.setting == "fixed" and row.arm in seconds]
+    rows = [row for row in results.arms if row.setting == "fixed" and len(seconds.get(row.arm, ())) == len(_sizes(row))]
     if not rows:
         return None
     chart = Chart(sheet, "Cells decoded over time, one image")
     for row in rows:
-        x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(row.about["sizes"])
+        x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(_sizes(row))
         chart.curve(sheet.look(results, row), row, x, y, steps=True)
     times = [float(t) for row in rows for t in (1000 * seconds[row.arm][0], 1000 * seconds[row.arm].sum())]
     if not log_if_wide(chart.axes.xaxis, times, ratio=3.0):

@@ -113,7 +113,8 @@ def step_seconds(results: Results) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for trial in results.run.done("latency"):
         for arm, passes in trial.get("step_s", {}).items():
-            found[arm] = np.median(np.array(passes, dtype=float), axis=0)
+            alike = [seconds for seconds in passes if len(seconds) == len(passes[0])]
+            found[arm] = np.median(np.array(alike, dtype=float), axis=0)
     return found
 
 

@@ -110,6 +110,42 @@ def fewer_groups(trial: dict[str, Any]) -> None:
             result[metric]["left_out"] = result[metric]["left_out"][:-1]
 
 
+def several(run: Run, folder: str = "several") -> Run:
+    """The same run, in which halton and hilbert are of a second model, whose native arm decodes groups; one more arm
+    of it was refused."""
+    names = {name: f"{name}~par" for name in ("hilbert@cosine:4", "halton@cosine:4")}
+
+    def about(about: dict[str, Any]) -> None:
+        about["models"]["par"] = {**own(about), "name": "par.safetensors", "sha256": "1" * 64, "ratio": False,
+                                  "native": "halton@cosine:4", "baseline": names["halton@cosine:4"]}  # fmt: skip
+        about["refused"] = {"raster~par": "par does not serve this plan: it decodes groups"}
+        for arm in about["arms"]:
+            if arm["name"] in names:
+                arm.update(name=names[arm["name"]], model="par")
+
+    def trial(trial: dict[str, Any]) -> None:
+        trial["arm"] = names.get(trial["arm"], trial["arm"])
+        if (trial["kind"], trial["arm"]) == ("floor", "noise"):
+            trial["arm"] = "noise~par"
+        for sample in [sample for one in trial.get("rounds", []) for sample in one]:
+            sample["name"] = names.get(sample["name"], sample["name"])
+        for key in ("counters", "counters_exact", "flops_per_image", "memory", "step_s"):
+            if trial["kind"] == "latency" and key in trial:
+                trial[key] = {names.get(name, name): value for name, value in trial[key].items()}
+
+    return changed(run, folder, about, trial)
+
+
+def without_baseline(run: Run) -> Run:
+    """The same run as `--no-baseline` makes it."""
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "latency":
+            trial["rounds"] = [[s for s in one if s["name"] not in ("A/A", "uncached")] for one in trial["rounds"]]
+
+    return changed(run, "alone", lambda about: own(about).update(baseline=None, ratio=False), trial)
+
+
 def printed(shown: Any, width: int = 80) -> str:
     console = Console(width=width, file=io.StringIO())
     console.print(shown)
