@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from rich.console import Console
 from kept import own
+from rich.console import Console
 from test_cli import bench
 
 from orderbench.orders import BenchError
@@ -149,6 +149,19 @@ def test_counters_are_exact(tmp_path: Path) -> None:
     assert "passes 16 -> 17" in next(f.says for f in more if f.rule == "counters")
     fewer = check(made(tmp_path / "fewer", counters={"passes": 15}), baseline, Rules())
     assert verdicts(fewer)["counters", "radial"] == "improved"
+
+
+def test_counters_that_are_means_are_shown_and_bind_nobody(tmp_path: Path) -> None:
+    baseline = snapshot(made(tmp_path / "before", exact=False, counters={"passes": 14.25}))
+    after = made(tmp_path / "after", exact=False, counters={"passes": 14.5})
+    for rules in (Rules(), Rules(counters=True)):
+        findings = check(after, baseline, rules)
+        (found,) = (f for f in findings if f.rule == "counters" and f.arm == "radial")
+        assert (found.verdict, found.asked) == ("not comparable", False)
+        assert found.says == "they are means over samples, which depend on what is drawn; passes 14.25 -> 14.5"
+        assert exit_code(findings) == 0
+    exact = made(tmp_path / "exact", counters={"passes": 14})
+    assert verdicts(check(exact, baseline, Rules()))["counters", "radial"] == "not comparable"
 
 
 @pytest.mark.parametrize(("fd", "verdict"), [(0.0, "pass"), (3.0, "pass"), (20.0, "regressed"), (-20.0, "improved")])

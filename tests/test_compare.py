@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept import RECORD, changed, fewer_groups, hardware, own, plan, setting
+from kept import RECORD, changed, fewer_groups, hardware, own, plan, printed, setting
 from test_cli import bench
 
 from orderbench.orders import BenchError
@@ -28,6 +28,7 @@ from orderbench.reports.join import join
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.snapshot import snapshot
 from orderbench.reports.statistics import Interval
+from orderbench.reports.summary import comparison
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run
 
@@ -265,6 +266,20 @@ def test_other_batches_are_other_throughputs(results: Results, tmp_path: Path) -
     assert said["latency_s"][0] == "no difference shown"
 
 
+def test_counters_that_are_means_are_shown_and_not_judged(record: Run) -> None:
+    def means(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "latency":
+            trial["counters"]["radial"]["passes"] = 3.5
+            trial["counters_exact"]["radial"] = False
+
+    one, two = results_of(record), results_of(changed(record, "means", trial=means))
+    (line,) = (line for line in compare_runs(one, two) if (line.arm, line.metric) == ("radial", "passes"))
+    assert (line.before, line.after, line.verdict, line.why) == (4, 3.5, "not judged", "a mean over samples")
+    assert "3.5" in printed(comparison([line], ("before", "after")))
+    raster = [line for line in compare_runs(one, two) if (line.arm, line.metric) == ("raster", "passes")]
+    assert [line.verdict for line in raster] == ["same"]
+
+
 def test_nothing_measured_alike_is_exit_code_4(tmp_path: Path) -> None:
     quality = kept(tmp_path / "quality", lambda about, _: without(about, "latency", "likelihood"))
     speed = kept(tmp_path / "speed", lambda about, _: without(about, "quality", "likelihood", "floor"))
@@ -300,7 +315,8 @@ SPEEDS = {"x, batch 1", "x, batch 2", "latency_s", "images_per_s"}
     ("about", "trial", "metrics", "why"),
     [
         (plan, None, SPEEDS, "the plans differ"),
-        (setting, None, SPEEDS, "the sampling settings differ (guidance none and linear:scale=3), and guidance is part of what is timed"),
+        (setting, None, SPEEDS,
+         "the sampling settings differ (guidance none and linear:scale=3), and guidance is part of what is timed"),
         (None, hardware, SPEEDS, "the hardware or its threads differ"),
         (lambda about: about["config"].update(data="other"), None, {"bits"}, "the held-out images differ"),
         (lambda about: about["spaces"][0].update(reference="other"), None, {"fd", "kd"},

@@ -44,7 +44,7 @@ def test_levels_are_put_side_by_side() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg", "gif"])
 def test_a_pyramid_is_mapped(kind: str, tmp_path: Path) -> None:
-    plans = [(arm, make_plan(arm, PYRAMID)) for arm in ("scales", "raster")]
+    plans = [(arm, make_plan(arm, PYRAMID)) for arm in ("scales", "raster@even:5")]
     file = save_map(tmp_path / f"map.{kind}", plans)
     if kind == "svg":
         assert "1/2/4/8" in file.read_text()
