@@ -54,7 +54,8 @@ def said(problem: BaseException) -> str:
 
 def _check_protocol(model: Model) -> str:
     old = isinstance(model, EightMembers)
-    owner, calls = (model.network, MEMBERS[3:]) if old else (model, ("refuses", "start", "step", "answer"))
+    owner: Any = model.network if isinstance(model, EightMembers) else model
+    calls = MEMBERS[3:] if old else ("refuses", "start", "step", "answer")
     wrong = [f"{name} cannot be called" for name in calls if not callable(getattr(owner, name))]
     if not isinstance(model.lattice, Grid | Pyramid):
         wrong.append(f"lattice is a {type(model.lattice).__name__}, and must be an orderbench.orders.Grid or Pyramid")

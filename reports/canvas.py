@@ -2,9 +2,10 @@
 
 Knows matplotlib, the looks of orders and what a figure says at its foot. Refuses to know what is drawn.
 
-An order has one colour and one marker on every figure of a page. Filled markers and solid lines are without correction,
-hollow and dashed ones with it. Every artist of an order carries the order's number as its id (`o3`), which the page
-turns into something that its legend can hide. The colours are those of Okabe and Ito, without their yellow.
+An order has one colour and one marker on every figure of a page. Hollow markers and dashed lines are of decoders that
+rewrite codes, filled and solid ones of all others. Every artist of an order carries the order's number as its id
+(`o3`), which the page turns into something that its legend can hide. The colours are those of Okabe and Ito, without
+their yellow.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class Chart:
 
     def curve(self, look: Look, row: Row, x: np.ndarray, y: np.ndarray, *, steps: bool = False) -> None:
         """A line without markers but at its end, and the arm's name there."""
-        line, solid = row.line, not row.corrected
+        line, solid = row.line, not row.rewrites
         gid, style = f"o{look.number}", "-" if solid else (0, (3, 2))
         (drawn,) = self.axes.plot(x, y, color=look.color, linestyle=style, linewidth=1.1, gid=gid,
                                   drawstyle="steps-post" if steps else "default")  # fmt: skip

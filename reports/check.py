@@ -1,8 +1,8 @@
 """The gate: did anything really get worse?
 
 Knows rules, snapshots of two runs and verdicts. Refuses to guess: counters compare exactly, everything else through its
-interval, and what neither passes nor fails is called inconclusive. A number that may not be compared gets its reason
-instead.
+interval, and what neither passes nor fails is called inconclusive. A number that was not measured alike, by
+`conditions`, gets its reason instead.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 from orderbench.orders.spelling import split_arm
 from orderbench.reports.compare import busy, named_arm
-from orderbench.reports.results import Results, differ, failures, printable, replicate, round_times
-from orderbench.reports.snapshot import noise_factor, rounded, snapshot
+from orderbench.reports.conditions import Conditions, What, unlike
+from orderbench.reports.results import Results, failures, printable, replicate, round_times
+from orderbench.reports.snapshot import conditions_in, noise_factor, rounded, snapshot
 from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_percent, paired_ratio, quotient
 from orderbench.runs.record import Run
 
@@ -146,7 +147,7 @@ def check(
             "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "
             "--min-speedup radial/raster=3"
         )
-    known = {row.arm for row in results.arms} | {results.baseline, "A/A"}
+    known = {row.arm for row in results.arms} | {*results.baselines, "A/A"}
     known |= {s["name"] for trial in results.run.done("latency") for one in trial["rounds"] for s in one}
     least_of: dict[tuple[str, str], float] = {}  # two spellings of one pair are one rule, the later's
     for pair, least in rules.min_speedup.items():
@@ -159,18 +160,36 @@ def check(
     findings += _trials(results.run)
     if baseline is not None:
         now = snapshot(results)
-        if differ(now["model"], baseline["model"]) and not rules.any_model:
-            raise BenchError(
-                f"the baseline was made with another model ({_model(baseline['model'])}) than the run "
-                f"({_model(now['model'])}); write a new one with bench baseline, or check counters and speed alone "
-                f"with --any-model"
-            )
-        findings += _against(now, baseline, rules)
+        findings += _against(_Sides(now, baseline, rules.any_model), rules)
     return findings
 
 
-def _model(identity: Mapping[str, Any]) -> str:
-    return f"{identity['name']} {(identity['sha256'] or '')[:8]}".strip()
+@dataclass(frozen=True)
+class _Sides:
+    """The snapshot of a run and that of its baseline. any_model: other weights are forgiven where a rule allows it."""
+
+    now: Mapping[str, Any]
+    then: Mapping[str, Any]
+    any_model: bool
+
+    def arms(self, arm: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What is known of an arm, before and after."""
+        return self.then["arms"][arm], self.now["arms"][arm]
+
+    def conditions(self, arm: str) -> tuple[Conditions, Conditions]:
+        """Before and after. BenchError where its model is another one and not forgiven."""
+        one, two = conditions_in(self.then, arm), conditions_in(self.now, arm)
+        if one.model.differs(two.model) and not self.any_model:
+            raise BenchError(
+                f"the baseline was made with another model ({one.model}) than the run ({two.model}); write a new one "
+                f"with bench baseline, or check counters and speed alone with --any-model"
+            )
+        return one, two
+
+    def unlike(self, arm: str, what: What) -> str:
+        """Why the two were not measured alike; of quality and likelihood, weights are never forgiven."""
+        forgive = "model" if what in ("counters", "speed-up", "time") else ""
+        return unlike(*self.conditions(arm), what, forgive)
 
 
 def _trials(run: Run) -> list[CheckFinding]:
@@ -228,32 +247,22 @@ def _said(interval: Interval, unit: str = "") -> str:
     return f"{interval.value:.3g}{unit} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
-def _against(now: Mapping[str, Any], then: Mapping[str, Any], rules: Rules) -> list[CheckFinding]:
+def _against(sides: _Sides, rules: Rules) -> list[CheckFinding]:
     findings = []
-    for arm, before in then["arms"].items():
-        after = now["arms"].get(arm)
-        if after is None:
+    for arm in sides.then["arms"]:
+        if arm not in sides.now["arms"]:
             says = "the baseline has this arm and the run has not"
             findings.append(CheckFinding("arms", arm, "not comparable", says, asked=True))
             continue
-        why = "" if before["plan_digest"] == after["plan_digest"] else "the plans differ"
-        types = [side.get("dtype") for side in (then, now)]  # earlier baselines do not say
-        if None not in types and types[0] != types[1]:
-            why = why or f"the baseline's weights were {types[0]} and these are {types[1]}"
         if rules.counters is not False:
-            asked = rules.counters is True
-            findings.append(replace(_counters(arm, before["counters"], after["counters"], why), asked=asked))
+            findings.append(_counters(arm, sides, rules.counters is True))
         asked = rules.max_speedup_loss is not None
-        findings += [replace(one, asked=asked) for one in _speedups(arm, now, then, rules.max_speedup_loss, why)]
+        findings += [replace(one, asked=asked) for one in _speedups(arm, sides, rules.max_speedup_loss)]
         for name, most in (("fd", rules.max_fd_increase), ("bits", rules.max_bits_increase),
                            ("latency", rules.max_slowdown)):  # fmt: skip
             if most is not None:
-                missing = _missing(arm, name, now, then)
-                if name == "latency":
-                    one = _slowdown(arm, now, then, most, why or missing)
-                else:
-                    one = _quality(arm, name, now, then, most, why or missing)
-                findings.append(replace(one, asked=_binds(arm, name, now, then)))
+                judge = _slowdown if name == "latency" else _fd if name == "fd" else _likelihood
+                findings.append(replace(judge(arm, sides, most), asked=_binds(arm, name, sides)))
     if rules.max_speedup_loss is not None and not any(f.rule.startswith("max-speedup-loss") for f in findings):
         says = "neither has a speed-up over its baseline arm"
         rule = f"max-speedup-loss {rules.max_speedup_loss:g} %"
@@ -268,72 +277,70 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def _missing(arm: str, name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+def _missing(arm: str, name: str, sides: _Sides) -> str:
     """Which side has no such number of an arm; empty if both have it."""
     what, get = _NUMBERS[name]
-    lack = [which for which, side in (("the baseline", then), ("the run", now)) if not get(side["arms"][arm])]
+    lack = [which for which, side in zip(("the baseline", "the run"), sides.arms(arm), strict=True) if not get(side)]
     return f"{' and '.join(lack)} {'have' if len(lack) == 2 else 'has'} no {what} of it" if lack else ""
 
 
-def _binds(arm: str, name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+def _binds(arm: str, name: str, sides: _Sides) -> bool:
     """Whether a rule must be judged for an arm: not where neither side has its number and other arms do, as arms with
     correction have no likelihood."""
-    have = [one for side in (now, then) for one, about in side["arms"].items() if _NUMBERS[name][1](about)]
+    have = [one for side in (sides.now, sides.then) for one, about in side["arms"].items() if _NUMBERS[name][1](about)]
     return arm in have or not have
 
 
-def _other_speed(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
-    """Why times of two runs, and their ratios, are of other things."""
-    if bool(now["tokenizer"]) != bool(then["tokenizer"]):
-        return "one of the two decodes pixels within its times and the other does not"
-    if now["device"] != then["device"]:
-        return "the hardware or its threads differ, and with them what a speed-up is"
-    return "" if now["setting"] == then["setting"] else "the setting differs, and guidance is part of what is timed"
-
-
-def _left_open(
-    verdict: CheckVerdict, says: str, now: Mapping[str, Any], then: Mapping[str, Any], batch: str, beyond: float
-) -> tuple[CheckVerdict, str]:
+def _left_open(verdict: CheckVerdict, says: str, sides: _Sides, batch: str, beyond: float) -> tuple[CheckVerdict, str]:
+    now, then = sides.now, sides.then
     others = [now["busy"], then["busy"] and f"the baseline: {then['busy']}"]
     rounds = min(side["rounds"].get(batch, 0) for side in (now, then))
-    noise = max(side.get("noise", {}).get(batch, 1.0) for side in (now, then))  # earlier baselines do not say
+    noise = max(side["noise"].get(batch, 1.0) for side in (now, then))
     return _speed_verdict(verdict, says, others, rounds, beyond, noise)
 
 
-def _counters(arm: str, before: Mapping[str, int], after: Mapping[str, int], why: str) -> CheckFinding:
-    if why:
-        return CheckFinding("counters", arm, "not comparable", why)
+def _counters(arm: str, sides: _Sides, asked: bool) -> CheckFinding:
+    """Exact counts compare exactly; means over samples are shown and bind nobody."""
+    one, two = sides.arms(arm)
+    before, after = one["counters"], two["counters"]
     shared = [name for name in before if name in after]
     changed = [name for name in shared if before[name] != after[name]]
+    moved = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
+
+    def found(verdict: CheckVerdict, says: str, asked: bool = asked) -> CheckFinding:
+        return CheckFinding("counters", arm, verdict, says, asked=asked)
+
     if not shared:
-        return CheckFinding("counters", arm, "not comparable", "one of the two has none")
+        return found("not comparable", "one of the two has none")
+    why = sides.unlike(arm, "counters")
+    if why:
+        return found("not comparable", why)
+    if not (one["counters_exact"] and two["counters_exact"]):
+        says = f"they are means over samples, which depend on what is drawn{f'; {moved}' if moved else ''}"
+        return found("not comparable", says, asked=False)
     if not changed:
-        return CheckFinding("counters", arm, "pass", f"{len(shared)} counters are equal")
-    says = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
-    verdict: CheckVerdict = "improved" if all(after[name] < before[name] for name in changed) else "regressed"
-    return CheckFinding("counters", arm, verdict, says)
+        return found("pass", f"{len(shared)} counters are equal")
+    return found("improved" if all(after[name] < before[name] for name in changed) else "regressed", moved)
 
 
-def _speedups(
-    arm: str, now: Mapping[str, Any], then: Mapping[str, Any], asked: float | None, why: str
-) -> list[CheckFinding]:
+def _speedups(arm: str, sides: _Sides, asked: float | None) -> list[CheckFinding]:
     loss = SPEEDUP_LOSS if asked is None else asked
-    sides = [side["arms"][arm]["speedup"] for side in (then, now)]
+    then, now = (side["speedup"] for side in sides.arms(arm))
     findings = []
-    for batch in sides[0] if sides[0] or asked is None else sides[1]:  # of what the run alone timed, only if asked
+    for batch in then if then or asked is None else now:  # of what the run alone timed, only if asked
         rule = f"max-speedup-loss {loss:g} % at batch {batch}"
-        stored, found = (side.get(batch) for side in sides)
-        lacks = "" if stored and found else f"the {'run' if stored else 'baseline'} did not time it"
-        reason = why or lacks or _other_speed(now, then)
+        stored, timed = then.get(batch), now.get(batch)
+        lacks = "" if stored and timed else f"the {'run' if stored else 'baseline'} did not time it"
+        reason = lacks or sides.unlike(arm, "speed-up")
         if reason:
             findings.append(CheckFinding(rule, arm, "not comparable", reason))
             continue
-        ratio = quotient(Interval(*found), Interval(*stored))
+        ratio = quotient(Interval(*timed), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
         least = 1 - loss / 100
         verdict = _verdict_above(ratio, least, 1 + loss / 100)
         beyond = least / (ratio.high or ratio.value)
-        findings.append(CheckFinding(rule, arm, *_left_open(verdict, says, now, then, batch, beyond), ratio))
+        findings.append(CheckFinding(rule, arm, *_left_open(verdict, says, sides, batch, beyond), ratio))
     return findings
 
 
@@ -346,62 +353,46 @@ def _verdict_above(ratio: Interval, least: float, better: float) -> CheckVerdict
     return "pass" if ratio.low >= least else "regressed" if ratio.high < least else "inconclusive"
 
 
-def _quality(
-    arm: str, metric: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str
+def _fd(arm: str, sides: _Sides, most: float) -> CheckFinding:
+    stored = [side["quality"].get("fd", {}) for side in sides.arms(arm)]
+    seeds = sorted(stored[0].keys() & stored[1].keys())
+    pairs = ([replicate(stored[0][s]) for s in seeds], [replicate(stored[1][s]) for s in seeds])
+    n, space = sides.now["arms"][arm]["n"], sides.now["space"]
+    of = f"n = {n}{f' x {len(seeds)} seeds' if len(seeds) > 1 else ''} in {space}"
+    why = _missing(arm, "fd", sides) or sides.unlike(arm, "quality")
+    return replace(_increase(arm, "fd", most, why, pairs, of), n=n, space=space)
+
+
+def _likelihood(arm: str, sides: _Sides, most: float) -> CheckFinding:
+    why = _missing(arm, "bits", sides) or sides.unlike(arm, "bits")
+    before, after = ([] if why else [replicate(side["bits"])] for side in sides.arms(arm))
+    n = (sides.now["arms"][arm]["bits"] or {}).get("n")
+    return replace(_increase(arm, "bits", most, why, (before, after), f"{n} held-out images"), n=n)
+
+
+def _increase(
+    arm: str, metric: str, most: float, why: str, pairs: tuple[list[Replicates], list[Replicates]], of: str
 ) -> CheckFinding:
+    """How many percent more than the baseline's a metric is, of which less is better."""
     rule = f"max-{metric}-increase {most:g} %"
-    before, after = then["arms"][arm], now["arms"][arm]
-    why = why or ("the models differ" if differ(now["model"], then["model"]) else "")
-    if metric == "fd":
-        why = why or next(
-            (f"the {name} differs" for name in ("space", "setting") if now[name] != then[name]),
-            "the reference differs" if differ(now["reference"], then["reference"])
-            else "" if before["n"] == after["n"] else f"n differs ({before['n']}, {after['n']})",
-        )  # fmt: skip
-        why = why or ("the tokenizers differ" if now["tokenizer"] != then["tokenizer"] else "")
-        sides = [_seeds(side["quality"].get("fd", {})) for side in (before, after)]
-        seeds = sorted(sides[0].keys() & sides[1].keys())
-        why = why or ("" if seeds else "they share no seed")
-        n, space = after["n"], now["space"]
-        of = f"n = {n}{f' x {len(seeds)} seeds' if len(seeds) > 1 else ''} in {space}"
-        pairs: tuple[list[Replicates], list[Replicates]] = ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds])
-    else:
-        bits = (before["bits"], after["bits"])
-        if now["tokenizer"] != then["tokenizer"]:
-            why = why or "the tokenizers differ, and with them the codes"
-        if differ(now["images"], then["images"]):
-            why = why or "the held-out images differ"
-        if None in bits or bits[0]["n"] != bits[1]["n"]:
-            why = why or "the numbers of held-out images differ"
-        n, space = (after["bits"] or {}).get("n"), None
-        of = f"{n} held-out images"
-        pairs = ([], []) if why else tuple([replicate(side)] for side in bits)  # type: ignore[assignment]
-    if not correspond(*pairs):
-        why = why or "the groups of samples that are left out in turn differ"
-
-    def found(verdict: CheckVerdict, says: str, interval: Interval | None = None) -> CheckFinding:
-        return CheckFinding(rule, arm, verdict, says, interval, n=n, space=space)
-
+    if not why and not correspond(*pairs):
+        why = "seeds and groups of samples cannot be paired"
     if why:
-        return found("not comparable", why)
+        return CheckFinding(rule, arm, "not comparable", why)
     percent = jackknife_percent(*pairs)
     says = f"{_said(percent, ' %')} more than the baseline's, at most {most:g} % asked; {of}"
     if percent.low is None or percent.high is None:
-        return found("inconclusive", f"{says}; more samples give an interval", percent)
+        return CheckFinding(rule, arm, "inconclusive", f"{says}; more samples give an interval", percent)
     if percent.high < 0:
-        return found("improved", says, percent)
+        return CheckFinding(rule, arm, "improved", says, percent)
     verdict: CheckVerdict = "pass" if percent.high <= most else "regressed" if percent.low > most else "inconclusive"
-    return found(verdict, says, percent)
+    return CheckFinding(rule, arm, verdict, says, percent)
 
 
-def _seeds(stored: Mapping[str, Any]) -> dict[str, Replicates]:
-    return {seed: replicate(one) for seed, one in stored.items()}
-
-
-def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: float, why: str) -> CheckFinding:
+def _slowdown(arm: str, sides: _Sides, most: float) -> CheckFinding:
     rule = f"max-slowdown {most:g} %"
-    before, after = then["arms"][arm]["latency_s"], now["arms"][arm]["latency_s"]
-    why = why or _other_speed(now, then)
+    before, after = (side["latency_s"] for side in sides.arms(arm))
+    why = _missing(arm, "latency", sides) or sides.unlike(arm, "time")
     if why:
         return CheckFinding(rule, arm, "not comparable", why)
     slower = quotient(Interval(*after), Interval(*before))
@@ -411,7 +402,7 @@ def _slowdown(arm: str, now: Mapping[str, Any], then: Mapping[str, Any], most: f
     limit = 1 + most / 100
     verdict: CheckVerdict = "pass" if slower.high <= limit else "regressed" if slower.low > limit else "inconclusive"
     verdict = "improved" if slower.high < 1 / limit else verdict
-    return CheckFinding(rule, arm, *_left_open(verdict, says, now, then, "1", slower.low / limit), slower)
+    return CheckFinding(rule, arm, *_left_open(verdict, says, sides, "1", slower.low / limit), slower)
 
 
 def exit_code(findings: Sequence[CheckFinding]) -> int:

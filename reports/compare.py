@@ -1,33 +1,33 @@
 """Comparison: what one run says of two arms, or two runs of one arm, and whether they may be compared at all.
 
-Knows results and reasons. Refuses to call a difference real that its interval does not, and to compare what is not
-comparable: then the reason stands in place of a number. `bench compare`, `bench check` and the report share it.
+Knows results and verdicts. Refuses to call a difference real that its interval does not, and to compare what
+`conditions` calls apart: then the reason takes the place of a number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from orderbench.orders import BenchError
 from orderbench.orders.spelling import split_arm
+from orderbench.reports.conditions import Conditions, What, apart, changed, conditions_of
 from orderbench.reports.results import (
     BETTER,
     METRICS,
     SMALL_N,
+    Floor,
     Results,
     Row,
-    differ,
-    images_of,
     is_fid,
-    kernel_sizes,
-    model_of,
+    likelihood_of,
+    own_model,
     quality_replicates,
-    reference_of,
+    repeated_arm,
     round_times,
     times_seeds,
-    tokenizer_of,
     too_small,
 )
 from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_difference, paired_mean
@@ -36,7 +36,7 @@ from orderbench.runs.record import Run
 ComparisonVerdict = Literal["better", "worse", "no difference shown", "no interval", "not judged", "same", "changed",
                   "not comparable", "floor"]  # fmt: skip
 FLOORS = ("real", "reconstructed")
-TOO_SMALL, BUSY = "too small n", "the machine was busy"  # words that wrap well in a narrow column
+TOO_SMALL, BUSY, MEANS = "too small n", "the machine was busy", "a mean over samples"  # wrap well in a narrow column
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Comparison:
 
     arm: str
     metric: str
-    before: Interval | int | None
-    after: Interval | int | None
+    before: Interval | float | None
+    after: Interval | float | None
     difference: Interval | None
     verdict: ComparisonVerdict
     why: str = ""
@@ -68,19 +68,25 @@ def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
     if text in names:
         return text
     spelled = spell(text)
-    order, pace, correction = split_arm(spelled)
-    native = order + (f"+{correction}" if correction else "")
-    singly = any(arm["name"] == native and set(arm["sizes"]) == {1} for arm in run.about["arms"])
-    return native if pace == "one" and singly and spelled not in names else spelled
+    parts = split_arm(spelled)
+    if parts.model == own_model(run.about):
+        parts = parts._replace(model=None)
+    if parts.pace == "one" and str(parts) not in names:
+        native = str(parts._replace(pace=None))
+        if any(arm["name"] == native and set(arm["sizes"]) == {1} for arm in run.about["arms"]):
+            return native
+    return str(parts) if str(parts) in names else spelled
 
 
 def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str] = str) -> str | None:
-    """The arm that a run's others are compared with: the one asked for, else the run's own baseline, else, where that
-    was timed but is no arm, the first; None for a run without arms."""
+    """The one arm that a run's others are compared with: the one asked for, else the run's own baseline, else, where
+    that was timed but is no arm, the first. None where every model has its own, and for a run without arms."""
     if asked is not None:
         return named_arm(run, asked, spell)
+    if len({arm["model"] for arm in run.about["arms"]}) > 1:
+        return None
     names = [arm["name"] for arm in run.about["arms"]]
-    own: str = run.about["baseline"]
+    own = repeated_arm(run.about)
     return own if own in names else next(iter(names), None)
 
 
@@ -95,8 +101,8 @@ def busy(run: Run) -> str:
     for trial in run.done("latency"):
         cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))
         own = max(cpu.get("cores_logical") or 0, threads.get("torch") or 0)
-        states = [trial.get("clock_after"), *(one.get("clock") or one for one in run.about["environments"])]
-        load = max((state["load_average"][0] for state in states if (state or {}).get("load_average")), default=0.0)
+        states = [trial["clock_after"], *(one.get("clock") for one in run.about["environments"])]
+        load = max((one["load_average"][0] for one in states if one and one.get("load_average")), default=0.0)
         if own and load > own + 1:
             return f"others computed beside it (load {load:.1f} on {own} cores)"
     return ""
@@ -142,61 +148,91 @@ def anything_judged(lines: Sequence[Comparison]) -> bool:
 
 def compare_arms(results: Results) -> list[Comparison]:
     """Every arm of a run against its baseline, then the floors."""
-    baseline = results.row(results.baseline)
+    rows = {row.arm: row for row in results.arms if row.setting == "fixed"}
     lines = []
-    for row in results.arms:
-        if row.arm == results.baseline or row.setting != "fixed":
+    for row in rows.values():
+        if row.arm == row.baseline or row.baseline is None:
             continue
+        baseline = rows.get(row.baseline)
         for metric in (*METRICS, "bits"):
             if metric in row.figures:
                 lines.append(_against(results, baseline, row, metric))
         for trial in sorted(results.run.done("latency"), key=lambda trial: trial["batch"]):
             metric, ratio = f"x, batch {trial['batch']}", row.speedup.get(trial["batch"])
-            if ratio is not None:
+            why = _arms_apart(results, baseline, row, "speed-up")
+            if ratio is not None and not why:
                 lines.append(Comparison(row.arm, metric, Interval(1.0), ratio, None, *judged_speed(results, ratio)))
-            elif round_times(trial, row.arm):
-                why = f"{baseline.arm} was not timed"
+            elif round_times(trial, row.arm) and not round_times(trial, row.baseline):
+                why = f"{row.baseline} was not timed"
+                lines.append(Comparison(row.arm, metric, None, None, None, "not comparable", why))
+            elif why and round_times(trial, row.arm):
                 lines.append(Comparison(row.arm, metric, None, None, None, "not comparable", why))
     if not lines:
-        raise BenchError(f"the run has nothing to compare with '{results.baseline}'; it has one arm, or none finished")
+        raise BenchError(
+            f"the run has nothing to compare with '{results.baseline}'; it has one arm, or none finished"
+            if results.baselines
+            else "the run has no baseline; name an arm to compare with, as in --baseline ARM"
+        )
     return lines + _floors(None, results)
 
 
-def _against(results: Results, baseline: Row, row: Row, metric: str) -> Comparison:
-    a, b = baseline.figures.get(metric), row.figures[metric]
+def _against(results: Results, baseline: Row | None, row: Row, metric: str) -> Comparison:
+    a, b = None if baseline is None else baseline.figures.get(metric), row.figures[metric]
     about = _about(metric, results, baseline, results, row)
     if a is None:
-        return Comparison(row.arm, metric, None, b, None, "not comparable", f"{baseline.arm} has none", *about)
-    if metric not in row.against:
-        return Comparison(row.arm, metric, a, b, None, "not comparable", "no seeds or images in common", *about)
+        return Comparison(row.arm, metric, None, b, None, "not comparable", f"{row.baseline} has none", *about)
+    why = _arms_apart(results, baseline, row, _what(metric))
+    if not why and metric not in row.against:
+        why = "no seeds or images in common"
+    if why:
+        return Comparison(row.arm, metric, a, b, None, "not comparable", why, *about)
     return Comparison(row.arm, metric, a, b, row.against[metric], *judged_arm(results, row, metric), *about)
 
 
+def _arms_apart(results: Results, baseline: Row | None, row: Row, what: What) -> str:
+    """Why numbers of two arms of a run may not be compared; arms of one model always may."""
+    if baseline is None or baseline.model == row.model:
+        return ""
+    one, two = (conditions_of(results.run, side.about, space=results.space).of_any_arm() for side in (baseline, row))
+    return apart(replace(one, baseline=None), two, what)
+
+
+def _what(metric: str) -> What:
+    """The kind of number that a metric is."""
+    return "bits" if metric == "bits" else "kernel distance" if metric == "kd" else "quality"
+
+
 def _about(
-    metric: str, before: Results, one: Row, after: Results, two: Row
+    metric: str, before: Results, one: Row | None, after: Results, two: Row
 ) -> tuple[tuple[int | None, int | None] | None, str | None]:
     """n and space of a number; both None for speeds."""
     if metric == "bits":
-        return (_images(before, one.arm), _images(after, two.arm)), None
-    return ((one.n, two.n), before.space) if metric in METRICS else (None, None)
+        return (_images(before, one), _images(after, two)), None
+    return ((None if one is None else one.n, two.n), before.space) if metric in METRICS else (None, None)
 
 
-def _images(results: Results, arm: str) -> int | None:
-    return next((trial.get("n") for trial in results.run.done("likelihood") if trial["arm"] == arm), None)
+def _images(results: Results, row: Row | None) -> int | None:
+    found = (trial["n"] for trial in results.run.done("likelihood") if row is not None and trial["arm"] == row.arm)
+    return next(found, None)
 
 
 def _floors(before: Results | None, after: Results) -> list[Comparison]:
     """What real images and reconstructions reach, as a scale for the rest."""
     lines = []
     for name in FLOORS:
-        both = [before.floors if before else (), after.floors]
-        sides = [next((row for row in floors if row.arm == name), Row(name)) for floors in both]
+        both = [_floor(name, before), _floor(name, after)]
         for metric in METRICS:
-            a, b = (side.figures.get(metric) for side in sides)
+            a, b = (side.figures.get(metric) for side in both)
             if a is not None or b is not None:
-                n = (sides[0].n, sides[1].n)
+                n = (both[0].n, both[1].n)
                 lines.append(Comparison(f"({name})", metric, a, b, None, "floor", "", n, after.space))
     return lines
+
+
+def _floor(name: str, results: Results | None) -> Floor:
+    """A floor of a run's own model; an empty one where there is none."""
+    floors = () if results is None else results.floors
+    return next((floor for floor in floors if floor.arm == name and floor.own), Floor(name))
 
 
 # Two runs
@@ -206,8 +242,7 @@ def compare_runs(before: Results, after: Results) -> list[Comparison]:
     """What the second run says differently from the first, arm by arm, then the floors.
 
     Quality and likelihood are paired, since equal seeds mean equal noise. Speed-ups are compared as ratios within each
-    run; they and absolute times only under one plan and setting and on the same hardware. What one side alone has is
-    not comparable.
+    run. What may be compared is said by `conditions`; what one side alone has is not comparable.
     """
     lines: list[Comparison] = []
     for row in before.arms:
@@ -216,16 +251,43 @@ def compare_runs(before: Results, after: Results) -> list[Comparison]:
         if not _has(after, row.arm):
             lines.append(Comparison(row.arm, "arm", None, None, None, "not comparable", "the second run has none"))
             continue
-        one, two = row, after.row(row.arm)
-        why = "" if one.about["plan_digest"] == two.about["plan_digest"] else "the plans differ"
-        lines += _counters(one, two, why)
-        lines += _quality(before, after, one, two, why)
-        lines += _likelihood(before, after, one, two, why)
-        lines += _times(before, after, one, two, why)
+        pair = _Pair(before, after, row, after.row(row.arm))
+        lines += [*_counters(pair), *_quality(pair), *_likelihood(pair), *_times(pair)]
     for row in after.arms:
         if row.setting == "fixed" and not _has(before, row.arm):
             lines.append(Comparison(row.arm, "arm", None, None, None, "not comparable", "the first run has none"))
     return lines + _floors(before, after)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One arm in two runs."""
+
+    before: Results
+    after: Results
+    one: Row
+    two: Row
+
+    @cached_property
+    def conditions(self) -> tuple[Conditions, Conditions]:
+        """Of both sides, at the batch of throughput."""
+        one, two = (
+            conditions_of(results.run, row.about, space=results.space, batch=throughput_batch(results, row))
+            for results, row in ((self.before, self.one), (self.after, self.two))
+        )
+        return one, two
+
+    def apart(self, what: What, a: Any, b: Any, *, latency: bool = False) -> str:
+        """Why two numbers of this arm are not comparable: one side has none, or other conditions. latency: at batch 1,
+        whatever the other batch."""
+        one, two = self.conditions
+        return _one_sided(a, b) or apart(replace(one, batch=None) if latency else one, two, what)
+
+
+def throughput_batch(results: Results, row: Row) -> int | None:
+    """The batch above 1 at which an arm was timed."""
+    batches = [trial["batch"] for trial in results.run.done("latency") if round_times(trial, row.arm)]
+    return next((batch for batch in reversed(batches) if batch != 1), None)
 
 
 def _has(results: Results, arm: str) -> bool:
@@ -237,119 +299,90 @@ def _one_sided(a: Any, b: Any) -> str:
     return "the first run has none" if a is None else "the second run has none" if b is None else ""
 
 
-def _counters(one: Row, two: Row, why: str) -> list[Comparison]:
+def _counters(pair: _Pair) -> list[Comparison]:
     lines = []
-    for name in one.counters | two.counters:
-        a, b = one.counters.get(name), two.counters.get(name)
-        reason = _one_sided(a, b) or why
-        verdict: ComparisonVerdict = "not comparable" if reason else "same" if a == b else "changed"
-        lines.append(Comparison(one.arm, name, a, b, None, verdict, reason))
+    exact = pair.one.counters_exact and pair.two.counters_exact
+    for name in pair.one.counters | pair.two.counters:
+        a, b = pair.one.counters.get(name), pair.two.counters.get(name)
+        why = pair.apart("counters", a, b)
+        verdict: ComparisonVerdict = "not comparable" if why else "same" if a == b else "changed"
+        if not why and not exact:
+            verdict, why = "not judged", MEANS
+        lines.append(Comparison(pair.one.arm, name, a, b, None, verdict, why))
     return lines
 
 
-def _quality(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
-    if not why and before.space != after.space:
-        why = f"the feature spaces differ ({before.space}, {after.space})"
-    if not why and differ(*(reference_of(side.run.about, side.space) for side in (before, after))):
-        why = f"the references differ ({before.reference}, {after.reference})"
-    if not why and one.n != two.n:
-        why = f"n differs ({one.n}, {two.n})"
-    if not why and tokenizer_of(before.run.about) != tokenizer_of(after.run.about):
-        why = "the tokenizers differ, and with them the images"
+def _quality(pair: _Pair) -> list[Comparison]:
     # One arm of one model under one setting is biased by about the same amount on both sides, which cancels.
-    biased = too_small(after, two) and bool(_changes(before, after))
+    biased = too_small(pair.after, pair.two) and bool(changed(*pair.conditions, "quality"))
     lines = []
     for metric in METRICS:
-        a, b = one.figures.get(metric), two.figures.get(metric)
+        a, b = pair.one.figures.get(metric), pair.two.figures.get(metric)
         if a is None and b is None:
             continue
-        about = _about(metric, before, one, after, two)
-        pairs = _shared_seeds(before, after, one.arm, metric)
-        reason = _one_sided(a, b) or why or ("" if pairs is not None else "the seeds differ")
-        if not reason and metric == "kd" and kernel_sizes(before.run.done()) != kernel_sizes(after.run.done()):
-            reason = "they are to other numbers of reference images, as of an older orderbench"
-        if not reason and pairs is not None and not correspond(*pairs):
-            reason = "the groups of samples that are left out in turn differ"
-        if reason or pairs is None:
-            lines.append(Comparison(one.arm, metric, a, b, None, "not comparable", reason, *about))
+        about = _about(metric, pair.before, pair.one, pair.after, pair.two)
+        pairs = _shared_seeds(pair, metric)
+        why = pair.apart(_what(metric), a, b)
+        if not why and not correspond(*pairs):
+            why = "seeds and groups of samples cannot be paired"
+        if why:
+            lines.append(Comparison(pair.one.arm, metric, a, b, None, "not comparable", why, *about))
             continue
         difference = jackknife_difference(*pairs)
         verdict = judged(metric, difference)
         withheld = _no_interval(metric) if verdict == "no interval" else ""
         if metric == "fd" and biased:
             verdict, withheld = "not judged", TOO_SMALL
-        lines.append(Comparison(one.arm, metric, a, b, difference, verdict, withheld, *about))
+        lines.append(Comparison(pair.one.arm, metric, a, b, difference, verdict, withheld, *about))
     return lines
 
 
 def _changes(before: Results, after: Results) -> list[str]:
     """What was changed on purpose between two runs, and still leaves them comparable."""
-    one, two = before.run.about, after.run.about
-    changes = []
-    if differ(model_of(one), model_of(two)):
-        changes.append(f"models ({model_of(one)['name']}, {model_of(two)['name']})")
-    if one["setting"] != two["setting"]:
-        changes.append("sampling settings")
-    if one["config"].get("dtype") != two["config"].get("dtype"):
-        changes.append(f"weights' types ({one['config'].get('dtype')}, {two['config'].get('dtype')})")
-    return changes
+    found: dict[str, None] = {}
+    for row in before.arms:
+        if row.setting == "fixed" and _has(after, row.arm):
+            found |= dict.fromkeys(changed(*_Pair(before, after, row, after.row(row.arm)).conditions, "quality"))
+    return list(found)
 
 
-def _shared_seeds(
-    before: Results, after: Results, arm: str, metric: str
-) -> tuple[list[Replicates], list[Replicates]] | None:
-    sides = [quality_replicates(r.run, arm, "fixed", r.space, metric) for r in (before, after)]
+def _shared_seeds(pair: _Pair, metric: str) -> tuple[list[Replicates], list[Replicates]]:
+    sides = [
+        quality_replicates(results.run, pair.one.arm, "fixed", results.space, metric)
+        for results in (pair.before, pair.after)
+    ]
     seeds = sorted(sides[0].keys() & sides[1].keys())
-    return ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds]) if seeds else None
+    return [sides[0][s] for s in seeds], [sides[1][s] for s in seeds]
 
 
-def _likelihood(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
-    a, b = one.figures.get("bits"), two.figures.get("bits")
+def _likelihood(pair: _Pair) -> list[Comparison]:
+    a, b = pair.one.figures.get("bits"), pair.two.figures.get("bits")
     if a is None and b is None:
         return []
-    about = _about("bits", before, one, after, two)
-    if a is None or b is None:
-        return [Comparison(one.arm, "bits", a, b, None, "not comparable", _one_sided(a, b), *about)]
-    sides = [_bits(results, one.arm) for results in (before, after)]
-    if not why and tokenizer_of(before.run.about) != tokenizer_of(after.run.about):
-        why = "the tokenizers differ, and with them the codes"
-    if not why and differ(images_of(before.run.about), images_of(after.run.about)):
-        why = "the held-out images differ"
-    if not why and len(sides[0]) != len(sides[1]):
-        why = f"the numbers of held-out images differ ({len(sides[0])}, {len(sides[1])})"
-    if why:
-        return [Comparison(one.arm, "bits", a, b, None, "not comparable", why, *about)]
-    difference = paired_mean(*sides)
+    about = _about("bits", pair.before, pair.one, pair.after, pair.two)
+    why = pair.apart("bits", a, b)
+    sides_N = [likelihood_of(results.run, pair.one.arm)[0] for results in (pair.before, pair.after)]
+    if why or sides_N[0] is None or sides_N[1] is None:
+        return [Comparison(pair.one.arm, "bits", a, b, None, "not comparable", why, *about)]
+    difference = paired_mean(sides_N[0], sides_N[1])
     verdict = judged("bits", difference)
     withheld = _no_interval("bits") if verdict == "no interval" else ""
-    return [Comparison(one.arm, "bits", a, b, difference, verdict, withheld, *about)]
+    return [Comparison(pair.one.arm, "bits", a, b, difference, verdict, withheld, *about)]
 
 
-def _bits(results: Results, arm: str) -> Any:
-    trial = next(t["trial"] for t in results.run.done("likelihood") if t["arm"] == arm)
-    return results.run.arrays(trial, "bits")["bits_N"]
-
-
-def _times(before: Results, after: Results, one: Row, two: Row, why: str) -> list[Comparison]:
-    hardware = [results.run.done("latency") for results in (before, after)]
-    if not why and all(hardware) and hardware[0][0]["device"] != hardware[1][0]["device"]:
-        why = "the hardware or its threads differ"
-    if not why and before.run.about["setting"] != after.run.about["setting"]:
-        why = "the settings differ, and guidance is part of what is timed"
-    if not why and bool(tokenizer_of(before.run.about)) != bool(tokenizer_of(after.run.about)):
-        why = "one of the two decodes pixels within its times and the other does not"
-    batches = [{trial["batch"] for trial in side} - {1} for side in hardware]
-    doubt = "" if why or not (busy(before.run) or busy(after.run)) else BUSY
+def _times(pair: _Pair) -> list[Comparison]:
+    one, two = pair.one, pair.two
+    doubt = BUSY if busy(pair.before.run) or busy(pair.after.run) else ""
     lines = []
     for batch in sorted(one.speedup | two.speedup):
-        sides = one.speedup.get(batch), two.speedup.get(batch)
-        lines.append(_ratio(one.arm, f"x, batch {batch}", *sides, why, doubt))
+        a, b = one.speedup.get(batch), two.speedup.get(batch)
+        why = pair.apart("speed-up", a, b, latency=True)  # of one batch on both sides
+        lines.append(_ratio(one.arm, f"x, batch {batch}", a, b, why, doubt))
     for name in ("latency_s", "images_per_s"):
         a, b = one.figures.get(name), two.figures.get(name)
         if a is not None or b is not None:
-            other = name == "images_per_s" and batches[0] != batches[1]
-            reason = why or ("the batches differ" if other else "")
-            lines.append(_ratio(one.arm, name, a, b, reason, doubt, lower=name == "latency_s"))
+            why = pair.apart("time", a, b, latency=name == "latency_s")
+            lines.append(_ratio(one.arm, name, a, b, why, doubt, lower=name == "latency_s"))
     return lines
 
 
@@ -358,7 +391,7 @@ def _ratio(
 ) -> Comparison:
     """Two figures of two runs: different if their intervals do not overlap."""
     if a is None or b is None or why:
-        return Comparison(arm, metric, a, b, None, "not comparable", _one_sided(a, b) or why)
+        return Comparison(arm, metric, a, b, None, "not comparable", why)
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Comparison(arm, metric, a, b, None, "no interval", "under 3 rounds")
     if doubt:
@@ -379,9 +412,10 @@ def notes(lines: Sequence[Comparison], before: Results, after: Results | None = 
     found = []
     about = before.run.about
     if after is None:
-        names = [arm["name"] for arm in about["arms"]]
-        taken = "" if about["baseline"] in names else f"; the run's own baseline, {about['baseline']}, is no arm of it"
-        found.append(f"Against {before.baseline}{taken}. --baseline ARM takes another.")
+        names, own = [arm["name"] for arm in about["arms"]], repeated_arm(about)
+        taken = "" if own in names or own is None else f"; the run's own baseline, {own}, is no arm of it"
+        each = ", each model's own" if len(before.baselines) > 1 else ""
+        found.append(f"Against {' and '.join(before.baselines)}{each}{taken}. --baseline ARM takes another.")
     elif _changes(before, after):
         found.append(f"The runs differ in their {' and '.join(_changes(before, after))}.")
     if any(line.metric in METRICS for line in lines):
@@ -403,8 +437,8 @@ def notes(lines: Sequence[Comparison], before: Results, after: Results | None = 
 
 def _caption(results: Results) -> str:
     """Space, reference and n of a run's quality."""
-    entries = results.run.about["subject"].get("spaces", [])
-    dimensions = next((entry["dimensions"] for entry in entries if entry["space"] == results.space), "?")
+    entries = results.run.about["spaces"]
+    dimensions = next((str(entry["dimensions"]) for entry in entries if entry["space"] == results.space), "?")
     n = sorted({row.n for row in results.arms if row.n is not None and row.setting == "fixed"})
     return (
         f"n = {' and '.join(map(str, n)) or 'none'}{times_seeds(results.arms)} in the space {results.space} "
@@ -415,7 +449,7 @@ def _caption(results: Results) -> str:
 def to_json(lines: Sequence[Comparison]) -> list[dict[str, Any]]:
     """The lines as plain values."""
 
-    def side(value: Interval | int | None) -> Any:
+    def side(value: Interval | float | None) -> Any:
         return value.plain() if isinstance(value, Interval) else value
 
     return [

@@ -11,10 +11,11 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from orderbench.orders import Grid
 from orderbench.reports.canvas import (
     FAINT,
     QUIET,
@@ -31,6 +32,7 @@ from orderbench.reports.canvas import (
     plain_ticks,
     styled,
 )
+from orderbench.reports.levels import drawn, extent_of
 from orderbench.reports.queries import (
     bits_apart,
     changed_cells,
@@ -46,9 +48,9 @@ from orderbench.reports.queries import (
     step_seconds,
     throughput_batch,
 )
-from orderbench.reports.results import Results, Row, baseline_steps, times_seeds, too_small
+from orderbench.reports.results import Results, Row, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.words import FLOOR_NAMES, bounds, busy_words, training_words
+from orderbench.reports.words import baseline_words, bounds, busy_words, floor_name, training_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +60,7 @@ METRIC_NAMES = {"fd": "FD", "kd": "KD", "agreement": "Class agreement"}
 
 
 def _lines(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
-    """By order and correction: the rows that a line joins, by steps, and those beside it.
+    """By order, decoder and model: the rows that a line joins, by steps, and the others.
 
     Where one number of steps was reached by two paces, the line keeps to the pace law that the order uses most.
     """
@@ -66,11 +68,19 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
     for row in rows:
         groups.setdefault(row.line, []).append(row)
     for group in groups.values():
-        laws = [str(row.about["pace"]).partition(":")[0] for row in group]
+        laws = [_law(row) for row in group]
         by_steps: dict[int, list[Row]] = {}
-        for row in sorted(group, key=lambda row: -laws.count(str(row.about["pace"]).partition(":")[0])):
+        for row in sorted(group, key=lambda row: -laws.count(_law(row))):
             by_steps.setdefault(row.about["n_steps"], []).append(row)
         yield [by_steps[n][0] for n in sorted(by_steps)], [row for rows_n in by_steps.values() for row in rows_n[1:]]
+
+
+def _sizes(row: Row) -> list[int]:
+    return row.about["sizes"]
+
+
+def _law(row: Row) -> str:
+    return row.about["pace"].partition(":")[0]
 
 
 def _rests_on(results: Results, rows: Sequence[Row]) -> tuple[list[str], str]:
@@ -82,8 +92,8 @@ def _rests_on(results: Results, rows: Sequence[Row]) -> tuple[list[str], str]:
     return ([space], f"{n}: a first look") if small else ([f"{n} an arm", space], "")
 
 
-def _about_correction(rows: Sequence[Row]) -> str:
-    return "hollow: with correction" if len({row.corrected for row in rows}) == 2 else ""
+def _about_rewriting(rows: Sequence[Row]) -> str:
+    return "hollow: with correction" if len({row.rewrites for row in rows}) == 2 else ""
 
 
 def _about_load(results: Results) -> str:
@@ -103,7 +113,7 @@ def quality_by_steps(metric: str, setting: str = "fixed") -> Draw:
         tuned = ", each arm's best setting" if setting == "tuned" else ""
         chart = Chart(sheet, f"{METRIC_NAMES[metric]} against steps{tuned}")
         values = _by_steps(chart, results, rows, lambda row: row.figures[metric])
-        floors = {row.arm: row.figures[metric] for row in results.floors if metric in row.figures}
+        floors = {floor_name(one): one.figures[metric] for one in results.floors if metric in one.figures}
         everything = [*values, *(one.value for one in floors.values())]
         log = metric in ("fd", "kd") and log_if_wide(chart.axes.yaxis, everything)
         if log:
@@ -111,11 +121,11 @@ def quality_by_steps(metric: str, setting: str = "fixed") -> Draw:
         span = max(values) - min(values)
         for name, floor in floors.items():
             if log or metric == "agreement" or min(values) - 2 * span <= floor.value <= max(values) + 2 * span:
-                chart.level(FLOOR_NAMES.get(name, name), floor)
+                chart.level(name, floor)
         chart.axes.set_ylabel(METRIC_NAMES[metric])
         words, first_look = _rests_on(results, rows)
         better = "higher is better" if metric == "agreement" else "lower is better"
-        return chart.finish(*words, better, _about_correction(rows), warn=first_look)
+        return chart.finish(*words, better, _about_rewriting(rows), warn=first_look)
 
     return styled(draw)
 
@@ -128,7 +138,7 @@ def _by_steps(chart: Chart, results: Results, rows: Sequence[Row], figure: Calla
         for n in {row.about["n_steps"] for row in (*line, *beside)}:
             at_steps.setdefault(n, []).append(place)
     for place, (line, beside) in enumerate(lines):
-        look, solid, name = chart.sheet.look(results, line[0]), not line[0].corrected, line[0].line
+        look, solid, name = chart.sheet.look(results, line[0]), not line[0].rewrites, line[0].line
 
         def aside(row: Row, place: int = place) -> float:
             n, others = row.about["n_steps"], at_steps[row.about["n_steps"]]
@@ -167,7 +177,7 @@ def quality_by_speed(speed: str) -> Draw:
             row, look = rows[place], sheet.look(results, rows[place])
             x, y = row.figures[speed].scaled(factor), row.figures["fd"]
             alpha = 1.0 if place in front else 0.45
-            chart.series(look, row.line, [x], [y], solid=not row.corrected, joined=False, alpha=alpha)
+            chart.series(look, row.line, [x], [y], solid=not row.rewrites, joined=False, alpha=alpha)
             chart.label(row.arm, look, row.line, x.value, y.value, more=place not in front)
         best = sorted((rows[i].figures[speed].value * factor, rows[i].figures["fd"].value) for i in front)
         chart.axes.step([x for x, _ in best], [y for _, y in best], where="post" if slow else "pre", color=FAINT,
@@ -184,7 +194,7 @@ def quality_by_speed(speed: str) -> Draw:
         timed = f"{n_rounds(results, 1 if slow else batch)} rounds"
         where = "lower left is better" if slow else "lower right is better"
         front_words = "line: arms that none beats at both; the others are faded"
-        notes = (where, front_words, _about_correction(rows), _about_load(results))
+        notes = (where, front_words, _about_rewriting(rows), _about_load(results))
         return chart.finish(*words, timed, *notes, warn=first_look)
 
     return styled(draw)
@@ -202,9 +212,10 @@ def bits_by_steps(results: Results, sheet: Sheet) -> Figure | None:
     chart = Chart(sheet, "Held-out bits per token against steps")
     # Their intervals are of images, which all arms share, and would hide the paired differences: see the foot.
     values = _by_steps(chart, results, rows, lambda row: Interval(row.figures["bits"].value))
-    codes = results.run.about["subject"]["model"].get("codes")
-    if codes and math.log2(codes) <= max(values) + (max(values) - min(values)):
-        chart.level(f"uniform over {codes} codes", exactly(math.log2(codes)))
+    for sizes in dict.fromkeys(tuple(results.run.about["models"][name]["code_sizes"]) for name in results.models):
+        uniform = sum(math.log2(size) for size in sizes)
+        if 0 < uniform <= max(values) + (max(values) - min(values)):
+            chart.level(f"uniform over {' x '.join(map(str, sizes))} codes", exactly(uniform))
     chart.axes.set_ylabel("bits per token")
     halves = [(y.high - y.low) / 2 for y in (row.figures["bits"] for row in rows) if None not in (y.low, y.high)]  # type: ignore[operator]
     shared = f"±{max(halves):.2f} over images, which all arms share: read differences, paired" if halves else ""
@@ -221,7 +232,8 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
 
     figure = blank_figure(sheet.width, 1.0 + 0.26 * len(found))
     axes = figure.subplots()
-    heading(figure, f"Bits per token minus {results.baseline}'s, image by image")
+    whose = f"{results.baselines[0]}'s" if len(results.baselines) == 1 else "the baseline's"
+    heading(figure, f"Bits per token minus {whose}, image by image")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
     for place, (row, apart_N) in enumerate(found):
         look = sheet.look(results, row)
@@ -245,27 +257,28 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
 @styled
 def tax(results: Results, sheet: Sheet) -> Figure | None:
     """The measured parallel tax against the one that a Gaussian field predicts."""
-    rows = [
-        row
+    predicted_by = {
+        row.arm: row.predicted_tax
         for row in results.arms
-        if row.setting == "fixed" and "tax" in row.figures and (row.about.get("predicted_tax_bits") or 0) > 0
-    ]
+        if row.setting == "fixed" and "tax" in row.figures and row.predicted_tax is not None and row.predicted_tax > 0
+    }
+    rows = [row for row in results.arms if row.setting == "fixed" and row.arm in predicted_by]
     if not rows:
         return None
     chart = Chart(sheet, "Parallel tax, measured against predicted")
-    predicted = [row.about["predicted_tax_bits"] for row in rows]
+    predicted = list(predicted_by.values())
     measured = [row.figures["tax"] for row in rows]
     log = min(one.value for one in measured) > 0
     floor = min(one.value for one in measured) / 2
     for line, beside in _lines(rows):
         look, name = sheet.look(results, line[0]), line[0].line
-        part = sorted([*line, *beside], key=lambda row: row.about["predicted_tax_bits"])
+        part = sorted([*line, *beside], key=lambda row: predicted_by[row.arm])
         ys = [_above(row.figures["tax"], floor) if log else row.figures["tax"] for row in part]
-        chart.series(look, name, [exactly(row.about["predicted_tax_bits"]) for row in part], ys)
-        chart.label(name, look, name, part[0].about["predicted_tax_bits"], ys[0].value)
+        chart.series(look, name, [exactly(predicted_by[row.arm]) for row in part], ys)
+        chart.label(name, look, name, predicted_by[part[0].arm], ys[0].value)
     for row in rows:
         steps, look = str(row.about["n_steps"]), sheet.look(results, row)
-        chart.label(steps, look, row.line, row.about["predicted_tax_bits"], row.figures["tax"].value, more=True)
+        chart.label(steps, look, row.line, predicted_by[row.arm], row.figures["tax"].value, more=True)
     if log:
         ends = [min(predicted) / 1.8, max(predicted) * 2.2]
         plain_ticks(chart.axes.xaxis, ends)
@@ -276,7 +289,7 @@ def tax(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.plot(ends, ends, color=FAINT, linewidth=1.0, zorder=1, scaley=False)
     chart.axes.margins(y=0.12)
     chart.axes.set(xlabel="predicted on a Gaussian field, bits per token", ylabel="measured, bits per token")
-    field = next((trial["field"] for trial in results.run.done("likelihood") if trial.get("field")), "")
+    field = next((trial["field"] for trial in results.run.done("likelihood") if trial["field"]), "")
     return chart.finish(
         f"n = {likelihood_n(results)} held-out images", "small numbers: steps", "grey: as predicted", f"field {field}"
     )
@@ -300,8 +313,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     places = len(rows) + (results.uncached is not None)
     figure = blank_figure(sheet.width, 1.05 + (0.17 * len(batches) + 0.05) * places)
     axes = figure.subplots()
-    heading(figure, f"Times faster than {results.baseline} with a cache")
-    cells = baseline_steps(results)
+    heading(figure, f"Times faster than {baseline_words(results)} with a cache")
     for batch in batches:
         noise = results.noise.get(batch)
         if noise is not None and noise.low is not None and noise.high is not None:
@@ -310,10 +322,10 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     everything = [1.0]
     for place, row in enumerate(rows):
         look, gid = sheet.look(results, row), f"o{sheet.look(results, row).number}"
-        steps = cells / row.about["n_steps"]
-        everything.append(steps)
-        top = place - 0.3
-        axes.plot([steps] * 2, [place - 0.34, place + 0.34], color=FAINT, linewidth=2.2, zorder=1, gid=gid)
+        steps, top = step_ratio(results, row), place - 0.3
+        if steps is not None:
+            everything.append(steps)
+            axes.plot([steps] * 2, [place - 0.34, place + 0.34], color=FAINT, linewidth=2.2, zorder=1, gid=gid)
         for number, batch in enumerate(batches):
             ratio = row.speedup.get(batch)
             if ratio is None:
@@ -322,7 +334,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
             everything += extent([ratio])
             if ratio.low is not None and ratio.high is not None:
                 axes.plot([ratio.low, ratio.high], [y, y], color=look.color, linewidth=1.1, zorder=2, gid=gid)
-            filled = not row.corrected
+            filled = not row.rewrites
             axes.plot([ratio.value], [y], marker="o" if batch == 1 else "s", color=look.color, zorder=3, gid=gid,
                       markerfacecolor=look.color if filled else "white", markersize=4.6, linestyle="none")  # fmt: skip
             axes.annotate(bounds(ratio), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
@@ -337,7 +349,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
         axes.plot([slower.value], [y], marker="o", color=QUIET, markersize=4.6, linestyle="none")
         axes.annotate(bounds(slower), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
                       annotation_clip=False, color=QUIET)  # fmt: skip
-        names.append(f"{results.run.about['baseline']}, no cache")
+        names.append(f"{results.repeated}, no cache")
     axes.set_yticks(range(len(names)), [textwrap.shorten(name, 30, placeholder="…") for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
@@ -374,14 +386,14 @@ def latency_by_step(results: Results, sheet: Sheet) -> Figure | None:
 
 @styled
 def tokens_over_time(results: Results, sheet: Sheet) -> Figure | None:
-    """How many cells are decoded as time goes by."""
+    """How many cells are decoded as time goes by; not of decoders that take other steps than their plan."""
     seconds = step_seconds(results)
-    rows = [row for row in results.arms if row.setting == "fixed" and row.arm in seconds]
+    rows = [row for row in results.arms if row.setting == "fixed" and len(seconds.get(row.arm, ())) == len(_sizes(row))]
     if not rows:
         return None
     chart = Chart(sheet, "Cells decoded over time, one image")
     for row in rows:
-        x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(row.about["sizes"])
+        x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(_sizes(row))
         chart.curve(sheet.look(results, row), row, x, y, steps=True)
     times = [float(t) for row in rows for t in (1000 * seconds[row.arm][0], 1000 * seconds[row.arm].sum())]
     if not log_if_wide(chart.axes.xaxis, times, ratio=3.0):
@@ -400,11 +412,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     trials = latency_trials(results)
     rows = [row for row in results.arms if row.setting == "fixed"]
     added = {
-        batch: {
-            name: one["added_bytes"]
-            for name, one in trial.get("memory", {}).items()
-            if one.get("added_bytes") is not None
-        }
+        batch: {name: one["added_bytes"] for name, one in trial["memory"].items() if one.get("added_bytes") is not None}
         for batch, trial in sorted(trials.items())
     }
     rows = [row for row in rows if any(row.arm in by_arm for by_arm in added.values())]
@@ -413,10 +421,11 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     figure = blank_figure(sheet.width, 1.0 + 0.25 * len(rows))
     axes = figure.subplots()
     heading(figure, "Memory that a generation adds")
-    branches = 2 if guided(results.run.about["setting"]["guidance"]) else 1  # counters are of one
     for place, row in enumerate(rows):
         look = sheet.look(results, row)
         gid = f"o{look.number}"
+        branches = 2 if guided(model_of(results.run.about, row.about)["setting"]["guidance"]) else 1
+        # counters are of one branch
         for number, (batch, by_arm) in enumerate(added.items()):
             if row.arm not in by_arm:
                 continue
@@ -425,7 +434,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
             axes.plot([cache] * 2, [y - 0.14, y + 0.14], color=FAINT, linewidth=2.2, gid=gid)
             axes.plot(
                 [by_arm[row.arm] / 2**20], [y], marker="o" if batch == 1 else "s", color=look.color, markersize=4.6,
-                markerfacecolor="white" if row.corrected else look.color, gid=gid, linestyle="none",
+                markerfacecolor="white" if row.rewrites else look.color, gid=gid, linestyle="none",
             )  # fmt: skip
     axes.set_yticks(range(len(rows)), [textwrap.shorten(row.arm, 30, placeholder="…") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -436,7 +445,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     axes.grid(axis="x")
     axes.set_xlabel("MiB")
     weights = next((trial["weights_bytes"] for trial in trials.values() if trial.get("weights_bytes")), None)
-    how = next((one["how"] for trial in trials.values() for one in trial.get("memory", {}).values()), "")
+    how = next((one["how"] for trial in trials.values() for one in trial["memory"].values()), "")
     shapes = ", ".join(f"{'circle' if batch == 1 else 'square'}: batch {batch}" for batch in added)
     foot(figure, (shapes, "pale bar: the cache", f"peak over what was there before, {how}, measured once",
                    f"the weights take {weights / 2**20:.1f} MiB" if weights else ""))  # fmt: skip
@@ -449,44 +458,48 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
 @styled
 def changes_by_ring(results: Results, sheet: Sheet) -> Figure | None:
     """Where correction rewrites codes: by ring around the middle cell."""
-    found, grid = changed_cells(results), lattice(results)
-    if not found or grid is None:
+    found = [(row, changed_L, grid) for row, changed_L in changed_cells(results)
+             if isinstance(grid := lattice(results, row), Grid)]  # fmt: skip # rings are of one grid
+    if not found:
         return None
-    ring_L = rings_of(grid)
     chart = Chart(sheet, "Codes rewritten by correction, by ring")
-    rings = range(int(ring_L.max()) + 1)
-    for row, changed_L in found:
-        y = [exactly(changed_L[ring_L == ring].mean()) for ring in rings]
+    rings = range(max(int(rings_of(grid).max()) for _, _, grid in found) + 1)
+    for row, changed_L, grid in found:
+        ring_L = rings_of(grid)
+        own = range(int(ring_L.max()) + 1)
+        y = [exactly(changed_L[ring_L == ring].mean()) for ring in own]
         look = sheet.look(results, row)
-        chart.series(look, row.line, [exactly(ring) for ring in rings], y, solid=False)
-        chart.label(row.arm, look, row.line, rings[-1], y[-1].value)
+        chart.series(look, row.line, [exactly(ring) for ring in own], y, solid=False)
+        chart.label(row.arm, look, row.line, own[-1], y[-1].value)
     chart.axes.set_ylim(0, None)
     chart.axes.margins(y=0.15)
     chart.axes.set_xlim(-0.5, len(rings) * 1.25)
     chart.axes.set_xticks([ring for ring in rings if ring % 2 == 0])
     chart.axes.set(xlabel="ring around the middle cell", ylabel="rewritings a cell and image")
-    words, first_look = _rests_on(results, [row for row, _ in found])
+    words, first_look = _rests_on(results, [row for row, _, _ in found])
     return chart.finish(*words, warn=first_look)
 
 
 @styled
 def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
-    """The same on the grid, one map an arm."""
-    found, grid = changed_cells(results), lattice(results)
-    if not found or grid is None:
+    """The same on the lattice, one map an arm."""
+    found = [(row, drawn(where, changed_L)) for row, changed_L in changed_cells(results)
+             if (where := lattice(results, row)) is not None]  # fmt: skip
+    if not found:
         return None
     hidden, found = len(found[6:]), found[:6]
     across = min(len(found), 2 if sheet.width < 5 else 4)
     down = math.ceil(len(found) / across)
     side = min(1.9, sheet.width / across - 0.1)
-    figure = blank_figure(sheet.width, 0.95 + (side * grid.rows / grid.cols + 0.22) * down)
+    tall = max(changed_RC.shape[0] / changed_RC.shape[1] for _, changed_RC in found)
+    figure = blank_figure(sheet.width, 0.95 + (side * tall + 0.22) * down)
     heading(figure, "Codes rewritten by correction, by cell")
     top = max(float(changed.max()) for _, changed in found) or 1.0
     all_axes = figure.subplots(down, across, squeeze=False)
     for axes in all_axes.flat:
         axes.set_axis_off()
-    for axes, (row, changed_L) in zip(all_axes.flat, found, strict=False):
-        image = axes.imshow(changed_L.reshape(grid.rows, grid.cols), cmap="cividis", vmin=0, vmax=top)
+    for axes, (row, changed_RC) in zip(all_axes.flat, found, strict=False):
+        image = axes.imshow(changed_RC, cmap="cividis", vmin=0, vmax=top)
         axes.set_title(textwrap.shorten(row.arm, 28, placeholder="…"), fontweight="normal", pad=3, fontsize=SMALLEST)
     bar = figure.colorbar(image, ax=all_axes, orientation="horizontal", shrink=0.7, aspect=30, pad=0.03)
     bar.set_label("rewritings an image")
@@ -508,11 +521,11 @@ def repair(results: Results, sheet: Sheet) -> Figure | None:
     for trial in trials:
         row = rows[trial["arm"]]
         look, name = sheet.look(results, row), row.line
-        for metric, solid in (("repair_rate", True), ("damage_rate", False)):
-            rates = [one for one in trial["rates"] if one[metric] is not None]
+        for metric, solid in _RATES:
+            rates = [(one["error_rate"], rate) for one in trial["rates"] if (rate := one[metric]) is not None]
             if rates:
-                xs = [exactly(100 * one["error_rate"]) for one in rates]
-                ys = [exactly(100 * one[metric]) for one in rates]
+                xs = [exactly(100 * error) for error, _ in rates]
+                ys = [exactly(100 * rate) for _, rate in rates]
                 chart.series(look, name, xs, ys, solid=solid)
                 text = f"{row.arm}: {'repaired' if solid else 'damaged'}"
                 chart.label(text, look, name, xs[-1].value, ys[-1].value, more=not solid)
@@ -524,6 +537,9 @@ def repair(results: Results, sheet: Sheet) -> Figure | None:
         f"n = {trials[0]['n']} held-out images",
         "filled: wrong codes that were repaired; hollow: right codes that were changed",
     )
+
+
+_RATES: tuple[tuple[Literal["repair_rate", "damage_rate"], bool], ...] = (("repair_rate", True), ("damage_rate", False))
 
 
 # Orders and samples
@@ -544,7 +560,7 @@ def mosaic(images_Nhwc: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 
 @styled
 def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
-    """The map of every order beside what it made of the same seeds; the maps alone where there are no samples."""
+    """The map of every order and what it made of the same seeds; the maps alone where there are no samples."""
     entries = [
         (row, plan_of(row), pictures_of(results, "quality", row.arm)) for row in results.arms if row.setting == "fixed"
     ]
@@ -552,8 +568,8 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
     shown = (with_samples or [entry for entry in entries if entry[1] is not None])[:MOST_MAPS]
     if not shown:
         return None
-    grid = next((plan.lattice for _, plan, _ in shown if plan is not None), None)
-    tall = 1.0 if grid is None else grid.rows / grid.cols
+    sides = [extent_of(plan.lattice) for _, plan, _ in shown if plan is not None]
+    tall = max((rows / cols for rows, cols in sides), default=1.0)
     if with_samples:
         many = 6 if sheet.width < 5 else 12
         side = (sheet.width - 0.15) / (2.35 + many)  # of a sample; a map is as tall as two
@@ -572,7 +588,7 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
         title = f"{row.arm}: {steps}, {training_words(row)}" if with_samples else f"{row.arm}\n{steps}"
         axes.set_title(title, fontweight="normal", pad=3, fontsize=SMALLEST)
         if plan is not None:
-            step_RC = plan.step_of_cell().reshape(plan.lattice.rows, plan.lattice.cols)
+            step_RC = drawn(plan.lattice, plan.step_of_cell())
             axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
         if images is not None:
             all_axes[place, 1].imshow(mosaic(images[: 2 * many], many), interpolation="nearest")
@@ -585,7 +601,7 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
 def sample_sheets(results: Results, sheet: Sheet) -> Figure | None:
     """The first samples of every arm, and of its floors: the same seeds and labels, column by column."""
     entries = [(row.arm, pictures_of(results, "quality", row.arm)) for row in results.arms if row.setting == "fixed"]
-    entries += [(FLOOR_NAMES.get(row.arm, row.arm), pictures_of(results, "floor", row.arm)) for row in results.floors]
+    entries += [(floor_name(floor), pictures_of(results, "floor", floor.name)) for floor in results.floors]
     shown = [(name, images) for name, images in entries if images is not None]
     if not shown:
         return None

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderbench.reports.results import METRICS, replicate
+from orderbench.reports.results import METRICS, metric_of, replicate
 from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
 SAMPLING = ("guidance", "temperature", "top_k", "top_p")
-COLUMNS = ("run", "trial", "kind", "arm", "order", "pace", "correction", "n_steps", "seed", "setting", *SAMPLING,
+COLUMNS = ("run", "trial", "kind", "arm", "model", "order", "pace", "decoder", "n_steps", "seed", "setting", *SAMPLING,
            "batch", "metric", "at", "space", "value", "low", "high", "unit", "n")  # fmt: skip
 UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "precision": "share", "recall": "share",
          "inception_score": "classes", "agreement": "share", "fd_extrapolated": "squared feature distance",
@@ -28,10 +28,10 @@ UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "pre
 def frame_of(run: Run | str | Path) -> DataFrame:
     """The records of a run as one tidy DataFrame; a folder is read first.
 
-    run, trial, kind, arm, order, pace, correction, n_steps, seed, batch: what was measured. setting: 'fixed', 'tuned',
-    or the values that tuning tried; guidance, temperature, top_k (0: all), top_p: which that was, where codes were
-    drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one. at: which
-    round, step, cell or error rate it belongs to, where there are several. space: the feature space of a quality
+    run, trial, kind, arm, model, order, pace, decoder, n_steps, seed, batch: what was measured. setting: 'fixed',
+    'tuned', or the values that tuning tried; guidance, temperature, top_k (0: all), top_p: which that was, where codes
+    were drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one. at:
+    which round, step, cell or error rate it belongs to, where there are several. space: the feature space of a quality
     figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing. Trials that are
     not done are left out.
     """
@@ -60,8 +60,7 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         if trial["kind"] in ("quality", "tuning", "repair", "likelihood"):
             head["seed"] = trial["seed"]
         if trial["kind"] in ("quality", "tuning", "latency"):
-            drawn = trial.get("sampling", run.about["setting"])  # earlier records do not say
-            head |= {name: drawn[name] for name in SAMPLING}
+            head |= {name: trial["sampling"][name] for name in SAMPLING}
         for row in kinds[trial["kind"]](run, trial):
             yield head | row
 
@@ -70,7 +69,8 @@ def _arm(run: Run, name: str) -> dict[str, Any]:
     about = next((arm for arm in run.about["arms"] if arm["name"] == name), None)
     if about is None:
         return {"arm": name} if name else {}
-    return {"arm": name, **{key: about[key] for key in ("order", "pace", "correction", "n_steps")}}
+    return {"arm": name, "model": about["model"], "order": about["order"], "pace": about["pace"],
+            "decoder": about["decoder"], "n_steps": about["n_steps"]}  # fmt: skip
 
 
 def _row(metric: str, value: Interval | float, unit: str, n: int | None, **more: Any) -> dict[str, Any]:
@@ -81,29 +81,31 @@ def _row(metric: str, value: Interval | float, unit: str, n: int | None, **more:
 def _quality(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for result in trial["quality"]:
         for metric in METRICS:
-            entry = result.get(metric)
-            if entry and entry["value"] is not None:
+            entry = metric_of(result, metric)
+            if entry is not None:
                 yield _row(metric, jackknife([replicate(entry)]), UNITS[metric], result["n"], space=result["space"])
         if result.get("fd_extrapolated") is not None:
             yield _row("fd_extrapolated", result["fd_extrapolated"], UNITS["fd"], result["n"], space=result["space"])
-    for name, count in trial.get("counters", {}).items():
+    if trial["kind"] == "floor":
+        return
+    for name, count in trial["counters"].items():
         yield _row(name, count, UNITS.get(name, "a sample"), trial["n"])
-    if trial.get("flops_per_image") is not None:
+    if trial["flops_per_image"] is not None:
         yield _row("flops_per_image", trial["flops_per_image"], "operations", trial["n"])
-    if "changed_per_image" in trial:
-        yield _row("changed_per_image", trial["changed_per_image"], "codes", trial["n"])
+    yield _row("changed_per_image", trial["changed_per_image"], "codes", trial["n"])
 
 
 def _likelihood(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
     bits = run.arrays(trial["trial"], "bits")
     unit, n = "bits per token", trial["n"]
     yield _row("bits", mean_interval(bits["bits_N"]), unit, n)
-    yield _row("singly_bits", mean_interval(bits["singly_N"]), unit, n)
-    yield _row("tax", paired_mean(bits["singly_N"], bits["bits_N"]), unit, n)
-    if trial.get("predicted_tax_bits") is not None:
+    if "singly_N" in bits:
+        yield _row("singly_bits", mean_interval(bits["singly_N"]), unit, n)
+        yield _row("tax", paired_mean(bits["singly_N"], bits["bits_N"]), unit, n)
+    if trial["predicted_tax_bits"] is not None:
         yield _row("predicted_tax", trial["predicted_tax_bits"], unit, None)
     for name in ("bits_by_step", "singly_bits_by_step", "bits_by_cell", "singly_bits_by_cell"):
-        for place, value in enumerate(trial[name]):
+        for place, value in enumerate(trial[name] or ()):
             yield _row(name, value, unit, n, at=place)
 
 
@@ -122,7 +124,7 @@ def _latency(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for metric in ("tokens_s", "pixels_s"):
                 if sample[metric] is not None:
                     yield _row(metric, sample[metric], "s", sample["repeats"], **contender)
-    for name, memory in trial.get("memory", {}).items():
+    for name, memory in trial["memory"].items():
         if memory.get("added_bytes") is not None:
             yield _row("added_bytes", memory["added_bytes"], "bytes", 1, **_arm(run, name), **where)
     for name, passes in trial.get("step_s", {}).items():

@@ -1,8 +1,7 @@
 """Joining: which records of several runs may stand in one table, and why the others may not.
 
-Knows runs. Refuses to bring together what was not measured alike: another model, plan, feature space, number of samples
-or setting gives other numbers, and another machine other times. What may not be joined stands in a part of its own,
-with the reason in words.
+Knows runs. Refuses to bring together what was not measured alike: `conditions` says what that means. What may not be
+joined gets a part of its own, with the reason in words.
 
 Records are of three kinds that are judged apart: samples and their quality, likelihood, and timings. A trial that two
 runs have, the same arm under the same seed, counts once, since it is no second sample; rounds of timings are pooled.
@@ -10,20 +9,33 @@ runs have, the same arm under the same seed, counts once, since it is no second 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.reports.results import differ, images_of, kernel_sizes, reference_of, tokenizer_of
+from orderbench.reports.conditions import Conditions, What, conditions_of, unlike
+from orderbench.reports.results import own_model, round_times
 from orderbench.runs.record import Run
+from orderbench.runs.schema import ArmAbout, ModelAbout, RunAbout
 
 KINDS = {
     "samples": ("quality", "tuning", "floor", "repair"),
     "likelihood": ("likelihood",),
     "timings": ("latency",),
+}
+_ASKED: dict[str, tuple[What, ...]] = {
+    "samples": ("quality", "kernel distance"),
+    "likelihood": ("bits",),
+    "timings": ("speed-up", "time"),
+}
+_NOTHING = frozenset[int]()
+_SAID_OF: dict[str, dict[str, Any]] = {  # conditions that records of one kind say, and what stands for their lack
+    "samples": {"space": None, "reference": None, "n": None, "groups": _NOTHING, "kernel": _NOTHING},
+    "likelihood": {"images": None, "n_images": None},
+    "timings": {"device": None, "batch": None},
 }
 
 
@@ -119,52 +131,25 @@ class _Part:
     sources: dict[str, tuple[Run, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def holds(self, kind: str) -> bool:
-        return any(trial["kind"] in KINDS[kind] for trial in self.trials.values())
-
     def refuses(self, run: Run, kind: str) -> str:
         """Why the records of a run may not join; empty if they may."""
-        for other in self.runs.values():
-            why = _subjects_differ(other.about, run.about)
+        for name, other in self.runs.items():
+            why = _runs_unlike(other, [one for one, of in self.has if of == name], run, kind)
             if why:
                 return why
-        ours = [trial for trial in self.trials.values() if trial["kind"] in KINDS[kind]]
-        theirs = _of_kind(run, kind)
-        if not ours:
-            return ""
-        if kind == "timings":
-            return _timings_differ(ours, theirs)
-        counts = [sorted({t["n"] for t in side if "n" in t and t["kind"] in ("quality", "likelihood")})
-                  for side in (ours, theirs)]  # fmt: skip
-        if all(counts) and counts[0] != counts[1]:
-            return f"n differs ({', '.join(map(str, counts[0]))}; {', '.join(map(str, counts[1]))})"
-        if kind == "likelihood" and any(differ(images_of(r.about), images_of(run.about)) for r in self._with(kind)):
-            return "the held-out images differ"
-        if kind == "samples":
-            if _groups(ours) and _groups(theirs) and _groups(ours) != _groups(theirs):
-                return "the groups of samples that are left out in turn differ; an older orderbench made them otherwise"
-            sizes = [kernel_sizes(side) for side in (ours, theirs)]
-            if all(sizes) and sizes[0] != sizes[1]:
-                return "kernel distances are to other numbers of reference images, as of an older orderbench"
-            tuned = [_tuned(side) for side in (ours, theirs)]
-            for arm in tuned[0].keys() & tuned[1].keys():
-                if tuned[0][arm] != tuned[1][arm]:
-                    return f"{arm} was tuned to another setting"
-            spaces = [
-                next((_spaces(r.about) for r in side if _spaces(r.about)), [])
-                for side in ([*self.runs.values()], [run])
-            ]
-            if all(spaces) and spaces[0] != spaces[1]:
-                return f"the feature spaces or references differ ({_listed(spaces[0])}; {_listed(spaces[1])})"
-            for other in self._with(kind):
-                for entry in run.about["subject"].get("spaces", []):
-                    if differ(reference_of(other.about, entry["space"]), reference_of(run.about, entry["space"])):
-                        return f"the references in the space {entry['space']} differ, though not by name"
-        return ""
+        return self._other_work(run) if kind == "timings" else ""
 
-    def _with(self, kind: str) -> list[Run]:
-        """The runs whose records of a kind are here."""
-        return [self.runs[name] for one, name in self.has if one == kind]
+    def _other_work(self, run: Run) -> str:
+        """Which arm's exact counters differ: then its timings are of other work."""
+        ours = [trial for trial in self.trials.values() if trial["kind"] == "latency"]
+        for one in ours:
+            for two in run.done("latency"):
+                counted = one.get("counters", {}), two["counters"]
+                for name in counted[0].keys() & counted[1].keys():
+                    exact = one["counters_exact"].get(name, True) and two["counters_exact"].get(name, True)
+                    if one["batch"] == two["batch"] and exact and counted[0][name] != counted[1][name]:
+                        return f"{name} did other work (its counters differ)"
+        return ""
 
     def add(self, name: str, run: Run, kind: str) -> None:
         if name not in self.names:
@@ -211,117 +196,117 @@ class _Part:
         self.sources[key] = (run, trial["trial"])
         if same:
             self.notes.append(
-                f"Batch {trial['batch']}: {name} timed other arms in turns; its arms stand by their ratio to its own "
-                f"{run.about['baseline']}"
+                f"Batch {trial['batch']}: {name} timed other arms in turns; their ratios are to its own baseline"
             )
 
     def joined(self) -> Part:
-        arms: dict[str, dict[str, Any]] = {}
-        subject: dict[str, Any] = {}
-        environments: list[dict[str, Any]] = []
         kept = {trial["arm"] for trial in self.trials.values() if trial["arm"]}
         for trial in self.trials.values():
             kept |= _contenders(trial)
-        for run in self.runs.values():
-            subject = {**run.about["subject"], **subject}
-            environments += run.about["environments"]
-            for arm in run.about["arms"]:
-                if arm["name"] in kept:
-                    arms.setdefault(arm["name"], arm)
-        about = {
+        about: RunAbout = {
             **self.head.about,
-            "subject": subject,
-            "arms": list(arms.values()),
-            "environments": environments,
+            "arms": [],
+            "environments": [one for run in self.runs.values() for one in run.about["environments"]],
             "trials": list(self.trials),
         }
+        for run in self.runs.values():
+            _add_about(about, run, kept)
         run = JoinedRun(self.head.folder, about, self.trials, self.sources)
         return Part(run, tuple(self.names), tuple(self.has), tuple(self.notes))
 
 
-def _subjects_differ(one: dict[str, Any], two: dict[str, Any]) -> str:
-    models = [about["subject"]["model"] for about in (one, two)]
-    if any(models[0].get(key) != models[1].get(key) for key in ("sha256", "grid", "codes")) or (
-        models[0].get("sha256") is None and models[0]["name"] != models[1]["name"]
-    ):
-        return f"the models differ ({', '.join(_model_name(model) for model in models)})"
-    if tokenizer_of(one) != tokenizer_of(two):
-        return "the tokenizers differ, and with them the codes, or only one of the two has any"
-    types = [about["config"].get("dtype") for about in (one, two)]
-    if types[0] != types[1]:
-        return f"the weights were {types[0]} and {types[1]}"
-    if one["setting"] != two["setting"]:
-        apart = [
-            f"{key} {one['setting'].get(key)} and {two['setting'].get(key)}"
-            for key in one["setting"]
-            if one["setting"].get(key) != two["setting"].get(key)
-        ]
-        return f"the sampling settings differ ({', '.join(apart)})"
-    if one["baseline"] != two["baseline"]:
-        return f"the baselines differ ({one['baseline']}, {two['baseline']})"
-    plans = [{arm["name"]: arm["plan_digest"] for arm in about["arms"]} for about in (one, two)]
-    for name in plans[0].keys() & plans[1].keys():
-        if plans[0][name] != plans[1][name]:
-            return f"the plans of {name} differ ({str(plans[0][name])[:8]}, {str(plans[1][name])[:8]})"
+def _add_about(about: RunAbout, run: Run, kept: set[str]) -> None:
+    """What a run says of its models, spaces and arms is added; what is there already stays."""
+    own = {own_model(run.about): own_model(about)}
+    for name, model in run.about["models"].items():
+        name = own.get(name, name)
+        known: ModelAbout = about["models"].get(name, model)
+        about["models"] = {**about["models"], name: {**model, **known}}
+    about["refused"] = {**run.about["refused"], **about["refused"]}
+    spaces = {entry["space"] for entry in about["spaces"]}
+    about["spaces"] = [*about["spaces"], *(entry for entry in run.about["spaces"] if entry["space"] not in spaces)]
+    names = {arm["name"] for arm in about["arms"]}
+    about["arms"] += [
+        {**arm, "model": own.get(arm["model"], arm["model"])}
+        for arm in run.about["arms"]
+        if arm["name"] in kept and arm["name"] not in names
+    ]
+
+
+# Whether two runs were measured alike
+
+
+def _runs_unlike(one: Run, kinds: Sequence[str], two: Run, kind: str) -> str:
+    """Why records of a kind of a second run may not join those of some kinds of a first; empty if they may.
+
+    Numbers of both stand in one table, so all kinds of number in it are asked of; but what only timings say, such as
+    the machine, is asked of timings alone.
+    """
+    asked: list[What] = [*_ASKED[kind], *(what for other in kinds for what in _ASKED[other] if other != kind)]
+    pairs = list(_pairs(one, kinds, two, kind))
+    for what in asked:
+        for where, before, after in pairs:
+            why = unlike(before, after, what)
+            if why:
+                return f"{where}{why}"
     return ""
 
 
-def _model_name(model: Mapping[str, Any]) -> str:
-    return f"{model['name']} {(model.get('sha256') or '')[:8]} on {model.get('grid')}"
+def _pairs(one: Run, kinds: Sequence[str], two: Run, kind: str) -> Iterator[tuple[str, Conditions, Conditions]]:
+    """What is held against each other: one arm of every model that both have, in every space; then every arm that both
+    have. First which arm it is, where its plan is meant."""
+    firsts = [next((entry["space"] for entry in run.about["spaces"]), None) for run in (one, two)]
+    shared = {entry["space"] for entry in one.about["spaces"]} & {entry["space"] for entry in two.about["spaces"]}
+    spaces = [(firsts[0], firsts[1]), *((space, space) for space in sorted(shared - {*firsts}))]
+    models = [(own_model(one.about), own_model(two.about))]
+    models += [(name, name) for name in one.about["models"] if name in two.about["models"]]
+    for names in dict.fromkeys(models):
+        before, after = _some_arm(one, names[0], kinds), _some_arm(two, names[1], [kind])
+        if before is not None and after is not None:
+            for space in spaces:
+                yield (
+                    "",
+                    _said(one, before, kinds, space[0]).of_any_arm(),
+                    _said(two, after, [kind], space[1]).of_any_arm(),
+                )
+    theirs = {arm["name"]: arm for arm in two.about["arms"]}
+    for arm in one.about["arms"]:
+        name = arm["name"]
+        if name in theirs:
+            sides = [_said(one, arm, kinds, firsts[0]), _said(two, theirs[name], [kind], firsts[1])]
+            yield f"for {name}, ", _without_seeds(sides[0]), _without_seeds(sides[1])
+            if "samples" in kinds and kind == "samples" and _is_tuned(one, name) and _is_tuned(two, name):
+                sides = [_said(one, arm, kinds, None, "tuned"), _said(two, theirs[name], [kind], None, "tuned")]
+                yield f"for {name} at its best setting, ", _without_seeds(sides[0]), _without_seeds(sides[1])
 
 
-def _timings_differ(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> str:
-    devices = [next((t["device"] for t in side if "device" in t), None) for side in (ours, theirs)]
-    if None not in devices and devices[0] != devices[1]:
-        return f"the hardware or its threads differ ({describe_device(devices[0])}; {describe_device(devices[1])})"
-    batches = [{t["batch"] for t in side if t["batch"] != 1} for side in (ours, theirs)]
-    if all(batches) and batches[0] != batches[1]:
-        return f"the throughput batches differ ({_listed(batches[0])}; {_listed(batches[1])})"
-    for one in ours:
-        for two in theirs:
-            if one["batch"] == two["batch"]:
-                counters = one.get("counters", {}), two.get("counters", {})
-                for name in counters[0].keys() & counters[1].keys():
-                    if counters[0][name] != counters[1][name]:
-                        return f"{name} did other work (its counters differ)"
-    return ""
+def _without_seeds(conditions: Conditions) -> Conditions:
+    """Samples of other seeds add up."""
+    return replace(conditions, seeds=_NOTHING)
 
 
-def describe_device(device: Any) -> str:
-    """A machine in words, from a timing's `device` or an environment."""
-    cpu, gpu, threads = (device.get(key) or {} for key in ("cpu", "gpu", "threads"))
-    name = gpu.get("name") if isinstance(gpu, Mapping) else None
-    if name is None:
-        cores = cpu.get("cores_usable") or cpu.get("cores_logical")
-        name = f"{cpu.get('model') or 'processor'}" + (f", {cores} cores" if cores else "")
-    n = threads.get("torch")
-    return name + (f", {n} thread{'s' * (n != 1)}" if n else "")
+def _some_arm(run: Run, model: str, kinds: Sequence[str]) -> ArmAbout | None:
+    """An arm of a model with records of these kinds; without any, just one."""
+    arms = [arm for arm in run.about["arms"] if arm["model"] == model]
+    measured = {t["arm"] for kind in kinds for t in _of_kind(run, kind) if t["status"] == "done"}
+    measured |= {name for trial in run.done("latency") if "timings" in kinds for name in _contenders(trial)}
+    return next((arm for arm in arms if arm["name"] in measured), next(iter(arms), None))
 
 
-def _contenders(trial: dict[str, Any]) -> set[str]:
+def _is_tuned(run: Run, arm: str) -> bool:
+    return any((trial["arm"], trial["setting"]) == (arm, "tuned") for trial in run.done("quality"))
+
+
+def _said(run: Run, arm: ArmAbout, kinds: Sequence[str], space: str | None, setting: str = "fixed") -> Conditions:
+    """The conditions of an arm, without those that only records of other kinds say."""
+    batches = {trial["batch"] for trial in run.done("latency") if round_times(trial, arm["name"])} - {1}
+    conditions = conditions_of(run, arm, space=space, batch=max(batches, default=None), setting=setting)
+    absent = {name: value for kind, said in _SAID_OF.items() if kind not in kinds for name, value in said.items()}
+    return replace(conditions, **absent)
+
+
+def _contenders(trial: Mapping[str, Any]) -> set[str]:
     return {sample["name"] for one in trial.get("rounds", []) for sample in one}
-
-
-def _spaces(about: dict[str, Any]) -> list[str]:
-    return [f"{entry['space']} against {entry['reference']}" for entry in about["subject"].get("spaces", [])]
-
-
-def _groups(trials: Sequence[dict[str, Any]]) -> set[int]:
-    return {len(left) for trial in trials for result in trial.get("quality", [])
-            if trial["kind"] == "quality" and (left := (result.get("fd") or {}).get("left_out"))}  # fmt: skip
-
-
-def _tuned(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The best setting that was found for each arm."""
-    return {
-        t["arm"]: t["sampling"]
-        for t in trials
-        if t["kind"] == "quality" and t["setting"] == "tuned" and "sampling" in t
-    }
-
-
-def _listed(values: Any) -> str:
-    return ", ".join(map(str, sorted(values)))
 
 
 def _some(names: list[str], most: int = 4) -> str:

@@ -29,15 +29,26 @@ from orderbench.orders import BenchError
 from orderbench.orders.files import write_whole
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
+from orderbench.reports.conditions import describe_device
 from orderbench.reports.figures import PLOTS, Plot, mosaic
-from orderbench.reports.join import Part, describe_device, join, run_names
+from orderbench.reports.join import Part, join, run_names
+from orderbench.reports.levels import drawn, extent_of, place_of_cell
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
-from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
+from orderbench.reports.results import Results, Row, failures, n_seeds, printable, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import WRITERS, Column, Table, to_json
 from orderbench.reports.tables import quality_tables, tables_of
 from orderbench.reports.terminal import sizes_line
-from orderbench.reports.words import FLOOR_NAMES, bounds, busy_words, plus_minus_tiny, sampling_words, training_words
+from orderbench.reports.words import (
+    baseline_words,
+    bounds,
+    busy_words,
+    floor_name,
+    one_at_a_time,
+    plus_minus_tiny,
+    sampling_words,
+    training_words,
+)
 from orderbench.runs.record import Run
 
 SCHEMA = 1
@@ -130,7 +141,7 @@ class _Report:
     def _spaces(self, number: int) -> Iterator[Results]:
         part, results = self.parts[number]
         yield results
-        for entry in part.run.about["subject"].get("spaces", [])[1:]:
+        for entry in part.run.about["spaces"][1:]:
             yield results_of(part.run, entry["space"])
 
     def _tables(self, number: int) -> Iterator[tuple[Table, Results]]:
@@ -141,7 +152,7 @@ class _Report:
 
     def _name(self, number: int, name: str, results: Results, part: Part) -> str:
         """A file's name: with its part, if there are several, and its space, if it is not the first."""
-        spaces = [entry["space"] for entry in part.run.about["subject"].get("spaces", [])]
+        spaces = [entry["space"] for entry in part.run.about["spaces"]]
         space = f"-{results.space}" if results.space in spaces[1:] else ""
         before = f"part{number + 1}-" if len(self.parts) > 1 else ""
         return re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{before}{name}{space}")
@@ -175,7 +186,8 @@ class _Report:
         arms = [card["motion"] for part in parts for card in part["cards"] if card["motion"] is not None]
         page = environment.get_template("page.html").render(
             orders=_orders(self.parts),
-            models=list(dict.fromkeys(_model(part) for part, _ in self.parts)),
+            models=list(dict.fromkeys(model for part, _ in self.parts for model in _models(part))),
+            several=any(len(results.models) > 1 for _, results in self.parts),
             version=metadata.version("orderbench"),
             looks=looks,
             marker=lambda look, hollow=False: Markup(_marker(look, hollow)),  # noqa: S704 (our own paths and colours)
@@ -190,7 +202,7 @@ class _Report:
         from markupsafe import Markup
 
         part, results = self.parts[number]
-        answered = [row for row in results.arms if row.arm != results.baseline and row.setting == "fixed"]
+        answered = [row for row in results.arms if row.arm != row.baseline and row.setting == "fixed"]
         answered = [row for row in answered if row.speedup or "fd" in row.against] or [r for r in answered if r.against]
         own = [piece for piece in pieces if piece.number == number and piece.name in self.svgs]
         tables: dict[str, list[dict[str, Any]]] = {}
@@ -218,7 +230,9 @@ class _Report:
             "notes": [*part.notes, *filter(None, [busy_words(results)])],
             "answers": [_answer(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
             "unanswered": len(answered) - MOST_ANSWERS,
-            "baseline": results.baseline,
+            "against": baseline_words(results) + (", one cell at a time" if one_at_a_time(results) else ""),
+            "repeated": results.repeated,
+            "refused": [(arm, printable(sentence)) for arm, sentence in part.run.about["refused"].items()],
             "noise": [(batch, bounds(one)) for batch, one in sorted(results.noise.items())],
             "first_look": next((row.n for row in results.arms if too_small(results, row)), None),
             "main": tables.get("main", [None])[0],
@@ -235,7 +249,11 @@ class _Report:
                 if part.run.trials.get(name, {}).get("status") not in ("done", "failed")
             ],
             "facts": list(_facts(results)),
-            "mixture": _mixture(part.run.about["subject"]["model"].get("objective")),
+            "mixtures": [
+                {"model": name if len(part.run.about["models"]) > 1 else "", "rows": rows}
+                for name, model in part.run.about["models"].items()
+                if (rows := _mixture(model.get("objective")))
+            ],
             "machines": [_machine(one) for one in part.run.about["environments"]],
             "commands": list(_commands(part, self.runs)),
         }
@@ -269,30 +287,31 @@ class _Report:
         look = self.looks[row.about["order"]]
         motion, still = None, None
         if plan is not None:
-            steps = plan.step_of_cell()
+            steps_L, (rows, cols) = plan.step_of_cell(), extent_of(plan.lattice)
             seconds = step_seconds(results).get(row.arm)
             ms = [] if seconds is None or len(seconds) != plan.n_steps else (1000 * seconds).round(3).tolist()
-            motion = {"id": name, "rows": plan.lattice.rows, "cols": plan.lattice.cols, "n": plan.n_steps,
-                      "steps": steps.tolist(), "ms": ms}  # fmt: skip
-            still = _data_uri("image/png", _map_png(steps.reshape(plan.lattice.rows, plan.lattice.cols), plan.n_steps))
-        predicted = row.about.get("predicted_tax_bits")
+            motion = {"id": name, "rows": rows, "cols": cols, "n": plan.n_steps, "steps": steps_L.tolist(), "ms": ms}
+            if len(plan.lattice.levels) > 1:
+                motion["places"] = place_of_cell(plan.lattice).tolist()
+            still = _data_uri("image/png", _map_png(drawn(plan.lattice, steps_L), plan.n_steps))
+        predicted = row.predicted_tax
         return {
             "id": name,
             "look": look,
-            "hollow": row.corrected,
+            "hollow": row.rewrites,
             "arm": row.arm,
             "n_steps": row.about["n_steps"],
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
-            "never": row.about.get("training_share") == 0,
+            "never": row.trained == 0,
             "tax": _tax_words(row),
-            "predicted": f"{predicted:.3f}" if predicted else None,
-            "digest": (row.about.get("plan_digest") or "")[:8],
-            "per_sample": row.about.get("per_sample", False),
-            "grid": str(lattice(results) or ""),
+            "predicted": "none predicted" if predicted is None else f"{predicted:.3f} predicted" if predicted else None,
+            "digest": (row.about["plan_digest"] or "")[:8],
+            "per_sample": row.about["per_sample"],
+            "grid": str(lattice(results, row) or ""),
             "motion": motion,
             "still": still,
-            "adaptive": row.about.get("plan") is None,
+            "adaptive": "chooses" in row.about["traits"],
             "strip": None if images is None else _picture(images[:STRIP], STRIP),
         }
 
@@ -338,7 +357,7 @@ def _marker(look: Look, hollow: bool) -> str:
 
 def _orders(parts: Sequence[tuple[Part, Results]]) -> str:
     """The orders that a page compares."""
-    orders = list(dict.fromkeys(str(row.about["order"]) for _, results in parts for row in results.arms))
+    orders = list(dict.fromkeys(row.about["order"] for _, results in parts for row in results.arms))
     return ", ".join(orders[:6]) + (f" and {len(orders) - 6} more" if len(orders) > 6 else "")
 
 
@@ -365,11 +384,11 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
         })  # fmt: skip
     return {
         "look": looks[row.about["order"]],
-        "hollow": row.corrected,
+        "hollow": row.rewrites,
         "arm": row.arm,
         "n_steps": row.about["n_steps"],
         "training": training_words(row),
-        "never": row.about.get("training_share") == 0,
+        "never": row.trained == 0,
         "speeds": speeds,
         "lines": lines,
     }
@@ -411,10 +430,10 @@ def _sheets(results: Results, looks: Mapping[str, Look]) -> Iterator[dict[str, A
         if images is not None:
             tuned = "" if row.setting == "fixed" else f", at its best: {sampling_words(row.sampling, whole=True)}"
             yield {"name": row.arm + tuned, "order": looks[row.about["order"]].number, "src": _picture(images[:40], 10)}
-    for row in results.floors:
-        images = pictures_of(results, "floor", row.arm)
+    for floor in results.floors:
+        images = pictures_of(results, "floor", floor.name)
         if images is not None:
-            yield {"name": FLOOR_NAMES.get(row.arm, row.arm), "order": None, "src": _picture(images[:40], 10)}
+            yield {"name": floor_name(floor), "order": None, "src": _picture(images[:40], 10)}
 
 
 def _picture(images_Nhwc: np.ndarray, columns: int) -> dict[str, Any]:
@@ -440,8 +459,11 @@ def _map_png(step_RC: np.ndarray, n_steps: int) -> bytes:
     from orderbench.reports.terminal import step_color
 
     colors = np.array([step_color(step, n_steps) for step in range(n_steps)], np.uint8)
+    picture = Image.fromarray(colors[np.ma.filled(step_RC, 0)])
+    if np.ma.is_masked(step_RC):
+        picture.putalpha(Image.fromarray(np.where(np.ma.getmaskarray(step_RC), 0, 255).astype(np.uint8)))
     content = io.BytesIO()
-    Image.fromarray(colors[step_RC]).save(content, format="PNG", optimize=True)
+    picture.save(content, format="PNG", optimize=True)
     return content.getvalue()
 
 
@@ -465,26 +487,32 @@ def _doubts(results: Results, section: str) -> Iterator[str]:
         yield f"{busy_words(results)}."
 
 
-def _model(part: Part) -> str:
-    model = part.run.about["subject"]["model"]
-    return f"{model['name']}, {model.get('grid')} cells"
+def _models(part: Part) -> Iterator[str]:
+    for model in part.run.about["models"].values():
+        yield f"{model['name']}, {model['lattice']} cells"
 
 
 def _facts(results: Results) -> Iterator[tuple[str, str]]:
-    """What was measured on what, a line each."""
+    """What was measured on what, a line each; of several models, each by its name in the run."""
     about = results.run.about
-    subject, model, setting = about["subject"], about["subject"]["model"], about["setting"]
-    size = f", {model['parameters']:,} parameters" if model.get("parameters") else ""
-    yield "model", f"{model['name']}{size}, {model.get('grid')} cells, {model.get('codes')} codes"
-    if model.get("sha256"):
-        yield "weights", f"SHA-256 {model['sha256']}"
-    if model.get("steps_done"):
-        yield "training", f"{model['steps_done']:,} steps on {model.get('data')}"
-    if subject.get("tokenizer"):
-        yield "tokenizer", f"{subject['tokenizer']['name']}, SHA-256 {subject['tokenizer'].get('sha256')}"
-    for entry in subject.get("spaces", []):
+    several = len(about["models"]) > 1
+    for name, model in about["models"].items():
+        of = f" {name}" if several else ""
+        size = f", {model['parameters']:,} parameters" if model.get("parameters") else ""
+        codes = " x ".join(map(str, model["code_sizes"]))
+        yield f"model{of}", f"{model['name']}{size}, {model['lattice']} cells, {codes} codes"
+        if model.get("sha256"):
+            yield f"weights{of}", f"SHA-256 {model['sha256']}"
+        if model.get("steps_done"):
+            yield f"training{of}", f"{model['steps_done']:,} steps on {model.get('data')}"
+        tokenizer = model.get("tokenizer")
+        if tokenizer is not None:
+            yield f"tokenizer{of}", f"{tokenizer['name']}, SHA-256 {tokenizer.get('sha256')}"
+    for entry in about["spaces"]:
         yield "feature space", f"{entry['space']}, {entry['dimensions']} dimensions, against {entry['reference']}"
-    yield "sampling", f"{sampling_words(setting, whole=True)}, weights {about['config'].get('dtype', '')}"
+    settings = {name: sampling_words(model["setting"], whole=True) for name, model in about["models"].items()}
+    for name, words in settings.items() if len(set(settings.values())) > 1 else [("", next(iter(settings.values())))]:
+        yield f"sampling {name}".strip(), f"{words}, weights {about['config'].get('dtype', '')}"
     counts = sorted({row.n for row in results.arms if row.n is not None})
     if counts:
         seeds = n_seeds(results.arms)

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from orderbench.orders import BenchError, Grid, Plan, make_plan
+from orderbench.orders import BenchError, Grid, Lattice, Plan, make_plan, parse_lattice
 from orderbench.orders.spelling import split_call
-from orderbench.reports.results import Results, Row
+from orderbench.reports.results import Results, Row, likelihood_of, model_of
 from orderbench.runs.record import RecordProblem
+from orderbench.runs.schema import LatencyTrial
 
 
-def lattice(results: Results) -> Grid | None:
-    """The token lattice of the run's model."""
+def lattice(results: Results, row: Row) -> Lattice | None:
+    """The token lattice of a row's model."""
     try:
-        return Grid.parse(str(results.run.about["subject"]["model"]["grid"]))
-    except (KeyError, BenchError):
+        return parse_lattice(model_of(results.run.about, row.about)["lattice"])
+    except BenchError:
         return None
 
 
 def plan_of(row: Row) -> Plan | None:
     """The plan of an arm, if it has one that this orderbench can read: an order of a plugin may not be here."""
     try:
-        plan = None if row.about.get("plan") is None else Plan.from_json(row.about["plan"])
+        plan = None if row.about["plan"] is None else Plan.from_json(row.about["plan"])
         if plan is not None:
             plan.step_of_cell()
         return plan
@@ -63,15 +63,15 @@ def pictures_of(results: Results, kind: str, arm: str, setting: str = "fixed") -
 
 
 def changed_cells(results: Results) -> list[tuple[Row, np.ndarray]]:
-    """By arm with correction, how often an image's cell was rewritten: the mean over its seeds, by cell."""
+    """By arm whose decoder rewrites, how often an image's cell was rewritten: the mean over its seeds, by cell."""
     found = []
     for row in results.arms:
         changed = [
             np.array(trial["changed_by_cell"], dtype=float)
             for trial in results.run.done("quality")
-            if trial["arm"] == row.arm and trial["setting"] == row.setting and trial.get("changed_by_cell")
+            if trial["arm"] == row.arm and trial["setting"] == row.setting and trial["changed_by_cell"]
         ]
-        if changed and row.corrected and row.setting == "fixed":
+        if changed and row.rewrites and row.setting == "fixed":
             found.append((row, np.mean(changed, axis=0)))
     return found
 
@@ -83,18 +83,16 @@ def likelihood_n(results: Results) -> str:
 
 def bits_apart(results: Results) -> list[tuple[Row, np.ndarray]]:
     """By arm, (N,) bits per token of every held-out image minus the baseline's of the same image."""
-    bits = {
-        trial["arm"]: results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
-        for trial in results.run.done("likelihood")
-    }
-    theirs_N = bits.get(results.baseline)
-    if theirs_N is None:
-        return []
-    rows = [row for row in results.arms if row.setting == "fixed" and row.arm != results.baseline]
-    return [(row, bits[row.arm] - theirs_N) for row in rows if len(bits.get(row.arm, ())) == len(theirs_N)]
+    found = []
+    for row in results.arms:
+        if row.setting == "fixed" and row.arm != row.baseline:
+            (bits_N, _), (theirs_N, _) = (likelihood_of(results.run, arm) for arm in (row.arm, row.baseline))
+            if bits_N is not None and theirs_N is not None and len(bits_N) == len(theirs_N):
+                found.append((row, bits_N.astype(np.float64) - theirs_N))
+    return found
 
 
-def latency_trials(results: Results) -> dict[int, dict[str, Any]]:
+def latency_trials(results: Results) -> dict[int, LatencyTrial]:
     """The timings by batch; of two of one batch, those that readers keep."""
     return {trial["batch"]: trial for trial in results.run.done("latency")}
 
@@ -115,7 +113,8 @@ def step_seconds(results: Results) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for trial in results.run.done("latency"):
         for arm, passes in trial.get("step_s", {}).items():
-            found[arm] = np.median(np.array(passes, dtype=float), axis=0)
+            alike = [seconds for seconds in passes if len(seconds) == len(passes[0])]
+            found[arm] = np.median(np.array(alike, dtype=float), axis=0)
     return found
 
 

@@ -11,9 +11,9 @@ rounds. Likelihood is paired over images.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,62 +31,112 @@ from orderbench.reports.statistics import (
     spread,
 )
 from orderbench.runs.record import Run
+from orderbench.runs.schema import (
+    ArmAbout,
+    LatencyTrial,
+    ModelAbout,
+    QualityResult,
+    QualityTrial,
+    Resampled,
+    RunAbout,
+    Setting,
+)
 
 METRICS = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
 BETTER = {"fd": "low", "kd": "low", "precision": "high", "recall": "high", "inception_score": "high",
           "agreement": "high", "bits": "low", "tax": "low", "latency_s": "low", "images_per_s": "high"}  # fmt: skip
+PLAIN = "off"  # how records spell plain decoding
 SMALL_N = 10  # a Frechet distance wants about ten samples a dimension before its value means much (measurement notes)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm, or one floor, under one setting. What was not measured is None or empty.
+    """One arm under one setting. What was not measured is None or empty.
 
-    figures: by metric, with intervals; `bits` and `tax` in bits per token, `latency_s` at batch 1, `images_per_s` at
-    the batch of the run. against: by metric, the paired difference from the baseline arm. speedup: how many times
-    faster than the baseline, by batch. spread: median, p90, iqr and min, in seconds, and n of the rounds behind
-    `latency_s`. counters: of one sample, one branch of guidance.
+    model: whose network, by its name in the run; own: whether that is the run's own, which spellings leave out.
+    baseline: the arm that `against` and `speedup` are measured against, None where there is none; ratio: whether times
+    over its times say something, as they do for one cell at a time and for an arm that was asked for. figures: by
+    metric, with intervals; `bits` and `tax` in bits per token, `latency_s` at batch 1, `images_per_s` at the batch of
+    the run. against: by metric, the paired difference from the baseline. speedup: how many times faster than the
+    baseline, by batch. spread: median, p90, iqr and min, in seconds, and n of the rounds behind `latency_s`. counters:
+    of one sample, one branch of guidance; exact, or means over samples where the decoder's work depends on what is
+    drawn.
     """
 
     arm: str
+    about: ArmAbout
+    sampling: Setting
     setting: str = "fixed"
-    about: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    own: bool = True
+    baseline: str | None = None
+    ratio: bool = False
     figures: dict[str, Interval] = field(default_factory=dict)
     against: dict[str, Interval] = field(default_factory=dict)
     speedup: dict[int, Interval] = field(default_factory=dict)
     spread: dict[str, float | int] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-    sampling: dict[str, Any] = field(default_factory=dict)
+    counters: dict[str, float] = field(default_factory=dict)
+    counters_exact: bool = True
     n: int | None = None
     seeds: int = 0
     failed: str | None = None
 
     @property
-    def corrected(self) -> bool:
-        """Whether the arm has a correction; of arms, not of floors."""
-        return str(self.about["correction"]) != "off"
+    def rewrites(self) -> bool:
+        """Whether the decoder changes codes that are already there."""
+        return "rewrites" in self.about["traits"]
 
     @property
     def line(self) -> str:
-        """The order and its correction: what a line on a figure stands for."""
-        return f"{self.about['order']}+{self.about['correction']}" if self.corrected else str(self.about["order"])
+        """The order, its decoder and its model: what a line on a figure stands for."""
+        decoder, order = self.about["decoder"], self.about["order"]
+        decoded = order if decoder == PLAIN else f"{order}+{decoder}"
+        return decoded if self.own else f"{decoded}~{self.model}"
+
+    @property
+    def trained(self) -> float | None:
+        """The share of training batches that followed this order; None where it is not known."""
+        return self.about["training_share"]
+
+    @property
+    def predicted_tax(self) -> float | None:
+        """What a Gaussian field predicts, in bits per token; None where it says nothing."""
+        return self.about["predicted_tax_bits"]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Images that no arm made: `real`, or `reconstructed` and `noise`, which are of a model's tokenizer. model: its
+    name, '' for real images; own: whether that is the run's own."""
+
+    arm: str
+    model: str = ""
+    own: bool = True
+    figures: dict[str, Interval] = field(default_factory=dict)
+    n: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As records spell it, as in 'reconstructed~par'."""
+        return self.arm if self.own else f"{self.arm}~{self.model}"
 
 
 @dataclass(frozen=True)
 class Results:
     """The table of one run: arms in the order asked, then floors, and the noise floor of its timing.
 
-    space: the feature space of the quality figures, None if there are none. baseline: the arm that differences and
-    speed-ups are measured against. noise: the A/A ratio by batch. uncached: how many times slower raster is without a
-    cache, at batch 1.
+    space: the feature space of the quality figures, None if there are none. baseline: the arm that was asked for, or
+    else that of the first model that has one; None where no model has. repeated: the arm that A/A and `uncached` time
+    again. noise: the A/A ratio by batch. uncached: how many times slower that arm is without a cache, at batch 1.
     """
 
     run: Run
     space: str | None
     reference: str
-    baseline: str
+    baseline: str | None
     arms: tuple[Row, ...]
-    floors: tuple[Row, ...]
+    floors: tuple[Floor, ...]
+    repeated: str | None
     noise: dict[int, Interval]
     uncached: Interval | None
 
@@ -97,47 +147,31 @@ class Results:
                 return row
         raise BenchError(f"the run has no arm '{arm}'; it has {', '.join(dict.fromkeys(r.arm for r in self.arms))}")
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """All arms that others are measured against."""
+        return tuple(dict.fromkeys(row.baseline for row in self.arms if row.baseline is not None))
 
-def identity(name: Any, sha256: str | None) -> dict[str, Any]:
-    """What tells models, references and images apart, by `differ`."""
-    return {"name": name, "sha256": sha256}
-
-
-def differ(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """True if they differ. SHA-256 is compared if both have one over equally many images, otherwise names."""
-    by = "sha256" if one["sha256"] and two["sha256"] and one.get("images") == two.get("images") else "name"
-    return bool(one[by] != two[by])
-
-
-def model_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a run's model."""
-    model = about["subject"]["model"]
-    return identity(model["name"], model.get("sha256"))
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of the arms, by name."""
+        return tuple(dict.fromkeys(row.model for row in self.arms))
 
 
-def tokenizer_of(about: Mapping[str, Any]) -> str:
-    """What tells the tokenizer of a run; empty where it has none, and decodes no pixels."""
-    said = about["subject"].get("tokenizer") or {}
-    return str(said.get("sha256") or said.get("name") or "")
+def model_of(about: RunAbout, arm: ArmAbout) -> ModelAbout:
+    """The model of an arm."""
+    return about["models"][arm["model"]]
 
 
-def kernel_sizes(trials: Iterable[Mapping[str, Any]]) -> set[int]:
-    """To how many reference images kernel distances are; an earlier orderbench took as many as there were samples."""
-    found = (result.get("kd") for trial in trials for result in trial.get("quality", ()))
-    return {kd.get("n_reference", kd.get("n")) for kd in found if kd}
+def own_model(about: RunAbout) -> str:
+    """The name of the run's own model, which arms leave out."""
+    return next(iter(about["models"]), "")
 
 
-def images_of(about: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a run's held-out images; without their digest, the data that was asked for."""
-    held_out = about["subject"].get("held_out") or {}  # a run encodes as many as it needs
-    return {**identity(about["config"].get("data"), held_out.get("sha256")), "images": held_out.get("images")}
-
-
-def reference_of(about: Mapping[str, Any], space: str | None) -> dict[str, Any]:
-    """The identity of what a space's distances are measured against."""
-    entries = [entry for entry in about["subject"].get("spaces", []) if entry["space"] == space]
-    entry = entries[0] if entries else {}
-    return identity(entry.get("reference", ""), entry.get("reference_sha256"))
+def repeated_arm(about: RunAbout) -> str | None:
+    """The arm that A/A and `uncached` time again: the baseline of the first model that has one."""
+    baselines = (model_of(about, arm)["baseline"] for arm in about["arms"])
+    return next((name for name in baselines if name is not None), None)
 
 
 def n_seeds(rows: Sequence[Row]) -> str:
@@ -153,69 +187,84 @@ def times_seeds(rows: Sequence[Row]) -> str:
 
 
 def results_of(run: Run, space: str | None = None, baseline: str | None = None) -> Results:
-    """The table of a run in one feature space, the first by default, against one arm, the run's own by default.
+    """The table of a run in one feature space, the first by default.
+
+    baseline: one arm that all are measured against; by default every arm against its own model's.
 
     Raises BenchError for a space or a baseline that the run has not.
     """
     names = [arm["name"] for arm in run.about["arms"]]
-    against = run.about["baseline"] if baseline is None else baseline
     if baseline is not None and baseline not in names:
         raise BenchError(f"the run has no arm '{baseline}' to compare with; it has {', '.join(names)}")
-    spaces = [entry["space"] for entry in run.about["subject"].get("spaces", [])]
+    spaces = [entry["space"] for entry in run.about["spaces"]]
     if space is not None and space not in spaces:
         raise BenchError(f"the run has no quality in the space '{space}'; it has {', '.join(spaces) or 'none'}")
     chosen = space or (spaces[0] if spaces else None)
     settings = ["fixed"] + (["tuned"] if any(t["setting"] == "tuned" for t in run.trials.values()) else [])
-    arms = tuple(_arm_row(run, arm, against, setting, chosen) for setting in settings for arm in run.about["arms"])
+    arms = tuple(_arm_row(run, arm, baseline, setting, chosen) for setting in settings for arm in run.about["arms"])
     floors = []
     for trial in run.done("floor"):
-        result = _in_space(trial, chosen)
+        result = _in_space(trial["quality"], chosen)
         if result is not None:
             own = {name: _replicates([result], name) for name in METRICS}
             figures = {name: jackknife(replicates) for name, replicates in own.items() if replicates}
             figures |= _extrapolated([result])
-            floors.append(Row(trial["arm"], figures=figures, n=result["n"]))
+            name, _, other = trial["arm"].partition("~")
+            model = "" if name == "real" else other or own_model(run.about)
+            floors.append(Floor(name, model, not other, figures, result["n"]))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
-    timed = run.about["baseline"]  # what A/A and uncached repeat
+    timed = repeated_arm(run.about)
     noise = {
         batch: paired_ratio(*sides)
         for batch, trial in speeds.items()
-        if all(sides := [round_times(trial, name) for name in (timed, "A/A")])
+        if timed is not None and all(sides := [round_times(trial, name) for name in (timed, "A/A")])
     }
     uncached = None
-    if 1 in speeds and all(sides := [round_times(speeds[1], name) for name in ("uncached", timed)]):
+    if timed is not None and 1 in speeds and all(sides := [round_times(speeds[1], n) for n in ("uncached", timed)]):
         uncached = paired_ratio(*sides)
-    reference = reference_of(run.about, chosen)["name"]
-    return Results(run, chosen, reference, against, arms, tuple(floors), noise, uncached)
+    reference = next((entry["reference"] for entry in run.about["spaces"] if entry["space"] == chosen), "")
+    against = timed if baseline is None else baseline
+    return Results(run, chosen, reference, against, arms, tuple(floors), timed, noise, uncached)
 
 
-def _in_space(trial: dict[str, Any], space: str | None) -> dict[str, Any] | None:
-    return next((result for result in trial.get("quality", []) if result["space"] == space), None)
+def row_against(results: Results, row: Row, baseline: str) -> Row:
+    """A row once more, measured against another arm of the run."""
+    return _arm_row(results.run, row.about, baseline, row.setting, results.space)
 
 
-def _replicates(results: Sequence[dict[str, Any]], metric: str) -> list[Replicates]:
+def _in_space(results: Sequence[QualityResult], space: str | None) -> QualityResult | None:
+    return next((result for result in results if result["space"] == space), None)
+
+
+def metric_of(result: QualityResult, metric: str) -> Resampled | None:
+    """One of `METRICS`; None where it was not measured."""
+    found = cast(Resampled | None, result.get(metric))
+    return found if found and found["value"] is not None else None
+
+
+def _replicates(results: Sequence[QualityResult], metric: str) -> list[Replicates]:
     """A metric's value and its left-out values in each of some trials."""
-    found = [result[metric] for result in results if result.get(metric) and result[metric]["value"] is not None]
-    return [replicate(one) for one in found]
+    return [replicate(found) for result in results if (found := metric_of(result, metric)) is not None]
 
 
-def replicate(stored: Mapping[str, Any]) -> Replicates:
+def replicate(stored: Resampled) -> Replicates:
     """A metric's value and its left-out values, as records hold them; none where one of them is null."""
-    left_out = stored.get("left_out")
-    return stored["value"], None if not left_out or None in left_out else left_out
+    left_out = [value for value in stored.get("left_out") or () if value is not None]
+    whole = len(left_out) == len(stored.get("left_out") or ())
+    return cast(float, stored["value"]), left_out if left_out and whole else None
 
 
-def _extrapolated(results: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+def _extrapolated(results: Sequence[QualityResult]) -> dict[str, Interval]:
     """The Frechet distance extrapolated in 1/n, a mean over trials; empty where their n was too small for it."""
-    found = [result["fd_extrapolated"] for result in results if result.get("fd_extrapolated") is not None]
+    found = [one for result in results if (one := result.get("fd_extrapolated")) is not None]
     return {"fd_extrapolated": Interval(float(np.mean(found)))} if found else {}
 
 
-def _quality(run: Run, arm: str, setting: str, space: str | None) -> dict[int, dict[str, Any]]:
+def _quality(run: Run, arm: str | None, setting: str, space: str | None) -> dict[int, QualityResult]:
     """The results of an arm by seed."""
     found = {}
     for trial in run.done("quality"):
-        result = _in_space(trial, space)
+        result = _in_space(trial["quality"], space)
         if trial["arm"] == arm and trial["setting"] == setting and result is not None:
             found[trial["seed"]] = result
     return found
@@ -247,15 +296,17 @@ def printable(text: Any) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", plain)
 
 
-def round_times(trial: dict[str, Any], name: str, pixels: bool = True) -> list[float]:
+def round_times(trial: LatencyTrial, name: str, pixels: bool = True) -> list[float]:
     """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
     samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
     return [s["tokens_s"] + ((s["pixels_s"] or 0.0) if pixels else 0.0) for s in samples]
 
 
-def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space: str | None) -> Row:
-    arm = about["name"]
-    trials = [t for t in run.trials.values() if t["arm"] == arm and t["setting"] in (setting, "fixed")]
+def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: str | None) -> Row:
+    """asked: the arm to measure against; None: the baseline of the arm's own model."""
+    arm, model = about["name"], model_of(run.about, about)
+    baseline = model["baseline"] if asked is None else asked
+    ratio = baseline is not None and (model["ratio"] or asked is not None)
     figures: dict[str, Interval] = {}
     against: dict[str, Interval] = {}
     quality = _quality(run, arm, setting, space)
@@ -272,7 +323,8 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
     _add_likelihood(run, arm, baseline, figures, against)
     speedup: dict[int, Interval] = {}
     latency: dict[str, float | int] = {}
-    counters: dict[str, int] = {}
+    counters: dict[str, float] = {}
+    exact = True
     for trial in run.done("latency"):
         times = round_times(trial, arm)
         if times and setting == "fixed":
@@ -283,88 +335,118 @@ def _arm_row(run: Run, about: dict[str, Any], baseline: str, setting: str, space
             )
             if trial["batch"] == 1:
                 latency = spread(times)
-            theirs_s = round_times(trial, baseline)
-            if arm != baseline and theirs_s:  # joined runs may have timed an arm and a baseline in different rounds
+            theirs_s = [] if baseline is None else round_times(trial, baseline)
+            if arm != baseline and theirs_s and ratio:  # joined runs may have timed them in different rounds
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
-            counters = _counters(trial["counters"][arm], (trial.get("flops_per_image") or {}).get(arm))
-    measured = (t for t in trials if t["kind"] == "quality" and t["setting"] == setting)
-    sampled = max(measured, key=lambda t: bool(t["status"] == "done"), default={})  # a failed seed knows no n
-    failed = next((reason for one, reason in failures(run) if one == arm), None)
+            counters = _counters(trial["counters"][arm], trial["flops_per_image"].get(arm))
+            exact = trial["counters_exact"].get(arm, True)
+    trials = [t for t in run.trials.values() if (t["kind"], t["arm"], t["setting"]) == ("quality", arm, setting)]
+    sampled = max(trials, key=lambda t: bool(t["status"] == "done"), default={})  # a failed seed knows no n
+    if not counters and sampled.get("status") == "done":
+        trial_of = cast(QualityTrial, sampled)
+        counters, exact = _counters(trial_of["counters"], trial_of["flops_per_image"]), trial_of["counters_exact"]
     return Row(
         arm=arm,
-        setting=setting,
         about=about,
+        setting=setting,
+        model=about["model"],
+        own=about["model"] == own_model(run.about),
+        baseline=baseline,
+        ratio=ratio,
         figures=figures,
         against=against,
         speedup=speedup,
         spread=latency,
-        counters=counters or _counters(sampled.get("counters", {}), sampled.get("flops_per_image")),
-        sampling=sampled.get("sampling", run.about["setting"]),
+        counters=counters,
+        counters_exact=exact,
+        sampling=sampled.get("sampling", model["setting"]),
         n=sampled.get("n"),
         seeds=len(quality),
-        failed=failed,
+        failed=next((reason for one, reason in failures(run) if one == arm), None),
     )
 
 
-def _counters(counted: dict[str, int], flops_per_image: int | None) -> dict[str, int]:
-    """Exact counts of one branch of guidance, and the operations of both, where the network's are known."""
-    return counted | ({"flops_per_image": flops_per_image} if counted and flops_per_image else {})
+def _counters(counted: Mapping[str, float], flops_per_image: float | None) -> dict[str, float]:
+    """Counts of one branch of guidance, and the operations of both, where the network's are known."""
+    return {**counted, **({"flops_per_image": flops_per_image} if counted and flops_per_image else {})}
 
 
 def _add_likelihood(
-    run: Run, arm: str, baseline: str, figures: dict[str, Interval], against: dict[str, Interval]
+    run: Run, arm: str, baseline: str | None, figures: dict[str, Interval], against: dict[str, Interval]
 ) -> None:
-    trials = {trial["arm"]: trial for trial in run.done("likelihood")}
-    if arm not in trials:
+    bits_N, singly_N = likelihood_of(run, arm)
+    if bits_N is None:
         return
-    bits_N, singly_N = (run.arrays(trials[arm]["trial"], "bits")[name] for name in ("bits_N", "singly_N"))
     figures["bits"] = mean_interval(bits_N)
-    figures["singly_bits"] = mean_interval(singly_N)
-    figures["tax"] = paired_mean(singly_N, bits_N)
-    if arm != baseline and baseline in trials:
-        theirs_N = run.arrays(trials[baseline]["trial"], "bits")["bits_N"]
-        if len(theirs_N) == len(bits_N):
-            against["bits"] = paired_mean(theirs_N, bits_N)
+    if singly_N is not None:
+        figures["singly_bits"] = mean_interval(singly_N)
+        figures["tax"] = paired_mean(singly_N, bits_N)
+    theirs_N, _ = likelihood_of(run, baseline)
+    if arm != baseline and theirs_N is not None and len(theirs_N) == len(bits_N):
+        against["bits"] = paired_mean(theirs_N, bits_N)
+
+
+def likelihood_of(run: Run, arm: str | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Bits per token of every held-out image under an arm, and of the same cells one at a time; None where they were
+    not measured."""
+    trial = next((trial for trial in reversed(run.done("likelihood")) if trial["arm"] == arm), None)
+    if trial is None:
+        return None, None
+    arrays = run.arrays(trial["trial"], "bits")
+    return arrays["bits_N"], arrays.get("singly_N")
 
 
 def to_json(results: Results) -> dict[str, Any]:
     """The whole table as plain values: intervals as value, low, high (null where there is none)."""
 
-    def row(one: Row) -> dict[str, Any]:
-        return {
-            "arm": one.arm,
-            "setting": one.setting,
-            "n_steps": one.about.get("n_steps"),
-            "plan_digest": one.about.get("plan_digest"),
-            "training_share": one.about.get("training_share"),
-            "sampling": one.sampling,
-            "n": one.n,
-            "seeds": one.seeds,
-            "figures": {name: interval.plain() for name, interval in one.figures.items()},
-            "against_baseline": {name: interval.plain() for name, interval in one.against.items()},
-            "speedup": {str(batch): interval.plain() for batch, interval in one.speedup.items()},
-            "counters": one.counters,
-            "failed": one.failed,
-        }
+    def plain(figures: Mapping[Any, Interval]) -> dict[str, Any]:
+        return {str(name): interval.plain() for name, interval in figures.items()}
 
     return {
         "baseline": results.baseline,
         "space": results.space,
         "reference": results.reference,
-        "arms": [row(one) for one in results.arms],
-        "floors": [row(one) for one in results.floors],
-        "noise": {str(batch): interval.plain() for batch, interval in results.noise.items()},
+        "arms": [
+            {
+                "arm": row.arm,
+                "model": row.model,
+                "setting": row.setting,
+                "n_steps": row.about["n_steps"],
+                "plan_digest": row.about["plan_digest"],
+                "training_share": row.trained,
+                "sampling": row.sampling,
+                "n": row.n,
+                "seeds": row.seeds,
+                "figures": plain(row.figures),
+                "baseline": row.baseline,
+                "against_baseline": plain(row.against),
+                "speedup": plain(row.speedup),
+                "counters": row.counters,
+                "counters_exact": row.counters_exact,
+                "failed": row.failed,
+            }
+            for row in results.arms
+        ],
+        "refused": results.run.about["refused"],
+        "floors": [
+            {"arm": floor.arm, "model": floor.model, "n": floor.n, "figures": plain(floor.figures)}
+            for floor in results.floors
+        ],
+        "noise": plain(results.noise),
         "uncached_slower": None if results.uncached is None else results.uncached.plain(),
     }
 
 
-def baseline_steps(results: Results) -> int:
-    """Steps of the baseline; of one cell a step, where the run times a baseline that is no arm of its own."""
-    own = (row.about["n_steps"] for row in results.arms if row.arm == results.baseline)
-    return int(next(own, max(sum(row.about["sizes"]) for row in results.arms)))
+def step_ratio(results: Results, row: Row) -> float | None:
+    """Steps of a row's baseline over its own; None where no ratio is shown. A baseline that is timed and is no arm of
+    the run takes one step a cell."""
+    if not row.ratio:
+        return None
+    known = (one.about["n_steps"] for one in results.arms if one.arm == row.baseline)
+    return float(next(known, sum(row.about["sizes"])) / row.about["n_steps"])
 
 
-def too_small(results: Results, row: Row) -> bool:
+def too_small(results: Results, row: Row | Floor) -> bool:
     """Whether a row's sample is too small for its Frechet distance to be read as a value."""
     return row.n is not None and row.n < SMALL_N * _dimensions(results)
 
@@ -372,7 +454,7 @@ def too_small(results: Results, row: Row) -> bool:
 def extrapolates_from(results: Results) -> int:
     """The least n whose Frechet distance is extrapolated in 1/n: five of the sub-samples that `runs/metrics.py` takes,
     of 2, 3, ... 10 tenths in whole blocks of one sample a class, need five samples a dimension."""
-    classes = results.run.about["subject"]["model"].get("classes") or 1
+    classes = max((model["classes"] for model in results.run.about["models"].values()), default=1) or 1
     blocks, least = 1, 5 * _dimensions(results)
     while sum(size >= least for size in {tenths * blocks // 10 * classes for tenths in range(2, 11)}) < 5:
         blocks += 1
@@ -385,5 +467,5 @@ def is_fid(results: Results) -> bool:
 
 
 def _dimensions(results: Results) -> int:
-    spaces = results.run.about["subject"].get("spaces", [])
-    return int(next((entry["dimensions"] for entry in spaces if entry["space"] == results.space), 0))
+    spaces = results.run.about["spaces"]
+    return next((entry["dimensions"] for entry in spaces if entry["space"] == results.space), 0)

@@ -14,11 +14,13 @@ import numpy as np
 
 from orderbench.orders import BenchError
 from orderbench.reports.compare import busy
-from orderbench.reports.results import METRICS, Results, images_of, model_of, quality_replicates, reference_of
+from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
+from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate
 from orderbench.reports.statistics import Interval
+from orderbench.runs.migration import baseline_from_2
 from orderbench.runs.record import read_json
 
-SCHEMA = 2  # 1 left out other groups, and did not say on which images
+SCHEMA = 3  # 1 left out other groups, and did not say on which images; 2 knew one model
 KIND = "orderbench baseline"
 GROUPS = 20  # of images, for the jackknife of bits per token
 
@@ -40,32 +42,68 @@ def snapshot(results: Results) -> dict[str, Any]:
                     for seed, (value, left) in by_seed.items()
                 }
         arms[row.arm] = {
+            "model": row.model,
+            "decoder": row.about["decoder"],
             "plan_digest": row.about["plan_digest"],
             "counters": row.counters,
+            "counters_exact": row.counters_exact,
             "n": row.n,
             "quality": quality,
             "bits": _bits(results, row.arm),
             "speedup": {str(batch): rounded(ratio) for batch, ratio in row.speedup.items()},
             "latency_s": rounded(row.figures["latency_s"]) if "latency_s" in row.figures else None,
         }
+    space = next((entry for entry in run.about["spaces"] if entry["space"] == results.space), None)
     return {
         "schema": SCHEMA,
         "kind": KIND,
         "created": run.about["created"],
-        "model": model_of(run.about),
-        "tokenizer": run.about["subject"].get("tokenizer", {}).get("sha256"),
-        "images": images_of(run.about),
+        "models": {
+            name: {
+                "name": model["name"],
+                "sha256": model.get("sha256"),
+                "lattice": model["lattice"],
+                "tokenizer": tokenizer_of(model),
+                "images": vars(images_of(run, model)),
+                "setting": model["setting"],
+                "baseline": model["baseline"],
+            }
+            for name, model in run.about["models"].items()
+        },
         "space": results.space,
-        "reference": reference_of(run.about, results.space),
-        "setting": run.about["setting"],
+        "reference": vars(Identity("") if space is None else reference_of(space)),
         "dtype": run.about["config"].get("dtype"),
-        "baseline": results.baseline,
         "device": latency[0]["device"] if latency else None,
         "busy": busy(run),
         "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
         "noise": {str(batch): _short(noise_factor(twice)) for batch, twice in results.noise.items()},
         "arms": arms,
     }
+
+
+def conditions_in(snapshot: Mapping[str, Any], arm: str) -> Conditions:
+    """What the numbers of an arm were measured under, from a snapshot."""
+    about = snapshot["arms"][arm]
+    model, fd = snapshot["models"][about["model"]], about["quality"].get("fd", {})
+    left_out = [replicate(one)[1] for one in fd.values()]
+    return Conditions(
+        model=Identity(model["name"], model["sha256"]),
+        lattice=model["lattice"],
+        plan=about["plan_digest"],
+        decoder=about["decoder"],
+        setting=model["setting"],
+        dtype=snapshot["dtype"],
+        tokenizer=model["tokenizer"],
+        space=snapshot["space"],
+        reference=Identity(**snapshot["reference"]),
+        n=about["n"],
+        seeds=frozenset(map(int, fd)),
+        groups=frozenset(len(values) for values in left_out if values is not None),
+        images=Identity(**model["images"]),
+        n_images=(about["bits"] or {}).get("n"),
+        device=snapshot["device"],
+        baseline=model["baseline"],
+    )
 
 
 def baseline_of(results: Results) -> dict[str, Any]:
@@ -90,13 +128,14 @@ def rounded(interval: Interval) -> list[float | None]:
 
 def _bits(results: Results, arm: str) -> dict[str, Any] | None:
     """Mean bits per token, and the mean without each of some groups of images."""
-    trial = next((t for t in results.run.done("likelihood") if t["arm"] == arm), None)
-    if trial is None:
+    stored_N, _ = likelihood_of(results.run, arm)
+    if stored_N is None:
         return None
-    bits_N = results.run.arrays(trial["trial"], "bits")["bits_N"].astype(np.float64)
+    bits_N = stored_N.astype(np.float64)
     group_N = np.arange(len(bits_N)) * GROUPS // len(bits_N)  # blocks: classes come in turn, and 20 is twice ten
     left = [float(bits_N[group_N != g].mean()) for g in range(GROUPS)] if len(bits_N) >= 2 * GROUPS else None
-    return {"n": len(bits_N), "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
+    n = next(trial["n"] for trial in results.run.done("likelihood") if trial["arm"] == arm)
+    return {"n": n, "value": _short(float(bits_N.mean())), "left_out": left and list(map(_short, left))}
 
 
 def read_snapshot(file: Path) -> dict[str, Any]:
@@ -115,11 +154,16 @@ def read_snapshot(file: Path) -> dict[str, Any]:
             f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: install a newer one, or write it "
             f"anew with bench baseline"
         )
-    if schema != SCHEMA:
+    if schema not in (2, SCHEMA):
         raise BenchError(
             f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}; write it anew with bench baseline"
         )
-    parts = [("baseline", value, _PARTS), *(("arm", arm, _ARM_PARTS) for arm in _values(value.get("arms")))]
+    whole = _PARTS if schema == SCHEMA else _PARTS_2
+    parts = [
+        ("baseline", value, whole),
+        *(("model", model, _MODEL_PARTS) for model in _values(value.get("models", {}))),
+        *(("arm", arm, _ARM_PARTS[: None if schema == SCHEMA else -3]) for arm in _values(value.get("arms"))),
+    ]
     for what, part, needed in parts:
         missing = [name for name in needed if not isinstance(part, Mapping) or name not in part]
         if missing:
@@ -129,11 +173,17 @@ def read_snapshot(file: Path) -> dict[str, Any]:
             )
     if not value["arms"]:
         raise BenchError(f"'{file}' holds no arm; write it anew with bench baseline, from a run that is finished")
-    return value
+    foreign = [arm for arm, one in value["arms"].items() if schema == SCHEMA and one["model"] not in value["models"]]
+    if foreign:
+        raise BenchError(f"'{file}' says nothing of the model of {foreign[0]}; write it anew with bench baseline")
+    return value if schema == SCHEMA else baseline_from_2(value)
 
 
-_PARTS = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
-_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s")
+_PARTS = ("models", "space", "reference", "dtype", "device", "busy", "rounds", "noise", "arms")
+_PARTS_2 = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
+_MODEL_PARTS = ("name", "sha256", "lattice", "tokenizer", "images", "setting", "baseline")
+_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s", "model", "decoder",
+              "counters_exact")  # fmt: skip # the last three are schema 3's
 
 
 def _values(arms: Any) -> list[Any]:

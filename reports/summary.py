@@ -13,9 +13,17 @@ from rich.text import Text
 
 from orderbench.reports.check import CheckFinding
 from orderbench.reports.compare import Comparison
-from orderbench.reports.results import Results, Row, baseline_steps, failures, times_seeds, too_small
+from orderbench.reports.results import Floor, Results, Row, failures, printable, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.words import bounds, busy_words, fid_words, plus_minus, sampling_words, training
+from orderbench.reports.words import (
+    bounds,
+    busy_words,
+    fid_words,
+    plus_minus,
+    sampling_words,
+    settings_words,
+    training,
+)
 
 
 def summary(results: Results, width: int) -> RenderableType:
@@ -39,6 +47,8 @@ def _parts(results: Results, width: int) -> Iterator[RenderableType]:
         yield Text()
     for note in notes(results, wide):
         yield Text(note, style="dim")
+    for arm, sentence in results.run.about["refused"].items():
+        yield Text(f"refused: {arm}: {printable(sentence)}", style="yellow")
     for arm, reason in failures(results.run):
         yield Text(f"failed: {arm}: {reason}", style="red")
 
@@ -54,78 +64,109 @@ def _table(title: str, *columns: str) -> Table:
 
 def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
     """Quality of every arm at its best setting, with that setting; likelihood knows none."""
-    heads = ["arm", *(["steps", "trained"] if wide else []), "FD", *(["KD"] if wide else []), "agreement"]
+    heads = ["arm", *_model_head(results), *(["steps", "trained"] if wide else []), "FD", *(["KD"] if wide else []),
+             "agreement"]  # fmt: skip
     table = _table("Quality, the best setting of each arm", *heads)
     table.add_column(Text("setting"))
-    for row in [*rows, *results.floors]:
-        own = row in rows
+    for row in rows:
         cells = [
-            row.arm if own else f"({row.arm})",
-            *([str(row.about.get("n_steps", "")), training(row)] if wide else []),
-            plus_minus(row.figures.get("fd")),
-            *([plus_minus(row.figures.get("kd"))] if wide else []),
-            plus_minus(row.figures.get("agreement")),
-            sampling_words(row.sampling, whole=True) if own and row.figures.keys() & {"fd", "agreement"} else "",
+            row.arm,
+            *_model_cell(results, row),
+            *([str(row.about["n_steps"]), training(row)] if wide else []),
+            *_metrics(row, wide),
+            sampling_words(row.sampling, whole=True) if row.figures.keys() & {"fd", "agreement"} else "",
         ]
         table.add_row(*map(Text, cells))
+    for floor in results.floors:
+        cells = [f"({floor.name})", *_model_cell(results, floor), *(["", ""] if wide else []), *_metrics(floor, wide)]
+        table.add_row(*map(Text, [*cells, ""]))
     return table
 
 
 def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Table:
     title = "Quality" + (", the same setting for all" if several else "")
-    heads = ["arm", "steps", "trained", "bits/token", *(["tax"] if wide else []), "FD", *(["KD"] if wide else []),
-             "agreement"]  # fmt: skip
+    heads = ["arm", *_model_head(results), "steps", "trained", "bits/token", *(["tax"] if wide else []), "FD",
+             *(["KD"] if wide else []), "agreement"]  # fmt: skip
     table = _table(title, *heads)
-    for row in [*rows, *results.floors]:
+    for row in rows:
         cells = [
-            row.arm if row in rows else f"({row.arm})",
-            str(row.about.get("n_steps", "")),
+            row.arm,
+            *_model_cell(results, row),
+            str(row.about["n_steps"]),
             training(row),
             plus_minus(row.figures.get("bits")),
             *([plus_minus(row.figures.get("tax"))] if wide else []),
-            plus_minus(row.figures.get("fd")),
-            *([plus_minus(row.figures.get("kd"))] if wide else []),
-            plus_minus(row.figures.get("agreement")),
+            *_metrics(row, wide),
         ]
         table.add_row(*map(Text, cells))
+    for floor in results.floors:
+        none = plus_minus(None)
+        cells = [f"({floor.name})", *_model_cell(results, floor), "", "", none, *([none] if wide else [])]
+        table.add_row(*map(Text, [*cells, *_metrics(floor, wide)]))
     return table
+
+
+def _metrics(row: Row | Floor, wide: bool) -> list[str]:
+    """FD, KD where there is room, agreement."""
+    return [plus_minus(row.figures.get(name)) for name in ("fd", *(["kd"] if wide else []), "agreement")]
+
+
+def _model_head(results: Results) -> list[str]:
+    """A column for the model, where there are several."""
+    return ["model"] if len(results.models) > 1 else []
+
+
+def _model_cell(results: Results, row: Row | Floor) -> list[str]:
+    return [row.model] if len(results.models) > 1 else []
 
 
 def _speed(results: Results, wide: bool) -> Table:
     batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise))
-    big = [batch for batch in batches if batch != 1]
-    title = f"Speed: times faster than {results.baseline} one at a time, with a cache"
-    heads = ["arm", "latency", *(f"x, batch {batch}" for batch in batches), *(f"img/s, {b}" for b in big)]
-    table = _table(title, *heads, *(["passes", "x steps"] if wide else []))
-    cells = baseline_steps(results)
+    timed = {trial["batch"] for trial in results.run.done("latency")}
+    big = [batch for batch in sorted({*batches, *timed}) if batch != 1]
+    single = len(results.baselines) == 1
+    against = f"{results.baselines[0]} one at a time, with a cache" if single else "each model's own baseline"
+    shown = bool(batches)
+    title = f"Speed: times faster than {against}" if shown else "Speed"
+    heads = ["arm", *_model_head(results), "latency", *(f"x, batch {batch}" for batch in batches)]
+    heads += [f"img/s, {batch}" for batch in big]
+    table = _table(title, *heads, *(["passes", *(["x steps"] if shown else [])] if wide else []))
     for row in results.arms:
         if row.setting == "fixed":
-            latency = row.figures.get("latency_s")
-            shown = [
+            latency, steps = row.figures.get("latency_s"), step_ratio(results, row)
+            cells = [
                 row.arm,
+                *_model_cell(results, row),
                 "-" if latency is None else f"{1000 * latency.value:.0f} ms",
-                *("1" if row.arm == results.baseline else bounds(row.speedup.get(batch)) for batch in batches),
+                *("1" if row.arm == row.baseline else bounds(row.speedup.get(batch)) for batch in batches),
                 *(
                     "-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}"
                     for _ in big
                 ),
-                *([str(row.counters.get("passes", "")), f"{cells / row.about['n_steps']:.1f}"] if wide else []),
+                *([_count(row.counters.get("passes"))] if wide else []),
+                *(["-" if steps is None else f"{steps:.1f}"] if wide and shown else []),
             ]
-            table.add_row(*map(Text, shown))
-    table.add_row("A/A (noise)", "", *(bounds(results.noise.get(batch)) for batch in batches))
+            table.add_row(*map(Text, cells))
+    if shown:
+        none = [""] * len(_model_head(results))
+        table.add_row("A/A (noise)", *none, "", *(bounds(results.noise.get(batch)) for batch in batches))
     return table
+
+
+def _count(counted: float | None) -> str:
+    """A counter: exact, or a mean with one decimal."""
+    return "" if counted is None else str(counted) if counted == int(counted) else f"{counted:.1f}"
 
 
 def notes(results: Results, wide: bool = False) -> Iterator[str]:
     """What the figures rest on, a sentence each. wide: whether the tables have room for KD and the ratio of steps."""
-    about = results.run.about
     tuned = any(row.setting == "tuned" for row in results.arms)
     fid = fid_words(results)
     n = next((row.n for row in results.arms if row.n is not None), None)
     if results.space is not None and n is not None:
         yield (
             f"FD and KD: in the space {results.space} against {results.reference}; n = {n}{times_seeds(results.arms)}"
-            f"; {'the same setting: ' if tuned else ''}{sampling_words(about['setting'])}. "
+            f"; {'the same setting: ' if tuned else ''}{settings_words(results)}. "
             f"{fid[0].upper()}{fid[1:]}."
         )
         if tuned:
@@ -141,21 +182,23 @@ def notes(results: Results, wide: bool = False) -> Iterator[str]:
         yield from _step_ratios(results)
     if results.uncached is not None:
         yield f"The same baseline without a cache would be {results.uncached.value:.1f} times slower at batch 1."
-    if any(row.about.get("training_share") == 0 for row in results.arms):
+    if any(row.trained == 0 for row in results.arms):
         yield "Orders marked 'never' were not in the training mixture of these weights."
     if any(training(row).endswith("*") for row in results.arms):
         yield "* in training, but never in these steps."
 
 
 def _step_ratios(results: Results) -> Iterator[str]:
-    """The ratio of steps beside the speed-ups, where their table has no room for it."""
+    """The ratios of steps, where the table of speed-ups has no room for them."""
     arms: dict[str, list[str]] = {}
     for row in results.arms:
-        if row.speedup and row.arm != results.baseline:
-            arms.setdefault(f"{baseline_steps(results) / row.about['n_steps']:.1f}", []).append(row.arm)
+        ratio = step_ratio(results, row)
+        if row.speedup and row.arm != row.baseline and ratio is not None:
+            arms.setdefault(f"{ratio:.1f}", []).append(row.arm)
     if arms:
-        ratios = "; ".join(f"{ratio} for {', '.join(names)}" for ratio, names in arms.items())
-        yield f"Ratio of steps, {results.baseline}'s to theirs: {ratios}."
+        ratios = "; ".join(f"{steps} for {', '.join(names)}" for steps, names in arms.items())
+        whose = f"{results.baselines[0]}'s" if len(results.baselines) == 1 else "their baseline's"
+        yield f"Ratio of steps, {whose} to theirs: {ratios}."
 
 
 _COLORS = {"better": "green", "worse": "red", "changed": "red", "not comparable": "yellow"}
@@ -182,10 +225,10 @@ def comparison(lines: Sequence[Comparison], titles: tuple[str, str]) -> Renderab
     return Group(table, Text(f"{same} counters are the same" if same else "", style="dim"))
 
 
-def _side(value: Interval | int | None) -> str:
+def _side(value: Interval | float | None) -> str:
     if isinstance(value, Interval):
         return bounds(Interval(value.value))
-    return "-" if value is None else str(value)
+    return "-" if value is None else _count(value)
 
 
 def _apart(line: Comparison) -> str:

@@ -7,21 +7,28 @@ name n, the feature space and the level of the intervals.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from orderbench.reports.results import (
     Results,
     Row,
-    baseline_steps,
     extrapolates_from,
-    results_of,
     round_times,
+    row_against,
+    step_ratio,
     times_seeds,
 )
 from orderbench.reports.statistics import Interval, paired_ratio
 from orderbench.reports.table import TIMES, Cell, Column, Table, TableRow, number_of
-from orderbench.reports.words import bounds, busy_words, fid_words, sampling_words, training
+from orderbench.reports.words import (
+    baseline_words,
+    bounds,
+    busy_words,
+    fid_words,
+    one_at_a_time,
+    settings_words,
+    training,
+)
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
@@ -53,7 +60,7 @@ def rests_on(results: Results, quality: bool = True, speed: bool = True, setting
     if speed and trials:
         rounds = sorted({len(trial["rounds"]) for trial in trials})
         words.append(f"times are medians of {', '.join(map(str, rounds))} rounds, pixel decoder included")
-    words.append(sampling_words(results.run.about["setting"]) if setting == "fixed" else "every row names its setting")
+    words.append(settings_words(results) if setting == "fixed" else "every row names its setting")
     text = "; ".join(words)
     star = " * in training, but never in these steps." if any("*" in training(row) for row in rows) else ""
     busy = f" {busy_words(results)}." if speed and busy_words(results) else ""
@@ -65,17 +72,22 @@ def _fixed(results: Results) -> list[Row]:
 
 
 def _head(row: Row) -> dict[str, Cell]:
-    return {"arm": row.arm, "n_steps": row.about.get("n_steps"), "trained": training(row) or None}
+    return {"arm": row.arm, "model": row.model, "n_steps": row.about["n_steps"], "trained": training(row) or None}
 
 
-def _table_row(row: Row, cells: dict[str, Cell], competes: bool = True) -> TableRow:
-    return TableRow(row.arm, str(row.about.get("order", "")), cells, competes)
+def _arm_columns(results: Results) -> list[Column]:
+    """The arm, and its model where there are several."""
+    return [Column("arm", "arm"), *([Column("model", "model")] if len(results.models) > 1 else [])]
+
+
+def _table_row(row: Row, cells: dict[str, Cell]) -> TableRow:
+    return TableRow(row.arm, row.about["order"], cells)
 
 
 def _ratios(results: Results, row: Row) -> dict[str, Cell]:
     one = Interval(1.0)
     return {
-        f"speedup_batch_{batch}": one if row.arm == results.baseline else row.speedup.get(batch)
+        f"speedup_batch_{batch}": one if row.arm == row.baseline and row.ratio else row.speedup.get(batch)
         for batch in _batches(results)
     }
 
@@ -85,10 +97,16 @@ def _batches(results: Results) -> list[int]:
 
 
 def _speed_columns(results: Results) -> list[Column]:
+    if not _has_ratios(results):
+        return []
     return [
-        Column(f"speedup_batch_{batch}", f"{TIMES} {results.baseline}, batch {batch}", "high", _times)
+        Column(f"speedup_batch_{batch}", f"{TIMES} {baseline_words(results)}, batch {batch}", "high", _times)
         for batch in _batches(results)
     ]
+
+
+def _has_ratios(results: Results) -> bool:
+    return any(row.ratio for row in results.arms)
 
 
 def _times(interval: Interval | None) -> str:
@@ -112,12 +130,15 @@ def main_table(results: Results) -> Table | None:
     lines += _floors(results, "fd", "kd")
     big = max((batch for batch in _batches(results) if batch != 1), default=1)
     columns = [
-        Column("arm", "arm"), Column("n_steps", "steps"), Column("trained", "trained"), Column("fd", "FD", "low"),
+        *_arm_columns(results), Column("n_steps", "steps"), Column("trained", "trained"), Column("fd", "FD", "low"),
         Column("kd", "KD", "low"), Column("bits_per_token", "bits/token", "low"),
         Column("latency_ms", "latency, ms", "low"), *_speed_columns(results),
         Column("images_per_s", f"images/s, batch {big}", "high"),
     ]  # fmt: skip
-    caption = f"{rests_on(results)} Speed-ups are over {results.baseline} one cell at a time with a cache."
+    caption = rests_on(results)
+    if _has_ratios(results):
+        one = " one cell at a time" if one_at_a_time(results) else ""
+        caption += f" Speed-ups are over {baseline_words(results)}{one} with a cache."
     return Table("main", "Main results", caption, _kept(columns, lines), tuple(lines))
 
 
@@ -143,15 +164,15 @@ def _quality_table(results: Results, setting: str) -> Table | None:
         cells |= {"fd_difference": row.against.get("fd"), "kd_difference": row.against.get("kd")}
         if not tuned:  # likelihood has no setting
             cells |= {"bits_per_token": row.figures.get("bits"), "tax_bits": row.figures.get("tax"),
-                      "predicted_tax_bits": row.about.get("predicted_tax_bits"),
+                      "predicted_tax_bits": row.predicted_tax,
                       "bits_difference": row.against.get("bits")}  # fmt: skip
         lines.append(_table_row(row, cells))
     lines += _floors(results, *metrics)
     if not any(line.competes for line in lines):
         return None
-    against = f"- {results.baseline}"
+    against = f"- {baseline_words(results)}" if results.baselines else ""
     columns = [
-        Column("arm", "arm"), Column("n_steps", "steps"), Column("trained", "trained"),
+        *_arm_columns(results), Column("n_steps", "steps"), Column("trained", "trained"),
         Column("guidance", "guidance"),
         *([Column("temperature", "temperature"), Column("top_k", "top-k"), Column("top_p", "top-p")] if tuned else []),
         Column("n", "n"), Column("seeds", "seeds"),
@@ -172,10 +193,8 @@ def _quality_table(results: Results, setting: str) -> Table | None:
             "Quality, the same setting for all" if any(row.setting == "tuned" for row in results.arms) else "Quality"
         )
         return Table("quality", title, caption, _kept(columns, lines), tuple(lines))
-    caption += (
-        f" Every arm, {results.baseline} too, stands at the setting with which it had the least FD on other seeds"
-        f"{_tried(results)}."
-    )
+    too = f", {baseline_words(results)} too," if len(results.baselines) == 1 else ""
+    caption += f" Every arm{too} stands at the setting with which it had the least FD on other seeds{_tried(results)}."
     return Table("quality-tuned", "Quality, the best setting of each arm", caption, _kept(columns, lines), tuple(lines))
 
 
@@ -188,7 +207,7 @@ def _sampling(row: Row) -> dict[str, Cell]:
 
 def _tried(results: Results) -> str:
     """The settings that an arm's best one was chosen from, and where."""
-    space = results.run.about["subject"]["spaces"][0]["space"]
+    space = results.run.about["spaces"][0]["space"]
     axes = results.run.about["config"].get("tune") or {}
 
     def spelled(name: str, value: Any) -> str:
@@ -208,10 +227,11 @@ def _extrapolation(results: Results, lines: Sequence[TableRow]) -> str:
 
 def _floors(results: Results, *metrics: str) -> list[TableRow]:
     """What no arm made: real and reconstructed images, uniform codes."""
-    return [
-        _table_row(row, {"arm": f"({row.arm})", "n": row.n, **{m: row.figures.get(m) for m in metrics}}, competes=False)
-        for row in results.floors
-    ]
+    rows = []
+    for floor in results.floors:
+        cells = {"arm": f"({floor.name})", "model": floor.model or None, "n": floor.n}
+        rows.append(TableRow(floor.name, "", {**cells, **{m: floor.figures.get(m) for m in metrics}}, competes=False))
+    return rows
 
 
 def _ratio(results: Results, batch: int, slow: str, fast: str, pixels: bool = True) -> Interval | None:
@@ -225,7 +245,7 @@ def _ratio(results: Results, batch: int, slow: str, fast: str, pixels: bool = Tr
 
 def speed_table(results: Results) -> Table | None:
     """One decode, all its speed-ups: at batch 1 and more, with and without pixels, with and without a cache."""
-    batches, baseline = _batches(results), results.baseline
+    batches, ratios = _batches(results), _has_ratios(results)
     if not batches:
         return None
     rows = _fixed(results)
@@ -234,7 +254,7 @@ def speed_table(results: Results) -> Table | None:
         if not row.figures.keys() & {"latency_s", "images_per_s"}:
             continue
         cells: dict[str, Cell] = {**_head(row), "passes": row.counters.get("passes"),
-                                  "step_ratio": baseline_steps(results) / row.about["n_steps"]}  # fmt: skip
+                                  "step_ratio": step_ratio(results, row)}  # fmt: skip
         query, content = row.counters.get("query_tokens"), row.counters.get("content_tokens")
         cells |= {"tokens": None if query is None or content is None else query + content}
         for name, factor in (("latency_s", 1000.0), ("network_latency_s", 1000.0), ("images_per_s", 1.0)):
@@ -244,51 +264,59 @@ def speed_table(results: Results) -> Table | None:
             cells[f"{name}_ms"] = 1000 * row.spread[name] if row.spread else None
         cells["rounds"] = row.spread.get("n")
         cells |= _ratios(results, row)
-        cells["network_speedup"] = (
-            Interval(1.0) if row.arm == baseline else _ratio(results, batches[0], baseline, row.arm, False)
-        )
-        cells["uncached_speedup"] = _ratio(results, 1, "uncached", row.arm)
+        if row.baseline is not None and row.ratio:
+            alone = _ratio(results, batches[0], row.baseline, row.arm, pixels=False)
+            cells["network_speedup"] = Interval(1.0) if row.arm == row.baseline else alone
+        if row.baseline == results.repeated:
+            cells["uncached_speedup"] = _ratio(results, 1, "uncached", row.arm)
         lines.append(_table_row(row, cells))
     noise: dict[str, Cell] = {
         "arm": "(A/A)",
         **{f"speedup_batch_{batch}": results.noise.get(batch) for batch in batches},
     }
-    lines.append(TableRow("A/A", "", noise, competes=False))
+    if ratios:
+        lines.append(TableRow("A/A", "", noise, competes=False))
     big = max((batch for batch in batches if batch != 1), default=1)
     columns = [
-        Column("arm", "arm"), Column("n_steps", "steps"), Column("passes", "passes"),
+        *_arm_columns(results), Column("n_steps", "steps"), Column("passes", "passes"),
         Column("tokens", "tokens through"), Column("latency_ms", "latency, ms", "low"),
         Column("p90_ms", "p90, ms"), Column("iqr_ms", "IQR, ms"), Column("min_ms", "min, ms"),
         Column("rounds", "rounds"), Column("network_latency_ms", "network alone, ms", "low"), *_speed_columns(results),
-        Column("network_speedup", f"{TIMES} {baseline}, network alone", "high", _times),
-        Column("uncached_speedup", f"{TIMES} {baseline} without cache", "high", _times),
+        *([Column("network_speedup", f"{TIMES} {baseline_words(results)}, network alone", "high", _times),
+           Column("uncached_speedup", f"{TIMES} {results.repeated} without cache", "high", _times)] if ratios else []),
         Column("step_ratio", f"{TIMES} fewer steps"), Column("images_per_s", f"images/s, batch {big}", "high"),
     ]  # fmt: skip
-    caption = (
-        f"{rests_on(results, quality=False)} Each column names its baseline: {baseline} is the same network, one cell "
-        f"at a time with a cache, in the same rounds. A/A is that baseline against itself, the noise floor. p90, "
-        f"IQR and min are of the rounds of latency, one image at a time."
-    )
+    caption = rests_on(results, quality=False)
+    if ratios and len(results.baselines) == 1:
+        caption += (
+            f" Each column names its baseline: {results.baselines[0]} is the same network, one cell at a time with a "
+            f"cache, in the same rounds. A/A is that baseline against itself, the noise floor."
+        )
+    elif ratios:
+        caption += (
+            f" Each arm is held against the baseline of its own model, in the same rounds: "
+            f"{', '.join(results.baselines)}. A/A is {results.repeated} against itself, the noise floor."
+        )
+    caption += " p90, IQR and min are of the rounds of latency, one image at a time."
     return Table("speed", "Speed", caption, _kept(columns, lines), tuple(lines))
 
 
 def correction_table(results: Results) -> Table | None:
-    """Every arm with correction against the same arm without."""
+    """Every arm whose decoder rewrites against the same arm decoded plainly."""
     rates = {
         trial["arm"]: {rate["error_rate"]: rate for rate in trial["rates"]} for trial in results.run.done("repair")
     }
     changed = {
-        (trial["arm"], trial["setting"]): trial.get("changed_per_image")
-        for trial in reversed(results.run.done("quality"))
+        (trial["arm"], trial["setting"]): trial["changed_per_image"] for trial in reversed(results.run.done("quality"))
     }
     lines = []
     for row, plain in _pairs(results):
-        both = replace(results.run, about={**results.run.about, "arms": [plain.about, row.about]})
-        against = results_of(both, results.space, plain.arm).row(row.arm)
+        against = row_against(results, row, plain.arm)
         slower = against.speedup.get(1)
         query = {name: one.counters.get("query_tokens") for name, one in (("with", row), ("without", plain))}
         cells: dict[str, Cell] = {
-            "arm": row.arm, "plain": plain.arm, "fd": row.figures.get("fd"), "plain_fd": plain.figures.get("fd"),
+            "arm": row.arm, "model": row.model, "plain": plain.arm,
+            "fd": row.figures.get("fd"), "plain_fd": plain.figures.get("fd"),
             "fd_difference": against.against.get("fd"), "kd_difference": against.against.get("kd"),
             "agreement_difference": against.against.get("agreement"),
             "slower": None if slower is None else slower.inverse(),
@@ -303,7 +331,7 @@ def correction_table(results: Results) -> Table | None:
         return None
     lines += _floors(results, "fd")
     columns = [
-        Column("arm", "arm"), Column("plain", "against"), Column("fd", "FD", "low"), Column("plain_fd", "FD without"),
+        *_arm_columns(results), Column("plain", "against"), Column("fd", "FD", "low"), Column("plain_fd", "FD without"),
         Column("fd_difference", "FD difference", "", bounds), Column("kd_difference", "KD difference", "", bounds),
         Column("agreement_difference", "agreement difference", "", bounds),
         Column("slower", f"{TIMES} slower, batch 1", "low", bounds), Column("query_ratio", f"{TIMES} tokens asked"),
@@ -318,14 +346,16 @@ def correction_table(results: Results) -> Table | None:
 
 
 def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
-    """Arms with correction, each with the same order and pace without."""
+    """Arms whose decoder rewrites, each with the same order and pace of the same model, decoded plainly."""
     rows = _fixed(results)
-    for row in rows:
-        if row.corrected:
-            for other in rows:
-                same = all(row.about[key] == other.about[key] for key in ("order", "pace"))
-                if same and not other.corrected:
-                    yield row, other
+    for row in filter(lambda row: row.rewrites, rows):
+        for other in rows:
+            same = all(row.about[key] == other.about[key] for key in _SAME)
+            if same and not other.about["traits"]:
+                yield row, other
+
+
+_SAME: tuple[Literal["order", "pace", "model"], ...] = ("order", "pace", "model")
 
 
 def _percent(share: float | None) -> float | None:

@@ -1,17 +1,16 @@
 """Words: how a number, its interval, a setting and a doubt are written wherever a person reads them.
 
-Knows intervals and rows of results. Refuses to know where the words stand: a terminal, a figure, a table or the page.
+Knows intervals and rows of results. Refuses to know where the words go: a terminal, a figure, a table or the page.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from orderbench.reports.compare import busy
-from orderbench.reports.results import Results, Row, is_fid
+from orderbench.reports.results import Floor, Results, Row, is_fid
 from orderbench.reports.statistics import Interval
+from orderbench.runs.schema import Setting
 
 FLOOR_NAMES = {"real": "real images", "reconstructed": "reconstructed", "noise": "noise codes"}
 TINY = 1e-3  # below it, four decimals run out
@@ -67,26 +66,23 @@ def bounds(interval: Interval | None) -> str:
 
 def training(row: Row) -> str:
     """Whether the weights saw this order."""
-    share = row.about.get("training_share")
-    if share is None:
+    if row.trained is None:
         return ""
-    star = "*" if row.about.get("training_share_at_pace") == 0 else ""  # earlier records do not say
-    return f"{100 * share:.0f} %{star}" if share else "never"
+    star = "*" if row.about["training_share_at_pace"] == 0 else ""
+    return f"{100 * row.trained:.0f} %{star}" if row.trained else "never"
 
 
 def training_words(row: Row) -> str:
     """What the weights saw of this order, and of these steps."""
-    share = row.about.get("training_share")
-    if share is None:
+    if row.trained is None:
         return "not known from training"
-    if not share:
+    if not row.trained:
         return "never trained"
-    return f"{100 * share:.0f} % of training" + (
-        ", never in these steps" if row.about.get("training_share_at_pace") == 0 else ""
-    )
+    never = ", never in these steps" if row.about["training_share_at_pace"] == 0 else ""
+    return f"{100 * row.trained:.0f} % of training{never}"
 
 
-def sampling_words(sampling: Mapping[str, Any], whole: bool = False) -> str:
+def sampling_words(sampling: Setting, whole: bool = False) -> str:
     """A setting; without `whole`, top-k and top-p only where they take something away."""
     words = [f"guidance {sampling['guidance']}", f"temperature {sampling['temperature']:g}"]
     if whole or sampling["top_k"]:
@@ -96,12 +92,36 @@ def sampling_words(sampling: Mapping[str, Any], whole: bool = False) -> str:
     return ", ".join(words)
 
 
+def settings_words(results: Results) -> str:
+    """The fixed setting of the run's models, each with its own where they differ."""
+    settings = {name: sampling_words(results.run.about["models"][name]["setting"]) for name in results.models}
+    if len(set(settings.values())) == 1:
+        return next(iter(settings.values()))
+    return "; ".join(f"{name}: {words}" for name, words in settings.items())
+
+
+def baseline_words(results: Results) -> str:
+    """What arms are measured against: one arm, or the baseline of each one's model."""
+    return results.baselines[0] if len(results.baselines) == 1 else "its model's baseline"
+
+
+def one_at_a_time(results: Results) -> bool:
+    """Whether every baseline decodes one cell at a time."""
+    models = results.run.about["models"]
+    return all(models[row.model]["ratio"] for row in results.arms if row.baseline is not None)
+
+
+def floor_name(floor: Floor) -> str:
+    """A floor in words, with its model where that is not the run's own."""
+    return FLOOR_NAMES.get(floor.arm, floor.arm) + ("" if floor.own else f"~{floor.model}")
+
+
 def fid_words(results: Results) -> str:
     """Whether FD may be called FID."""
     return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"
 
 
 def busy_words(results: Results) -> str:
-    """That others computed beside the timings, which no interval shows; empty where nothing says so."""
+    """That others computed during the timings, which no interval shows; empty where nothing says so."""
     found = busy(results.run)
     return f"Read no speed from this: {found}, which slows arms unequally" if found else ""

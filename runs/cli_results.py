@@ -69,7 +69,7 @@ def compare(
             "exit_code": code, "notes": notes, "lines": engine.to_json(lines),
         })  # fmt: skip
         return code
-    titles = (first.baseline, "arm") if other is None else (run.name, other.name)
+    titles = (first.baseline or "baseline", "arm") if other is None else (run.name, other.name)
     piped_console().print(comparison(lines, titles))
     for note in notes:
         piped_console().print(note, style="dim", markup=False, highlight=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from orderbench.orders.files import write_whole
 from orderbench.runs.device import choose_device
 from orderbench.runs.record import Run, file_name, write_arrays
 from orderbench.runs.samples import codes_of_arrays
+from orderbench.runs.schema import QualityTrial
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import TOKENIZER, load_tokenizer, named_file, to_pixels
 
@@ -30,7 +30,7 @@ def export_run(
     npz: bool,
     png: bool,
     device: str = "auto",
-    each: Callable[[list[dict[str, Any]]], Iterable[dict[str, Any]]] = iter,
+    each: Callable[[list[QualityTrial]], Iterable[QualityTrial]] = iter,
 ) -> list[Path]:
     """Write the samples of every arm, seed and setting; the files, or folders of pictures, that were written.
 

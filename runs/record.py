@@ -5,8 +5,8 @@
     RUN/data/ID.*.npz       its arrays: tokens, features, bits an image, a few pictures
     RUN/tiles/ID/           tokens of tiles that are decoded, until the trial has all of them
 
-Knows files: written whole or not at all, one writer at a time, checked when read. Refuses to know torch, and what the
-numbers mean. Every field is described in docs/record-format.md.
+Knows files: written whole or not at all, one writer at a time, checked when read and of the current schema from then
+on. Refuses to know torch, and what the numbers mean. `schema` holds the types, docs/record-format.md what fields mean.
 """
 
 from __future__ import annotations
@@ -21,15 +21,23 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 
 from orderbench.orders import BenchError
 from orderbench.orders.files import write_whole
-from orderbench.runs.schema import KIND, SCHEMA
-
-_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from a schema to the next one
+from orderbench.runs import migration
+from orderbench.runs.schema import (
+    KIND,
+    SCHEMA,
+    FloorTrial,
+    LatencyTrial,
+    LikelihoodTrial,
+    QualityTrial,
+    RepairTrial,
+    RunAbout,
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +45,23 @@ class Run:
     """A run that was read. folder: where; about: run.json; trials: by id, in the order planned, those that exist."""
 
     folder: Path
-    about: dict[str, Any]
+    about: RunAbout
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def done(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The trials that ended well, of one kind or of all."""
+    @overload
+    def done(self, kind: Literal["quality", "tuning"]) -> list[QualityTrial]: ...
+    @overload
+    def done(self, kind: Literal["floor"]) -> list[FloorTrial]: ...
+    @overload
+    def done(self, kind: Literal["likelihood"]) -> list[LikelihoodTrial]: ...
+    @overload
+    def done(self, kind: Literal["repair"]) -> list[RepairTrial]: ...
+    @overload
+    def done(self, kind: Literal["latency"]) -> list[LatencyTrial]: ...
+    @overload
+    def done(self, kind: str | None = None) -> list[Any]: ...
+    def done(self, kind: str | None = None) -> list[Any]:
+        """The trials that ended well, of one kind or of all; such a trial has all fields of its kind."""
         return [t for t in self.trials.values() if t["status"] == "done" and kind in (None, t["kind"])]
 
     def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
@@ -134,15 +154,18 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def load_run(folder: str | Path) -> Run:
-    """A run from its folder.
+    """A run from its folder, of the current schema whatever wrote it; the files stay as they are.
 
-    Raises RecordProblem for a folder that holds none, a newer schema, and files that are broken or foreign. Older
-    schemas are brought up to date in memory; the files stay as they are.
+    Raises RecordProblem for a folder that holds none, a newer schema, and files that are broken or foreign.
     """
     where = Path(folder)
     if not where.is_dir():
         raise RecordProblem(f"there is no folder '{folder}'; name a folder that bench run wrote")
-    about = _current(read_json(where / "run.json"), where / "run.json")
+    file = where / "run.json"
+    stored = read_json(file)
+    schema = _schema_of(stored, file)
+    _check_whole(stored, file, migration.RUN_1 if schema == 1 else _NEEDED)
+    about = _migrated(file, migration.run_from_1, stored) if schema == 1 else stored
     trials = {}
     for name in about["trials"]:
         file = where / "trials" / f"{name}.json"
@@ -152,35 +175,45 @@ def load_run(folder: str | Path) -> Run:
                 raise RecordProblem(
                     f"'{file}' is not the record of trial {name}; remove it, and --resume measures anew"
                 )
-            trials[name] = trial
-    return Run(where, about, trials)
+            trials[name] = _migrated(file, migration.trial_from_1, trial, stored) if schema == 1 else trial
+    return Run(where, cast(RunAbout, {**about, "schema": SCHEMA}), trials)
 
 
-def _current(about: dict[str, Any], file: Path) -> dict[str, Any]:
-    schema = about.get("schema")
-    if about.get("kind") != KIND or not isinstance(schema, int):
+def _schema_of(stored: Mapping[str, Any], file: Path) -> int:
+    schema = stored.get("schema")
+    if stored.get("kind") != KIND or not isinstance(schema, int):
         raise RecordProblem(f"'{file}' is not the record of a run of this suite")
     if schema > SCHEMA:
         raise RecordProblem(
             f"'{file}' has schema {schema} and this orderbench reads up to {SCHEMA}; install a newer orderbench, "
             f"from where you have this one"
         )
-    while schema < SCHEMA:
-        if schema not in _MIGRATIONS:
-            raise RecordProblem(f"'{file}' has schema {schema}, which this orderbench cannot bring up to {SCHEMA}")
-        about = _MIGRATIONS[schema](about)
-        schema += 1
-    missing = [name for name, kind in _NEEDED.items() if not isinstance(about.get(name), kind)]
+    if schema < 1:
+        raise RecordProblem(f"'{file}' has schema {schema}, which this orderbench cannot bring up to {SCHEMA}")
+    return schema
+
+
+def _check_whole(stored: Mapping[str, Any], file: Path, needed: Mapping[str, type]) -> None:
+    missing = [name for name, kind in needed.items() if not isinstance(stored.get(name), kind)]
     if missing:
         raise RecordProblem(
             f"'{file}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the file back or measure "
             f"anew, as in bench run --out NEW"
         )
-    return {**about, "schema": SCHEMA}
+
+
+def _migrated(file: Path, migrate: Callable[..., dict[str, Any]], *documents: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return migrate(*documents)
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise RecordProblem(
+            f"'{file}' has schema 1 and lacks part of what that schema holds ({type(problem).__name__}: {problem}); "
+            f"bring the file back or measure anew, as in bench run --out NEW"
+        ) from problem
 
 
 _NEEDED: dict[str, type] = {"arms": list, "config": dict, "created": str, "environments": list, "models": dict,
-                              "trials": list}  # fmt: skip
+                            "refused": dict, "spaces": list, "trials": list}  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The shape of a run's records, as types; docs/record-format.md says in words what each field means.
 
 Knows names and types of fields, of the current schema alone. Refuses to know how records are kept (`record`) and how
-older ones are brought up to date (`migration`).
+older ones are brought up to date (`migration`). A test holds the tables of that page to these types.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SpaceAbout(TypedDict):
     space: str
     dimensions: int
     reference: str
-    reference_sha256: str
+    reference_sha256: str | None
 
 
 class ArmAbout(TypedDict):
@@ -87,6 +87,25 @@ class ArmAbout(TypedDict):
     predicted_tax_bits: float | None
 
 
+class EnvironmentAbout(TypedDict, total=False):
+    """The machine at the start of a run or at a resumption; what it does not tell is None."""
+
+    at: str
+    device: str
+    argv: list[str]
+    python: str
+    platform: str
+    versions: dict[str, str | None]
+    torch: dict[str, Any]
+    cpu: dict[str, Any]
+    memory_bytes: int | None
+    threads: dict[str, Any]
+    load_average: list[float] | None
+    gpu: dict[str, Any] | None
+    git: dict[str, Any] | None
+    clock: dict[str, Any]
+
+
 class RunAbout(TypedDict):
     """run.json."""
 
@@ -99,12 +118,12 @@ class RunAbout(TypedDict):
     device: str
     arms: list[ArmAbout]
     refused: dict[str, str]  # arms that were asked for and not served, with the sentence
-    environments: list[dict[str, Any]]
+    environments: list[EnvironmentAbout]
     trials: list[str]
 
 
 class Trial(TypedDict):
-    """What all records of trials hold; the rest depends on `kind`."""
+    """What all records of trials hold; the rest depends on `kind`, and is there once `status` is 'done'."""
 
     trial: str
     kind: str
@@ -112,3 +131,123 @@ class Trial(TypedDict):
     seed: int
     setting: str
     status: str
+    ended: NotRequired[str]
+    wall_s: NotRequired[float]
+    reason: NotRequired[str]
+    traceback: NotRequired[str]
+
+
+class Resampled(TypedDict):
+    """A metric, and what it is without each group of samples."""
+
+    value: float | None
+    left_out: NotRequired[list[float | None] | None]
+    n_reference: NotRequired[int]  # of kd, precision and recall
+    k: NotRequired[int]  # of precision and recall
+
+
+class QualityResult(TypedDict):
+    """Metrics of some images in one feature space."""
+
+    space: str
+    reference: str
+    n: int
+    n_reference: NotRequired[int]
+    groups: NotRequired[int]
+    fd: Resampled
+    kd: NotRequired[Resampled]
+    precision: NotRequired[Resampled]
+    recall: NotRequired[Resampled]
+    inception_score: NotRequired[Resampled]
+    agreement: NotRequired[Resampled]
+    fd_curve: NotRequired[list[list[float]]]
+    fd_extrapolated: NotRequired[float | None]
+
+
+class QualityTrial(Trial):
+    """Samples of an arm."""
+
+    n: int
+    sampling: Setting
+    plan_digest: str | None
+    n_steps: float
+    counters: dict[str, float]
+    counters_exact: bool
+    flops_per_image: float | None
+    tokens_digest: str
+    decode_s: float
+    changed_per_image: float
+    changed_by_cell: list[float]
+    quality: list[QualityResult]
+
+
+class FloorTrial(Trial):
+    """Images that no arm made."""
+
+    n: int
+    quality: list[QualityResult]
+
+
+class LikelihoodTrial(Trial):
+    """Bits of held-out images under an arm."""
+
+    n: int
+    plan_digest: str
+    n_steps: int
+    bits_per_token: float
+    bits_se: float | None
+    singly_bits_per_token: float | None
+    tax_bits: float | None
+    tax_se: float | None
+    predicted_tax_bits: float | None
+    field: str | None
+    bits_by_step: list[float]
+    singly_bits_by_step: list[float] | None
+    bits_by_cell: list[float]
+    singly_bits_by_cell: list[float] | None
+
+
+class RepairRates(TypedDict):
+    """What a decoder that rewrites does to codes that were made wrong."""
+
+    error_rate: float
+    corrupted: int
+    clean: int
+    repair_rate: float | None
+    damage_rate: float | None
+
+
+class RepairTrial(Trial):
+    """Repair of injected errors."""
+
+    n: int
+    sampling: Setting
+    rates: list[RepairRates]
+
+
+class TimedSample(TypedDict):
+    """One contender in one round, seconds a generation."""
+
+    name: str
+    repeats: int
+    tokens_s: float
+    pixels_s: float | None
+
+
+class LatencyTrial(Trial):
+    """All arms in turns at one batch."""
+
+    batch: int
+    sampling: Setting
+    device: dict[str, Any]
+    rounds: list[list[TimedSample]]
+    setup_s: dict[str, float]
+    counters: dict[str, dict[str, float]]
+    counters_exact: dict[str, bool]
+    flops_per_image: dict[str, float | None]
+    warm_up: dict[str, dict[str, Any]]
+    memory: dict[str, dict[str, Any]]
+    weights_bytes: int | None
+    step_s: NotRequired[dict[str, list[list[float]]]]
+    clock_after: dict[str, Any] | None
+    failed_arms: dict[str, str]

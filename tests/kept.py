@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from orderbench.runs.record import Run
+from orderbench.runs.schema import RunAbout
 
 RECORD = Path(__file__).parent / "records" / "schema-1"
 ARMS = ["raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"]
@@ -23,7 +24,7 @@ def only(run: Run, *kinds: str, arms: tuple[str, ...] = ()) -> Run:
         name: t for name, t in run.trials.items()
         if t["kind"] in kinds and (not arms or t["arm"] in arms or t["kind"] in ("floor", "latency"))
     }  # fmt: skip
-    about = {**run.about, "trials": list(trials)}
+    about: RunAbout = {**run.about, "trials": list(trials)}
     if arms:
         about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
     return replace(run, about=about, trials=trials)
@@ -71,12 +72,18 @@ def busy_machine(trial: dict[str, Any]) -> None:
         trial["clock_after"] = {"load_average": [9.5, 9, 9]}
 
 
+def own(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its own model."""
+    found: dict[str, Any] = next(iter(about["models"].values()))
+    return found
+
+
 def model(about: dict[str, Any]) -> None:
-    about["subject"]["model"]["sha256"] = "0" * 64
+    own(about)["sha256"] = "0" * 64
 
 
 def space(about: dict[str, Any]) -> None:
-    about["subject"]["spaces"][0]["space"] = "inception-0000"
+    about["spaces"][0]["space"] = "inception-0000"
 
 
 def plan(about: dict[str, Any]) -> None:
@@ -84,7 +91,7 @@ def plan(about: dict[str, Any]) -> None:
 
 
 def setting(about: dict[str, Any]) -> None:
-    about["setting"]["guidance"] = "linear:scale=3"
+    own(about)["setting"]["guidance"] = "linear:scale=3"
 
 
 def fewer_samples(trial: dict[str, Any]) -> None:
@@ -101,6 +108,42 @@ def fewer_groups(trial: dict[str, Any]) -> None:
     for result in trial.get("quality", []):
         for metric in ("fd", "kd"):
             result[metric]["left_out"] = result[metric]["left_out"][:-1]
+
+
+def several(run: Run, folder: str = "several") -> Run:
+    """The same run, in which halton and hilbert are of a second model, whose native arm decodes groups; one more arm
+    of it was refused."""
+    names = {name: f"{name}~par" for name in ("hilbert@cosine:4", "halton@cosine:4")}
+
+    def about(about: dict[str, Any]) -> None:
+        about["models"]["par"] = {**own(about), "name": "par.safetensors", "sha256": "1" * 64, "ratio": False,
+                                  "native": "halton@cosine:4", "baseline": names["halton@cosine:4"]}  # fmt: skip
+        about["refused"] = {"raster~par": "par does not serve this plan: it decodes groups"}
+        for arm in about["arms"]:
+            if arm["name"] in names:
+                arm.update(name=names[arm["name"]], model="par")
+
+    def trial(trial: dict[str, Any]) -> None:
+        trial["arm"] = names.get(trial["arm"], trial["arm"])
+        if (trial["kind"], trial["arm"]) == ("floor", "noise"):
+            trial["arm"] = "noise~par"
+        for sample in [sample for one in trial.get("rounds", []) for sample in one]:
+            sample["name"] = names.get(sample["name"], sample["name"])
+        for key in ("counters", "counters_exact", "flops_per_image", "memory", "step_s"):
+            if trial["kind"] == "latency" and key in trial:
+                trial[key] = {names.get(name, name): value for name, value in trial[key].items()}
+
+    return changed(run, folder, about, trial)
+
+
+def without_baseline(run: Run) -> Run:
+    """The same run as `--no-baseline` makes it."""
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "latency":
+            trial["rounds"] = [[s for s in one if s["name"] not in ("A/A", "uncached")] for one in trial["rounds"]]
+
+    return changed(run, "alone", lambda about: own(about).update(baseline=None, ratio=False), trial)
 
 
 def printed(shown: Any, width: int = 80) -> str:

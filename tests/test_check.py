@@ -4,16 +4,16 @@ import copy
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from kept import own
 from rich.console import Console
 from test_cli import bench
 
 from orderbench.orders import BenchError
-from orderbench.orders.plan import spell_arm
 from orderbench.reports.check import (
     CheckFinding,
     CheckVerdict,
@@ -29,8 +29,12 @@ from orderbench.reports.results import Results, results_of
 from orderbench.reports.snapshot import read_snapshot, snapshot
 from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
+from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run, write_arrays, write_json
+from orderbench.runs.schema import RunAbout
 
+GUIDED = {"guidance": "linear:scale=3", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+SETTING = {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 DEVICE = {"cpu": {"model": "a", "cores_logical": 2}, "gpu": None, "threads": {"torch": 2}, "device": "cpu"}
 
 
@@ -48,13 +52,16 @@ def made(
     rng = np.random.default_rng(seed)
     counters = {"passes": 16, "content_tokens": 16, "query_tokens": 16, "cache_bytes": 512}
     about = {
-        "schema": 1, "kind": "orderbench run", "created": "2026-11-23T00:00:00+00:00", "baseline": "raster",
-        "setting": {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0},
+        "schema": 2, "kind": "orderbench run", "created": "2026-11-23T00:00:00+00:00", "refused": {}, "device": "cpu",
         "config": {"data": more.get("data"), "dtype": more.get("dtype", "fp32")},
         "environments": [{"clock": {"load_average": [more.get("load", 1.0), 1.0, 1.0]}}],
-        "subject": {"model": {"name": "toy", "sha256": more.get("model", "m")}, "tokenizer": {"sha256": "t"},
-                    "spaces": [{"space": "toy-1", "dimensions": 4, "reference": "toy"}]},
-        "arms": [{"name": name, "plan_digest": name, "n_steps": n, "sizes": [16 // n] * n, "training_share": None}
+        "models": {"toy": {"name": "toy", "sha256": more.get("model", "m"), "lattice": "4x4", "code_sizes": [7],
+                           "classes": 1, "native": "raster", "setting": SETTING, "baseline": "raster", "ratio": True,
+                           "tokenizer": {"name": "toy", "code_sizes": [7], "sha256": "t"}}},
+        "spaces": [{"space": "toy-1", "dimensions": 4, "reference": "toy", "reference_sha256": None}],
+        "arms": [{"name": name, "order": name, "pace": "native", "decoder": "off", "model": "toy", "traits": [],
+                  "plan": None, "plan_digest": name, "per_sample": False, "n_steps": n, "sizes": [16 // n] * n,
+                  "training_share": None, "training_share_at_pace": None, "predicted_tax_bits": None}
                  for name, n in (("raster", 16), ("radial", 4))],
     }  # fmt: skip
     per = {"raster": 0.8, "A/A": 0.8 * more.get("apart", 1.0), "radial": 0.1 * slower}
@@ -66,14 +73,15 @@ def made(
     trials: dict[str, dict[str, Any]] = {
         "latency": {"trial": "latency", "kind": "latency", "arm": "", "seed": 0, "setting": "fixed", "status": "done",
                     "batch": 1, "rounds": times, "device": DEVICE, "clock_after": {"load_average": [2.0, 2.0, 2.0]},
-                    "counters": {name: {**counters, **more.get("counters", {})} for name in per}},
+                    "counters": {name: {**counters, **more.get("counters", {})} for name in per},
+                    "counters_exact": {name: more.get("exact", True) for name in per}, "flops_per_image": {}},
     }  # fmt: skip
     for arm in ("raster", "radial"):
         base = 10 + (fd / 10 if arm == "radial" else 0)
         left = [base + 0.02 * float(np.sin(g)) for g in range(more.get("groups", 20))]
         trials[f"q-{arm}"] = {
             "trial": f"q-{arm}", "kind": "quality", "arm": arm, "seed": 0, "setting": "fixed", "status": "done",
-            "n": 400, "sampling": {}, "counters": counters,
+            "n": 400, "sampling": SETTING, "counters": counters, "counters_exact": True, "flops_per_image": None,
             "quality": [{"space": "toy-1", "n": 400, "fd": {"value": base, "left_out": left}}],
         }  # fmt: skip
         trials[f"l-{arm}"] = {"trial": f"l-{arm}", "kind": "likelihood", "arm": arm, "seed": 0, "setting": "fixed",
@@ -84,7 +92,15 @@ def made(
     write_json(folder / "run.json", about)
     for name, trial in trials.items():
         write_json(folder / "trials" / f"{name}.json", trial)
-    return results_of(Run(folder, about, trials))
+    return results_of(Run(folder, cast(RunAbout, about), trials))
+
+
+def varied(stored: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A snapshot after a change to itself or, where that is where a thing is said, to its model."""
+    other = copy.deepcopy(stored)
+    for name, value in changes.items():
+        (other["models"]["toy"] if name in other["models"]["toy"] else other)[name] = value
+    return other
 
 
 def verdicts(findings: list[CheckFinding]) -> dict[tuple[str, str], str]:
@@ -119,8 +135,8 @@ def test_unchanged_code_passes_and_a_slower_arm_is_caught(tmp_path: Path) -> Non
 def test_what_another_tokenizer_made_is_not_compared(tmp_path: Path) -> None:
     before = snapshot(made(tmp_path / "before"))
     asked = Rules(max_fd_increase=5.0, max_speedup_loss=10.0)
-    for tokenizer, speed in (("another", "pass"), (None, "not comparable")):
-        found = verdicts(check(made(tmp_path / "after"), {**before, "tokenizer": tokenizer}, asked))
+    for tokenizer, speed in (("another", "pass"), ("", "not comparable")):
+        found = verdicts(check(made(tmp_path / "after"), varied(before, tokenizer=tokenizer), asked))
         assert found["max-fd-increase", "radial"] == "not comparable"
         assert found["max-speedup-loss", "radial"] == speed
 
@@ -133,6 +149,19 @@ def test_counters_are_exact(tmp_path: Path) -> None:
     assert "passes 16 -> 17" in next(f.says for f in more if f.rule == "counters")
     fewer = check(made(tmp_path / "fewer", counters={"passes": 15}), baseline, Rules())
     assert verdicts(fewer)["counters", "radial"] == "improved"
+
+
+def test_counters_that_are_means_are_shown_and_bind_nobody(tmp_path: Path) -> None:
+    baseline = snapshot(made(tmp_path / "before", exact=False, counters={"passes": 14.25}))
+    after = made(tmp_path / "after", exact=False, counters={"passes": 14.5})
+    for rules in (Rules(), Rules(counters=True)):
+        findings = check(after, baseline, rules)
+        (found,) = (f for f in findings if f.rule == "counters" and f.arm == "radial")
+        assert (found.verdict, found.asked) == ("not comparable", False)
+        assert found.says == "they are means over samples, which depend on what is drawn; passes 14.25 -> 14.5"
+        assert exit_code(findings) == 0
+    exact = made(tmp_path / "exact", counters={"passes": 14})
+    assert verdicts(check(exact, baseline, Rules()))["counters", "radial"] == "not comparable"
 
 
 @pytest.mark.parametrize(("fd", "verdict"), [(0.0, "pass"), (3.0, "pass"), (20.0, "regressed"), (-20.0, "improved")])
@@ -150,14 +179,20 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
     for change, rule, why in (
         ({"device": {**DEVICE, "gpu": {}}}, "max-speedup-loss", "the hardware or its threads differ"),
         ({"device": {**DEVICE, "gpu": {}}}, "max-slowdown", "the hardware or its threads differ"),
-        ({"setting": {}}, "max-speedup-loss", "the setting differs, and guidance is part"),
-        ({"space": "other"}, "max-fd-increase", "the space differs"),
-        ({"reference": {"name": "other", "sha256": None}}, "max-fd-increase", "the reference differs"),
-        ({"setting": {}}, "max-fd-increase", "the setting differs"),
+        (
+            {"setting": GUIDED},
+            "max-speedup-loss",
+            "the sampling settings differ (guidance linear:scale=3 and none), and guidance is part of what is timed",
+        ),
+        ({"space": "other"}, "max-fd-increase", "the feature spaces differ (other, toy-1)"),
+        ({"reference": {"name": "other", "sha256": None}}, "max-fd-increase", "the references differ (other, toy)"),
+        ({"setting": GUIDED}, "max-fd-increase", "the sampling settings differ (guidance linear:scale=3 and none)"),
         ({"tokenizer": "u"}, "max-bits-increase", "the tokenizers differ"),
         ({"images": {"name": "other", "sha256": None}}, "max-bits-increase", "the held-out images differ"),
+        ({"baseline": "radial"}, "max-speedup-loss", "the baselines differ (radial, raster)"),
+        ({"lattice": "8x8"}, "counters", "the lattices differ (8x8, 4x4)"),
     ):
-        other = {**copy.deepcopy(baseline), **change}
+        other = varied(baseline, **change)
         findings = check(results, other, Rules(max_fd_increase=5, max_bits_increase=5, max_slowdown=5))
         found = next(f for f in findings if f.rule.startswith(rule) and f.arm == "radial")
         assert found.verdict == "not comparable"
@@ -199,7 +234,7 @@ def test_a_rule_that_was_asked_for_and_cannot_be_judged_does_not_pass(tmp_path: 
         (speed, baseline, Rules(max_fd_increase=5)),
         (speed, baseline, Rules(max_bits_increase=5)),
         (speed, snapshot(speed), Rules(max_bits_increase=5)),
-        (whole, {**baseline, "space": "other"}, Rules(max_fd_increase=5)),
+        (whole, varied(baseline, space="other"), Rules(max_fd_increase=5)),
     ):
         findings = check(now, then, rules)
         assert "pass" in verdicts(findings).values()  # counters
@@ -271,19 +306,19 @@ def test_weights_of_another_type_are_not_comparable(tmp_path: Path) -> None:
             }
     findings = check(results_of(bf16.run), snapshot(fp32), Rules(max_fd_increase=5))
     assert {f.verdict for f in findings} == {"not comparable"}
-    assert {f.says for f in findings} == {"the baseline's weights were fp32 and these are bf16"}
+    assert {f.says for f in findings} == {"the weights' types differ (fp32, bf16)"}
     assert exit_code(findings) == 4
-    earlier = {name: value for name, value in snapshot(fp32).items() if name != "dtype"}
+    earlier = varied(snapshot(fp32), dtype=None)
     assert exit_code(check(fp32, earlier, Rules())) == 0
 
 
 def test_arms_are_taken_by_any_of_their_spellings(tmp_path: Path) -> None:
     results = made(tmp_path)
     named = {"radial:width=1.0@native/raster@one": 3.0, "radial/raster": 2.0}
-    findings = check(results, None, Rules(min_speedup=named), lambda arm: spell_arm(arm))
+    findings = check(results, None, Rules(min_speedup=named), lambda arm: parse_arm(arm).name)
     assert [(f.rule, f.verdict) for f in findings] == [("min-speedup radial/raster=2", "pass")]
     with pytest.raises(BenchError, match="no arm named 'radial@one'; did you mean"):
-        check(results, None, Rules(min_speedup={"radial@one/raster": 3}), lambda arm: spell_arm(arm))
+        check(results, None, Rules(min_speedup={"radial@one/raster": 3}), lambda arm: parse_arm(arm).name)
     done = bench("check", str(tmp_path), "--min-speedup", "radial+nested:margin=1/raster=3")
     assert done.returncode == 2
     assert "no arm named 'radial+nested:margin=1'" in done.stderr
@@ -391,7 +426,7 @@ def test_less_than_an_arm_differs_from_itself_fails_nothing(tmp_path: Path) -> N
     least = Rules(min_speedup={"radial/raster": 8.8})
     assert [f.verdict for f in check(made(tmp_path / "one", 2), None, least)] == ["regressed"]
     assert [f.verdict for f in check(made(tmp_path / "two", 2, apart=1.2), None, least)] == ["inconclusive"]
-    earlier = {name: part for name, part in quiet.items() if name != "noise"}
+    earlier = varied(quiet, noise={})
     assert exit_code(check(slower, earlier, Rules())) == 3
 
 
@@ -404,7 +439,7 @@ def test_a_baseline_of_another_model_is_refused_unless_any_will_do(tmp_path: Pat
     found = verdicts(check(results, baseline, read_rules(str(file), {"any_model": None})))
     assert found["counters", "radial"] == found["max-speedup-loss", "radial"] == "pass"
     assert found["max-fd-increase", "radial"] == found["max-bits-increase", "radial"] == "not comparable"
-    named = {**baseline, "model": {"name": "toy", "sha256": None}}
+    named = varied(baseline, sha256=None)
     assert verdicts(check(results, named, Rules(max_fd_increase=5)))["max-fd-increase", "radial"] == "pass"
 
 
@@ -412,18 +447,21 @@ def test_the_same_images_are_told_by_their_digest_and_else_by_name(tmp_path: Pat
     def judged(change: Any) -> str:
         results = made(tmp_path / "now", data="there")
         baseline = snapshot(results)
-        change(results.run.about["subject"], baseline)
+        now: dict[str, Any] = {"model": own(results.run.about), "spaces": results.run.about["spaces"]}
+        change(now, baseline)
         return verdicts(check(results, baseline, Rules(max_bits_increase=5, max_fd_increase=5)))[rule, "radial"]
 
     rule = "max-bits-increase"
     here = {"held_out": {"images": 100, "sha256": "a"}}
-    assert judged(lambda now, then: now.update(here)) == "pass"  # the baseline has no digest; the data is the same
+    assert (
+        judged(lambda now, then: now["model"].update(here)) == "pass"
+    )  # the baseline has no digest; the data is the same
     alike = {"name": "elsewhere", "sha256": "a", "images": 100}
-    assert judged(lambda now, then: (now.update(here), then.update(images=alike))) == "pass"
+    assert judged(lambda now, then: (now["model"].update(here), own(then).update(images=alike))) == "pass"
     other = {"name": "there", "sha256": "b", "images": 100}
-    assert judged(lambda now, then: (now.update(here), then.update(images=other))) == "not comparable"
+    assert judged(lambda now, then: (now["model"].update(here), own(then).update(images=other))) == "not comparable"
     more = {"name": "there", "sha256": "b", "images": 200}  # as many as were needed, of the same data
-    assert judged(lambda now, then: (now.update(here), then.update(images=more))) == "pass"
+    assert judged(lambda now, then: (now["model"].update(here), own(then).update(images=more))) == "pass"
     rule = "max-fd-increase"
     swapped = {"name": "toy", "sha256": "b"}
     assert judged(lambda now, then: then.update(reference=swapped)) == "pass"
@@ -519,10 +557,12 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
     whole = snapshot(made(tmp_path / "run"))
     file = tmp_path / "baseline.json"
     for content, sentence in (
-        ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 2; write it anew"),
-        ({"kind": "orderbench baseline", "schema": 3}, "has schema 3 and .* reads 2: install a newer one, or write it"),
+        ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 3; write it anew"),
+        ({"kind": "orderbench baseline", "schema": 4}, "has schema 4 and .* reads 3: install a newer one, or write it"),
         ({**whole, "arms": {}}, "holds no arm; write it anew with bench baseline"),
         ({"kind": "orderbench baseline", "schema": 2}, "an entry of kind baseline lacks model, tokenizer"),
+        ({"kind": "orderbench baseline", "schema": 3}, "an entry of kind baseline lacks models, space"),
+        ({**whole, "models": {}}, "says nothing of the model of raster"),
         ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),
         ({**whole, "arms": 3}, "an entry of kind arm lacks plan_digest"),
     ):
@@ -535,7 +575,7 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "none.json")
     write_json(file, whole)
     assert read_snapshot(file) == json.loads(json.dumps(whole))
-    for name in ("arms", "trials", "subject", "config"):
+    for name in ("arms", "trials", "models", "config", "spaces"):
         about = json.loads((tmp_path / "run" / "run.json").read_text())
         write_json(tmp_path / "broken" / "run.json", {**about, name: None})
         with pytest.raises(BenchError, match=rf"run.json' lacks {name}; it is no whole record of a run"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept import RECORD, changed, fewer_groups, hardware, plan, setting
+from kept import RECORD, changed, fewer_groups, hardware, own, plan, printed, setting
 from test_cli import bench
 
 from orderbench.orders import BenchError
@@ -28,6 +28,7 @@ from orderbench.reports.join import join
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.snapshot import snapshot
 from orderbench.reports.statistics import Interval
+from orderbench.reports.summary import comparison
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run
 
@@ -197,7 +198,10 @@ def test_kernel_distances_to_other_numbers_of_images_are_not_compared(results: R
                 entry["kd"] = {**entry["kd"], "n_reference": 60}
 
     said = found(compare_runs(results, results_of(kept(tmp_path / "whole", whole))), "radial")
-    assert said["kd"] == ("not comparable", "they are to other numbers of reference images, as of an older orderbench")
+    assert said["kd"] == (
+        "not comparable",
+        "the numbers of reference images differ (48, 60), as of an older orderbench",
+    )
     assert said["fd"] == ("no difference shown", "")
 
 
@@ -257,9 +261,23 @@ def test_what_one_side_alone_has_is_listed(results: Results, tmp_path: Path) -> 
 def test_other_batches_are_other_throughputs(results: Results, tmp_path: Path) -> None:
     other = kept(tmp_path / "other", lambda _, trials: trials["latency 2 0"].update(batch=4))
     said = found(compare_runs(results, results_of(other)), "radial")
-    assert said["images_per_s"] == ("not comparable", "the batches differ")
+    assert said["images_per_s"] == ("not comparable", "the batches differ (2, 4)")
     assert said["x, batch 4"] == ("not comparable", "the first run has none")
     assert said["latency_s"][0] == "no difference shown"
+
+
+def test_counters_that_are_means_are_shown_and_not_judged(record: Run) -> None:
+    def means(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "latency":
+            trial["counters"]["radial"]["passes"] = 3.5
+            trial["counters_exact"]["radial"] = False
+
+    one, two = results_of(record), results_of(changed(record, "means", trial=means))
+    (line,) = (line for line in compare_runs(one, two) if (line.arm, line.metric) == ("radial", "passes"))
+    assert (line.before, line.after, line.verdict, line.why) == (4, 3.5, "not judged", "a mean over samples")
+    assert "3.5" in printed(comparison([line], ("before", "after")))
+    raster = [line for line in compare_runs(one, two) if (line.arm, line.metric) == ("raster", "passes")]
+    assert [line.verdict for line in raster] == ["same"]
 
 
 def test_nothing_measured_alike_is_exit_code_4(tmp_path: Path) -> None:
@@ -297,10 +315,11 @@ SPEEDS = {"x, batch 1", "x, batch 2", "latency_s", "images_per_s"}
     ("about", "trial", "metrics", "why"),
     [
         (plan, None, SPEEDS, "the plans differ"),
-        (setting, None, SPEEDS, "the settings differ, and guidance is part of what is timed"),
+        (setting, None, SPEEDS,
+         "the sampling settings differ (guidance none and linear:scale=3), and guidance is part of what is timed"),
         (None, hardware, SPEEDS, "the hardware or its threads differ"),
         (lambda about: about["config"].update(data="other"), None, {"bits"}, "the held-out images differ"),
-        (lambda about: about["subject"]["spaces"][0].update(reference="other"), None, {"fd", "kd"},
+        (lambda about: about["spaces"][0].update(reference="other"), None, {"fd", "kd"},
          "the references differ"),
         (None, fewer_groups, {"fd", "kd"}, "the groups of samples that are left out"),
     ],
@@ -316,8 +335,8 @@ def test_two_runs_are_compared_only_where_they_can_be(
 
 def test_digests_tell_images_and_references_apart(record: Run) -> None:
     def digested(about: dict[str, Any], digest: str = "a") -> None:
-        about["subject"]["held_out"] = {"images": 24, "sha256": digest}
-        about["subject"]["spaces"][0]["reference_sha256"] = digest
+        own(about)["held_out"] = {"images": 24, "sha256": digest}
+        about["spaces"][0]["reference_sha256"] = digest
 
     one = changed(record, "one", digested)
     assert {"fd", "kd", "bits"} <= compared(one, lambda about: digested(about, "b")).keys()

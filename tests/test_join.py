@@ -57,10 +57,10 @@ def test_rounds_on_one_machine_are_pooled_and_other_arms_stand_by_their_own_base
     ("about", "trial", "why", "parts"),
     [
         (model, None, "Samples and likelihood and timings of other stand apart from schema-1: the models differ", 2),
-        (space, None, "the feature spaces or references differ (toy-features", 2),
-        (plan, None, "the plans of radial differ", 2),
+        (space, None, "the feature spaces differ (toy-features", 2),
+        (plan, None, "for radial, the plans differ (0f984695, ffffffff)", 2),
         (setting, None, "the sampling settings differ (guidance none and linear:scale=3)", 2),
-        (None, fewer_samples, "Samples of other stand apart from schema-1: n differs (48; 24)", 2),
+        (None, fewer_samples, "Samples of other stand apart from schema-1: the numbers of samples differ (48, 24)", 2),
         (
             None,
             hardware,
@@ -106,4 +106,7 @@ def test_arms_that_were_tuned_to_other_settings_do_not_join(record: Run) -> None
     assert len(join([one, same])) == 1
     parts = join([one, other])
     assert len(parts) == 2
-    assert any("radial was tuned to another setting" in note for note in parts[0].notes)
+    assert any(
+        "for radial at its best setting, the sampling settings differ (guidance 2 and 3)" in note
+        for note in parts[0].notes
+    )

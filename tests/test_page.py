@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kept import ARMS, Text, busy_machine, changed, model, only, printed
+from kept import ARMS, Text, busy_machine, changed, model, only, own, printed
 
 from orderbench.reports import figures, summary
 from orderbench.reports import page as report_page
@@ -82,7 +82,7 @@ HOSTILE = "</script><script>alert(1)</script>$\\frac{&%_#](javascript:x)|*"
 def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> None:
     def poison(about: dict[str, Any]) -> None:
         about["arms"][1] |= {"name": HOSTILE, "order": HOSTILE}
-        about["subject"]["model"]["name"] = HOSTILE
+        own(about)["name"] = HOSTILE
         about["environments"][0]["argv"] = ["bench", HOSTILE]
         about["trials"].append("x")
 
@@ -149,7 +149,7 @@ def test_no_verdict_is_given_on_a_distance_of_too_few_samples(record: Run, resul
     few = verdicts(results)
     assert few["FD"].startswith("not judged: ")
     assert few["KD"] in ("better", "worse", "no difference shown")
-    enough = verdicts(results_of(changed(record, "other", lambda about: about["subject"]["spaces"][0].update(
+    enough = verdicts(results_of(changed(record, "other", lambda about: about["spaces"][0].update(
         dimensions=4))))  # fmt: skip
     assert enough["FD"] in ("better", "worse", "no difference shown")
     assert "KD" not in enough

@@ -1,19 +1,29 @@
-"""The store: broken, foreign and older files are named, or brought up to date."""
+"""The store: broken and foreign files are named, older ones brought up to date, and every field is documented."""
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
+from kept import RECORD, own
 
-from orderbench.runs import record as recording
+from orderbench.reports.conditions import unlike
+from orderbench.reports.results import results_of
+from orderbench.reports.snapshot import conditions_in, read_snapshot, snapshot
+from orderbench.runs import schema
+from orderbench.runs.migration import trial_from_1
 from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
 
 
-def test_broken_and_foreign_files_are_named(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The kept record of schema 1, in a folder of its own."""
+    return Path(shutil.copytree(RECORD, tmp_path / "run"))
 
-    folder = tmp_path / "run"
-    shutil.copytree(whole.folder, folder)
+
+def test_broken_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> None:
     about = json.loads((folder / "run.json").read_text())
     trial = folder / "trials" / f"{about['trials'][0]}.json"
     good = trial.read_text()
@@ -29,12 +39,19 @@ def test_broken_and_foreign_files_are_named(whole: Run, files: dict[str, str], t
         RecordProblem, match="has schema 99 and this orderbench reads up to 2; install a newer orderbench"
     ):
         load_run(folder)
-    (folder / "run.json").write_text("[]")
-    with pytest.raises(RecordProblem, match="holds a list, not a record"):
+    (folder / "run.json").write_text(json.dumps({**about, "schema": 0}))
+    with pytest.raises(RecordProblem, match="has schema 0, which this orderbench cannot bring up to 2"):
         load_run(folder)
-    (folder / "run.json").write_text("{}")
-    with pytest.raises(RecordProblem, match="is not the record of a run of this suite"):
-        load_run(folder)
+    for content, sentence in (
+        ({**about, "setting": None}, "run.json' lacks setting; it is no whole record of a run"),
+        ({**about, "schema": 2}, "run.json' lacks models, refused, spaces; it is no whole record of a run"),
+        ({**about, "subject": {}}, r"has schema 1 and lacks part of what that schema holds \(KeyError: 'model'\)"),
+        ([], "holds a list, not a record"),
+        ({}, "is not the record of a run of this suite"),
+    ):
+        (folder / "run.json").write_text(json.dumps(content))
+        with pytest.raises(RecordProblem, match=sentence):
+            load_run(folder)
     with pytest.raises(RecordProblem, match="there is no folder"):
         load_run(tmp_path / "nowhere")
     (folder / "x.npz").write_bytes(b"PK\x03\x04 no")
@@ -42,15 +59,117 @@ def test_broken_and_foreign_files_are_named(whole: Run, files: dict[str, str], t
         read_arrays(folder / "x.npz")
 
 
-def test_older_schemas_are_brought_up_to_date(whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# Schema 1
 
-    folder = tmp_path / "run"
-    shutil.copytree(whole.folder, folder)
-    about = json.loads((folder / "run.json").read_text())
-    old = {**about, "schema": 0, "pairs": about["arms"]}
-    del old["arms"]
-    (folder / "run.json").write_text(json.dumps(old))
-    with pytest.raises(RecordProblem, match="has schema 0, which this orderbench cannot bring up to 1"):
-        load_run(folder)
-    monkeypatch.setitem(recording._MIGRATIONS, 0, lambda value: {**value, "arms": value["pairs"]})
-    assert load_run(folder).about["arms"] == about["arms"]
+
+def test_a_record_of_schema_1_is_brought_up_to_date_and_its_files_stay(folder: Path) -> None:
+    before = (folder / "run.json").read_text()
+    stored = json.loads(before)
+    about = load_run(folder).about
+    assert (folder / "run.json").read_text() == before
+    assert (about["schema"], list(about["models"]), about["device"], about["refused"]) == (2, ["toy-model"], "cpu", {})
+    model = about["models"]["toy-model"]
+    assert (model["lattice"], model["code_sizes"], model["native"]) == ("4x4", [11], "raster")
+    assert (model["baseline"], model["ratio"], model["setting"]) == ("raster", True, stored["setting"])
+    tokenizer = stored["subject"]["tokenizer"]
+    assert model["tokenizer"] == {"name": tokenizer["name"], "sha256": tokenizer["sha256"], "code_sizes": [11]}
+    assert about["spaces"] == [{**stored["subject"]["spaces"][0], "reference_sha256": None}]
+    nested = next(arm for arm in about["arms"] if arm["name"] == "radial+nested")
+    assert (nested["decoder"], nested["model"], nested["traits"]) == ("nested", "toy-model", ["rewrites"])
+    assert not {"correction", "subject", "setting", "baseline"} & {*about, *nested}
+
+
+def test_what_earlier_records_lack_becomes_explicit(folder: Path) -> None:
+    file = folder / "run.json"
+    stored = json.loads(file.read_text())
+    stored["subject"]["model"]["name"] = "fashion-model"
+    stored["arms"][0] |= {"name": "confidence@cosine:4", "order": "confidence", "plan": None, "n_steps": 4}
+    stored["arms"][1]["predicted_tax_bits"] = 0
+    for arm in stored["arms"]:
+        del arm["training_share_at_pace"]
+    del stored["environments"][0]["clock"]
+    file.write_text(json.dumps(stored))
+    about = load_run(folder).about
+    assert list(about["models"]) == ["shared"]
+    assert about["arms"][0]["traits"] == ["chooses"]
+    assert [arm["training_share_at_pace"] for arm in about["arms"]] == [None] * 6
+    assert about["arms"][1]["predicted_tax_bits"] is None  # several cells a step always pay on the field
+    assert about["environments"][0]["clock"] == {"load_average": [1.75, 1.88, 2.02], "gpu": None}
+
+
+def test_trials_of_schema_1(folder: Path) -> None:
+    stored = json.loads((folder / "run.json").read_text())
+    trials = {t["kind"]: t for t in (json.loads(f.read_text()) for f in (folder / "trials").iterdir())}
+    for lacking in ("sampling", "flops_per_image"):
+        del trials["quality"][lacking]
+    quality: dict[str, Any] = trial_from_1(trials["quality"], stored)
+    assert (quality["sampling"], quality["flops_per_image"]) == (stored["setting"], None)
+    assert quality["counters_exact"] is True
+    assert [result["kd"]["n_reference"] for result in quality["quality"]] == [48]
+    assert "n" not in quality["quality"][0]["kd"]
+    latency = trial_from_1(trials["latency"], stored)
+    assert latency["counters_exact"] == dict.fromkeys(latency["counters"], True)
+    cut_off = {"status": "partial", "kind": "latency", "rounds": []}
+    assert trial_from_1(cut_off, stored) == cut_off
+
+
+def test_a_baseline_file_of_schema_2_is_read(record: Run) -> None:
+    stored = read_snapshot(Path(__file__).parent / "baseline.json")
+    assert (stored["schema"], list(stored["models"])) == (3, ["shared"])
+    assert all(arm["counters_exact"] for arm in stored["arms"].values())
+    radial = conditions_in(stored, "radial")
+    assert (radial.model.name, radial.baseline) == ("fashion-model", "raster")
+    assert radial.lattice is radial.decoder is None
+    here = snapshot(results_of(record))
+    assert unlike(radial, conditions_in(here, "radial"), "counters", "model").startswith("the plans differ")
+    here["arms"]["radial"]["plan_digest"] = radial.plan
+    assert (
+        unlike(radial, conditions_in(here, "radial"), "counters", "model") == ""
+    )  # neither lattice nor decoder is said
+
+
+# The page that says what fields mean
+
+
+TABLES = {
+    "run.json": schema.RunAbout,
+    "models.NAME": schema.ModelAbout,
+    "A sampling setting": schema.Setting,
+    "A tokenizer": schema.TokenizerAbout,
+    "Held-out images": schema.HeldOutAbout,
+    "spaces[]": schema.SpaceAbout,
+    "arms[]": schema.ArmAbout,
+    "environments[]": schema.EnvironmentAbout,
+    "trials/ID.json, all kinds": schema.Trial,
+    "kind quality and tuning: samples of an arm": schema.QualityTrial,
+    "quality[]": schema.QualityResult,
+    "A metric": schema.Resampled,
+    "kind floor: images that no arm made": schema.FloorTrial,
+    "kind likelihood": schema.LikelihoodTrial,
+    "kind repair": schema.RepairTrial,
+    "rates[]": schema.RepairRates,
+    "kind latency: all arms in turns": schema.LatencyTrial,
+    "rounds[][]": schema.TimedSample,
+}
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_every_field_is_documented_and_every_documented_field_is_one(heading: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "record-format.md").read_text()
+    sections = {re.sub("[`#]", "", part.partition("\n")[0]).strip(): part for part in re.split(r"(?m)^(?=##)", page)}
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|", sections[heading])
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    fields = set(get_type_hints(TABLES[heading]))
+    if heading.startswith("kind"):
+        fields -= set(get_type_hints(schema.Trial))
+    assert sorted(named) == sorted(fields)
+
+
+def test_a_run_of_the_current_schema_is_read_as_it_is(record: Run, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps(record.about))
+    for name, trial in record.trials.items():
+        (folder / "trials" / f"{name}.json").write_text(json.dumps(trial))
+    again = load_run(folder)
+    assert again.about == record.about
+    assert again.trials == record.trials
+    assert own(again.about)["lattice"] == "4x4"

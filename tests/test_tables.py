@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kept import ARMS, changed, only, printed
+from kept import ARMS, changed, only, own, printed
 
 import orderbench.reports
 from orderbench.reports import summary, words
@@ -164,7 +164,7 @@ def test_only_a_distance_in_inceptions_space_is_called_fid(record: Run) -> None:
                 result["space"] = name
 
         def about(about: dict[str, Any]) -> None:
-            about["subject"]["spaces"][0] |= {"space": name, "dimensions": dimensions}
+            about["spaces"][0] |= {"space": name, "dimensions": dimensions}
 
         return results_of(changed(only(record, "quality"), "other", about, judged))
 
@@ -180,7 +180,7 @@ def test_only_a_distance_in_inceptions_space_is_called_fid(record: Run) -> None:
 
 
 def test_captions_name_the_whole_setting(record: Run, results: Results) -> None:
-    cut = results_of(changed(record, "cut", lambda about: about["setting"].update(top_k=8, top_p=0.95)))
+    cut = results_of(changed(record, "cut", lambda about: own(about)["setting"].update(top_k=8, top_p=0.95)))
     for text in (*(table.caption for table in tables_of(cut)), next(iter(summary.notes(cut)))):
         assert "guidance none, temperature 1, top-k 8, top-p 0.95" in text
     assert not any("top-" in text for text in (*(t.caption for t in tables_of(results)), *summary.notes(results)))
@@ -208,8 +208,8 @@ def test_the_least_n_to_extrapolate_from_is_that_of_the_measurement(record: Run,
     from orderbench.runs.metrics import measure
 
     def about(about: dict[str, Any]) -> None:
-        about["subject"]["spaces"][0]["dimensions"] = dimensions
-        about["subject"]["model"]["classes"] = classes
+        about["spaces"][0]["dimensions"] = dimensions
+        own(about)["classes"] = classes
 
     least = extrapolates_from(results_of(changed(only(record, "quality"), "other", about)))
     features_ND = np.random.default_rng(0).normal(size=(least, dimensions))
