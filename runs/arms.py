@@ -206,7 +206,7 @@ def line_up(
             refused[name] = why
             del asked[name]
     if not set(asked) - extra:
-        raise BenchError("; ".join(refused.values()))
+        raise BenchError("; ".join(f"{name} is left out: {why}" for name, why in refused.items()))
     used = dict.fromkeys(arm.model for arm in asked.values())
     found = {name: baseline_of(_named(name, models), name) for name in used} if with_baseline else {}
     baselines = {name: baseline for name, baseline in found.items() if baseline is not None}

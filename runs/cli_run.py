@@ -219,7 +219,8 @@ def _run(
 
     subjects = load_subjects(spec)
     agenda = make_agenda(spec, subjects)
-    for sentence in (*agenda.lineup.refused.values(), *agenda.notes):
+    refused = [f"{arm} is left out: {why}" for arm, why in agenda.lineup.refused.items()]
+    for sentence in (*refused, *agenda.notes):
         say(sentence, 0)
     trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:
