@@ -32,7 +32,7 @@ from orderbench.reports.canvas import (
     plain_ticks,
     styled,
 )
-from orderbench.reports.levels import drawn, extent_of
+from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import (
     bits_apart,
     changed_cells,
@@ -483,7 +483,7 @@ def changes_by_ring(results: Results, sheet: Sheet) -> Figure | None:
 @styled
 def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     """The same on the lattice, one map an arm."""
-    found = [(row, drawn(where, changed_L)) for row, changed_L in changed_cells(results)
+    found = [(row, levels_beside(where, changed_L)) for row, changed_L in changed_cells(results)
              if (where := lattice(results, row)) is not None]  # fmt: skip
     if not found:
         return None
@@ -568,7 +568,7 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
     shown = (with_samples or [entry for entry in entries if entry[1] is not None])[:MOST_MAPS]
     if not shown:
         return None
-    sides = [extent_of(plan.lattice) for _, plan, _ in shown if plan is not None]
+    sides = [levels_beside(plan.lattice, plan.step_of_cell()).shape for _, plan, _ in shown if plan is not None]
     tall = max((rows / cols for rows, cols in sides), default=1.0)
     if with_samples:
         many = 6 if sheet.width < 5 else 12
@@ -588,7 +588,7 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
         title = f"{row.arm}: {steps}, {training_words(row)}" if with_samples else f"{row.arm}\n{steps}"
         axes.set_title(title, fontweight="normal", pad=3, fontsize=SMALLEST)
         if plan is not None:
-            step_RC = drawn(plan.lattice, plan.step_of_cell())
+            step_RC = levels_beside(plan.lattice, plan.step_of_cell())
             axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
         if images is not None:
             all_axes[place, 1].imshow(mosaic(images[: 2 * many], many), interpolation="nearest")

@@ -1,24 +1,27 @@
-"""Orders, their ranking, plans and the trials of a run, listed in a terminal.
+"""Orders, decoders, rankings, plans and the trials of a run, listed in a terminal.
 
 Knows rich, orders and plans. Refuses to compute, and to know where the text goes: whoever asks brings the console.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orderbench.orders.field import MAX_CELLS
 from orderbench.orders.spelling import spell
 from orderbench.reports.terminal import sizes_line, step_map
 
 if TYPE_CHECKING:
+    from orderbench.models.decode import DecoderEntry
     from orderbench.orders import Field, Lattice, Plan
     from orderbench.orders.field import Ranked
     from orderbench.orders.order import Order
+    from orderbench.orders.registry import Entry
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:
@@ -30,33 +33,71 @@ def orders_markdown(listed: Sequence[Order]) -> str:
     return "\n".join(lines)
 
 
-def print_orders(console: Console, listed: Sequence[Order], adaptive: Mapping[str, str]) -> None:
-    """Every order with its idea, paper and options; adaptive: the ideas of those that choose as they decode."""
+def print_orders(console: Console, listed: Sequence[Order]) -> None:
+    """Every order with its idea, paper and options."""
+    _print_entries(console, listed)
+    console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
+    console.print(
+        "Some decoders choose their cells as they decode and stand in an order's place; `bench decoders` lists them.",
+        highlight=False,
+    )
+
+
+def print_decoders(console: Console, listed: Sequence[DecoderEntry]) -> None:
+    """Every decoder with its idea, paper and options, and how each kind is written in an arm."""
+    _print_entries(console, listed)
+    choosers = [decoder.name for decoder in listed if decoder.chooses]
+    console.print(
+        "\n`bench decoders NAME` lists a decoder's options. It is written behind +, as in radial+nested.",
+        highlight=False,
+    )
+    if choosers:
+        console.print(
+            f"Those that choose their cells stand in the order's place: {', '.join(f'{c}@PACE' for c in choosers)}.",
+            highlight=False,
+        )
+
+
+def _print_entries(console: Console, listed: Sequence[Entry]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold cyan")
     table.add_column()
-    for order in listed:
-        options = "; options " + ", ".join(option.name for option in order.options) if order.options else ""
-        table.add_row(order.name, Text(order.idea).append(f"\n{order.paper}{options}", "dim"))
+    for entry in listed:
+        options = "; options " + ", ".join(option.name for option in entry.options) if entry.options else ""
+        table.add_row(entry.name, Text(entry.idea).append(f"\n{entry.paper}{options}", "dim"))
     console.print(table)
-    console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
-    for name, idea in adaptive.items():
-        console.print(
-            f"`bench run` also takes {name}@PACE, which chooses its cells as it decodes: {idea}.",
-            highlight=False,
-        )
 
 
 def print_options(console: Console, listed: Sequence[Order]) -> None:
     """Each order with its options, one a line."""
     for order in listed:
-        console.print(f"{order.name}: {order.idea}", style="bold", highlight=False, markup=False)
-        console.print(f"  after {order.paper}; {_nature(order)}", highlight=False, markup=False)
-        for option in order.options:
-            default = "" if option.default is None else f"  (default {spell(option.default)})"
-            console.print(f"  {option.name:10s} {option.expects}{default}", highlight=False, markup=False)
-        if not order.options:
-            console.print("  no options", highlight=False)
+        _print_entry(console, order, _nature(order))
+
+
+def print_decoder_options(console: Console, listed: Sequence[DecoderEntry]) -> None:
+    """Each decoder with its options, one a line."""
+    for decoder in listed:
+        _print_entry(console, decoder, _traits(decoder))
+
+
+def _print_entry(console: Console, entry: Entry, nature: str) -> None:
+    console.print(f"{entry.name}: {entry.idea}", style="bold", highlight=False, markup=False)
+    console.print(f"  after {entry.paper}; {nature}", highlight=False, markup=False)
+    for option in entry.options:
+        default = "" if option.default is None else f"  (default {spell(option.default)})"
+        console.print(f"  {option.name:10s} {option.expects}{default}", highlight=False, markup=False)
+    if not entry.options:
+        console.print("  no options", highlight=False)
+
+
+def _traits(decoder: DecoderEntry) -> str:
+    said = [
+        (decoder.rewrites, "overwrites codes that were decoded, so bits per token are not defined"),
+        (decoder.exact, "gives the codes of one cell at a time"),
+        (decoder.chooses, "chooses its cells, so it stands in the place of an order"),
+        (decoder.varies, "its work depends on what is drawn"),
+    ]
+    return "; ".join(words for holds, words in said if holds) or "decodes the cells of a plan, each once"
 
 
 def _nature(order: Order) -> str:
@@ -73,23 +114,23 @@ def _nature(order: Order) -> str:
 def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, tax: tuple[float, int] | None) -> None:
     """The map of a plan, its step sizes, tax and digest.
 
-    tax: bits per token on the field, and the mean of how many samples that is; None where the field says nothing.
+    tax: bits per token on the field, and the mean of how many samples that is; None where it was not computed.
     """
-    kind, widest = _kind(plan.lattice), max(grid.cols for grid in plan.lattice.levels)
     plural = "s" * (plan.n_steps != 1)
-    console.print(
-        f"{arm}  {plan.lattice} {kind}, {plan.n_steps} step{plural}", style="bold", highlight=False, markup=False
-    )
+    head = f"{arm}  {plan.lattice} {plan.lattice.to_json()['kind']}, {plan.n_steps} step{plural}"
+    console.print(head, style="bold", highlight=False, markup=False)
     if plan.per_sample:
         console.print(f"each sample draws its own; seed {seed}, sample 0 is shown", highlight=False)
-    if widest > console.width:
-        console.print(f"(no map: {widest} columns do not fit here; --out map.png draws it)", highlight=False)
+    cols = max(grid.cols for grid in plan.lattice.levels)
+    if cols > console.width:
+        console.print(f"(no map: {cols} columns do not fit here; --out map.png draws it)", highlight=False)
     else:
         plain = console.color_system is None
         console.print(step_map(plan, width=console.width, plain=plain), soft_wrap=True, end="")
     console.print(f"sizes   {sizes_line(plan.sizes)}", highlight=False)
     if tax is None:
-        why = f"not computed above {64 * 64} cells" if kind == "grid" else "none: the field is of one grid"
+        one = len(plan.lattice.levels) == 1
+        why = f"not computed above {MAX_CELLS} cells" if one else "none, since a field is of one grid"
         console.print(f"tax     {why}", highlight=False)
     else:
         mean = "" if tax[1] == 1 else f" (mean of {tax[1]} samples)"
@@ -97,11 +138,7 @@ def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, 
     console.print(f"digest  {plan.digest[:16]}\n", highlight=False)
 
 
-def _kind(lattice: Lattice) -> str:
-    return "grid" if len(lattice.levels) == 1 else "pyramid"
-
-
-def print_ranking(console: Console, lines: Sequence[Ranked], grid: Lattice, pace: str, field: Field) -> None:
+def print_ranking(console: Console, lines: Sequence[Ranked], lattice: Lattice, pace: str, field: Field) -> None:
     """All orders by their parallel tax, the least first; those that do not serve the grid last, with the reason."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", justify="right")
@@ -117,7 +154,7 @@ def print_ranking(console: Console, lines: Sequence[Ranked], grid: Lattice, pace
             note = "" if line.plans == 1 else f"{line.plans} seeds"
             table.add_row(str(place), line.order, f"{line.tax_bits:.5f}", spread, note)
     console.print(
-        f"Parallel tax on a {grid} {_kind(grid)} at {pace}, field {field}: what steps lose by treating their cells as "
+        f"Parallel tax on a {lattice} grid at {pace}, field {field}: what steps lose by treating their cells as "
         f"independent. A prediction from geometry, not a measurement.\n",
         highlight=False,
     )

@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from orderbench.orders import BenchError
+from orderbench.orders import BenchError, Lattice
 from orderbench.orders.files import write_whole
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.conditions import describe_device
 from orderbench.reports.figures import PLOTS, Plot, mosaic
 from orderbench.reports.join import Part, join, run_names
-from orderbench.reports.levels import drawn, extent_of, place_of_cell
+from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, printable, results_of, too_small
 from orderbench.reports.statistics import Interval
@@ -287,13 +287,15 @@ class _Report:
         look = self.looks[row.about["order"]]
         motion, still = None, None
         if plan is not None:
-            steps_L, (rows, cols) = plan.step_of_cell(), extent_of(plan.lattice)
+            steps_L = plan.step_of_cell()
+            step_RC = levels_beside(plan.lattice, steps_L)
             seconds = step_seconds(results).get(row.arm)
             ms = [] if seconds is None or len(seconds) != plan.n_steps else (1000 * seconds).round(3).tolist()
-            motion = {"id": name, "rows": rows, "cols": cols, "n": plan.n_steps, "steps": steps_L.tolist(), "ms": ms}
+            motion = {"id": name, "rows": len(step_RC), "cols": step_RC.shape[1], "n": plan.n_steps,
+                      "steps": steps_L.tolist(), "ms": ms}  # fmt: skip
             if len(plan.lattice.levels) > 1:
                 motion["places"] = place_of_cell(plan.lattice).tolist()
-            still = _data_uri("image/png", _map_png(drawn(plan.lattice, steps_L), plan.n_steps))
+            still = _data_uri("image/png", _map_png(step_RC, plan.n_steps))
         predicted = row.predicted_tax
         return {
             "id": name,
@@ -452,7 +454,20 @@ def _picture(images_Nhwc: np.ndarray, columns: int) -> dict[str, Any]:
             "pixels": side < LARGEST}  # fmt: skip
 
 
-def _map_png(step_RC: np.ndarray, n_steps: int) -> bytes:
+def place_of_cell(lattice: Lattice) -> np.ndarray:
+    """(L,) int64: where every cell is in the picture of its lattice, as row * columns + column.
+
+    >>> from orderbench.orders import parse_lattice
+    >>> place_of_cell(parse_lattice("1/2")).tolist()
+    [0, 2, 3, 6, 7]
+    """
+    cell_RC = levels_beside(lattice, np.arange(lattice.n_cells))
+    place_L = np.empty(lattice.n_cells, np.int64)
+    place_L[cell_RC.compressed()] = np.flatnonzero(~np.ma.getmaskarray(cell_RC))
+    return place_L
+
+
+def _map_png(step_RC: np.ma.MaskedArray[Any, Any], n_steps: int) -> bytes:
     """A plan, a pixel a cell, in the colours of the animation."""
     from PIL import Image
 

@@ -125,7 +125,7 @@ def test_a_baseline_file_of_schema_2_is_read(record: Run) -> None:
     here["arms"]["radial"]["plan_digest"] = radial.plan
     assert (
         unlike(radial, conditions_in(here, "radial"), "counters", "model") == ""
-    )  # neither lattice nor decoder is said
+    )  # what is unsaid is unjudged
 
 
 # The page that says what fields mean
