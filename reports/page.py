@@ -43,6 +43,7 @@ from orderbench.reports.words import (
     baseline_words,
     bounds,
     busy_words,
+    count_words,
     floor_name,
     one_at_a_time,
     plus_minus_tiny,
@@ -71,7 +72,7 @@ MARKER_PATHS = {
     "p": "M6 .8 11.2 4.6 9.2 10.8H2.8L.8 4.6z",
 }
 MOST_ANSWERS = 8  # arms above the table
-STRIP = 8  # samples beside an order's map
+STRIP = 8  # samples under an order's map
 LARGEST = 64  # pixels of a sample's side on the page
 
 Each = Callable[[Sequence[Any]], Iterable[Any]]
@@ -81,7 +82,7 @@ def write_report(runs: Sequence[Run], out: Path, *, paper: bool = False, each: E
     """Write the report of one run or several into a folder; the page.
 
     paper: also PDF figures at one and two columns' width. each: walks the pieces of work, for those who show progress.
-    What may not be joined stands in a part of its own, with the reason. Raises BenchError where nothing was measured,
+    What may not be joined gets a part of its own, with the reason. Raises BenchError where nothing was measured,
     where arrays of a run are missing, and where the folder cannot be written.
     """
     return _Report(runs, out, paper).write(each)
@@ -302,7 +303,7 @@ class _Report:
             "look": look,
             "hollow": row.rewrites,
             "arm": row.arm,
-            "n_steps": row.about["n_steps"],
+            "n_steps": count_words(row.n_steps),
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
             "never": row.trained == 0,
@@ -388,7 +389,7 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
         "look": looks[row.about["order"]],
         "hollow": row.rewrites,
         "arm": row.arm,
-        "n_steps": row.about["n_steps"],
+        "n_steps": count_words(row.n_steps),
         "training": training_words(row),
         "never": row.trained == 0,
         "speeds": speeds,
