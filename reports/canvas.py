@@ -149,7 +149,7 @@ def heading(figure: Figure, text: str) -> None:
 
 @dataclass(frozen=True)
 class _Label:
-    """text: beside a point. line: the one it belongs to; '' for a horizontal line. more: optional; dropped if it does
+    """text: next to a point. line: the one it belongs to; '' for a horizontal line. more: optional; dropped if it does
     not fit, provided another label names the same line."""
 
     text: str
@@ -166,7 +166,7 @@ _DISTANCES = (6, 11, 18, 27, 38)  # points; from the third on with a leader
 
 
 class Chart:
-    """One pair of axes, and labels that are put beside their lines where they fit, into a legend where they do not."""
+    """One pair of axes, and labels that are put next to their lines where they fit, into a legend where they do not."""
 
     def __init__(self, sheet: Sheet, title: str) -> None:
         self.sheet = sheet
@@ -211,7 +211,7 @@ class Chart:
             self.paths.append((x, y))
 
     def label(self, text: str, look: Look, line: str, x: float, y: float, more: bool = False) -> None:
-        """A word beside a point."""
+        """A word next to a point."""
         self.labels.append(_Label(text, line, x, y, look.color, f"o{look.number}", more))
 
     def curve(self, look: Look, row: Row, x: np.ndarray, y: np.ndarray, *, steps: bool = False) -> None:
@@ -238,7 +238,7 @@ class Chart:
 
     def finish(self, *words: str, warn: str = "") -> Figure:
         """Place the labels; the figure."""
-        if sum(not label.more for label in self.labels) > MOST_LABELS:  # then one a line, by what the line stands for
+        if sum(not label.more for label in self.labels) > MOST_LABELS:  # then one a line, with the name of the line
             self.labels = [replace(label, text=line) for line, label in {one.line: one for one in self.labels}.items()]
         foot(self.figure, words, warn)
         self.figure.draw_without_rendering()

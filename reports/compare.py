@@ -94,7 +94,7 @@ def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str]
 
 
 def busy(run: Run) -> str:
-    """In words, that others computed beside the timings; empty where no recorded load was above the run's own.
+    """In words, that others computed during the timings; empty where no recorded load was above the run's own.
 
     Threads that wait for each other slow arms unequally once they share their cores, and neither turns nor A/A show it.
     """

@@ -10,7 +10,8 @@ nothing. It was changed on purpose, so that the difference shows what the change
     lattice, plan          x             x            x        x          x        x
     decoder                x             x            x        x          x        x
     model, dtype           c             c            c        c          c        c
-    sampling setting       c             c                     c          x        x
+    sampling setting       c             c                                x        x
+    guidance                                                   c
     tokenizer              x             x            x
     space, reference, n    x             x
     seeds, groups          x             x
@@ -183,7 +184,9 @@ _TABLE = (
     _Rule("space", "feature spaces", _QUALITY),
     _Rule("reference", "references", _QUALITY, told=_names, differ=Identity.differs),
     _Rule("n", "numbers of samples", _QUALITY),
-    _Rule("setting", "sampling settings", _SPEED, (*_QUALITY, "counters"), _settings, dict.fromkeys(_SPEED, _TIMED)),
+    _Rule("setting", "sampling settings", _SPEED, _QUALITY, _settings, dict.fromkeys(_SPEED, _TIMED)),
+    _Rule("setting", "sampling settings", changes=("counters",), told=_settings,  # it doubles the operations
+          differ=lambda a, b: bool(a["guidance"] != b["guidance"])),
     _Rule("tokenizer", "tokenizers", (*_QUALITY, "bits"), told=_no_detail,
           because={**dict.fromkeys(_QUALITY, _IMAGES), "bits": _CODES}),
     _Rule("seeds", "seeds", _QUALITY, told=_listed, differ=lambda a, b: not a & b),

@@ -32,7 +32,7 @@ from orderbench.reports.canvas import (
     plain_ticks,
     styled,
 )
-from orderbench.reports.levels import drawn, extent_of
+from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import (
     bits_apart,
     changed_cells,
@@ -50,7 +50,7 @@ from orderbench.reports.queries import (
 )
 from orderbench.reports.results import Results, Row, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.words import baseline_words, bounds, busy_words, floor_name, training_words
+from orderbench.reports.words import baseline_words, bounds, busy_words, count_words, floor_name, training_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,9 +69,9 @@ def _lines(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
         groups.setdefault(row.line, []).append(row)
     for group in groups.values():
         laws = [_law(row) for row in group]
-        by_steps: dict[int, list[Row]] = {}
+        by_steps: dict[float, list[Row]] = {}
         for row in sorted(group, key=lambda row: -laws.count(_law(row))):
-            by_steps.setdefault(row.about["n_steps"], []).append(row)
+            by_steps.setdefault(row.n_steps, []).append(row)
         yield [by_steps[n][0] for n in sorted(by_steps)], [row for rows_n in by_steps.values() for row in rows_n[1:]]
 
 
@@ -133,19 +133,19 @@ def quality_by_steps(metric: str, setting: str = "fixed") -> Draw:
 def _by_steps(chart: Chart, results: Results, rows: Sequence[Row], figure: Callable[[Row], Interval]) -> list[float]:
     """Lines over steps, side by side where they meet; the values and bounds that were drawn."""
     lines = list(_lines(rows))
-    at_steps: dict[int, list[int]] = {}
-    for place, (line, beside) in enumerate(lines):
-        for n in {row.about["n_steps"] for row in (*line, *beside)}:
+    at_steps: dict[float, list[int]] = {}
+    for place, (line, others) in enumerate(lines):
+        for n in {row.n_steps for row in (*line, *others)}:
             at_steps.setdefault(n, []).append(place)
-    for place, (line, beside) in enumerate(lines):
+    for place, (line, others) in enumerate(lines):
         look, solid, name = chart.sheet.look(results, line[0]), not line[0].rewrites, line[0].line
 
         def aside(row: Row, place: int = place) -> float:
-            n, others = row.about["n_steps"], at_steps[row.about["n_steps"]]
-            apart = min(0.075, 0.35 / len(others))
-            return float(n * math.exp((others.index(place) - (len(others) - 1) / 2) * apart))
+            n, meeting = row.n_steps, at_steps[row.n_steps]
+            apart = min(0.075, 0.35 / len(meeting))
+            return float(n * math.exp((meeting.index(place) - (len(meeting) - 1) / 2) * apart))
 
-        for part in (line, beside):
+        for part in (line, others):
             if part:
                 ys = [figure(row) for row in part]
                 chart.series(look, name, [exactly(aside(row)) for row in part], ys, solid=solid, joined=part is line)
@@ -270,14 +270,14 @@ def tax(results: Results, sheet: Sheet) -> Figure | None:
     measured = [row.figures["tax"] for row in rows]
     log = min(one.value for one in measured) > 0
     floor = min(one.value for one in measured) / 2
-    for line, beside in _lines(rows):
+    for line, others in _lines(rows):
         look, name = sheet.look(results, line[0]), line[0].line
-        part = sorted([*line, *beside], key=lambda row: predicted_by[row.arm])
+        part = sorted([*line, *others], key=lambda row: predicted_by[row.arm])
         ys = [_above(row.figures["tax"], floor) if log else row.figures["tax"] for row in part]
         chart.series(look, name, [exactly(predicted_by[row.arm]) for row in part], ys)
         chart.label(name, look, name, predicted_by[part[0].arm], ys[0].value)
     for row in rows:
-        steps, look = str(row.about["n_steps"]), sheet.look(results, row)
+        steps, look = count_words(row.n_steps), sheet.look(results, row)
         chart.label(steps, look, row.line, predicted_by[row.arm], row.figures["tax"].value, more=True)
     if log:
         ends = [min(predicted) / 1.8, max(predicted) * 2.2]
@@ -483,7 +483,7 @@ def changes_by_ring(results: Results, sheet: Sheet) -> Figure | None:
 @styled
 def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     """The same on the lattice, one map an arm."""
-    found = [(row, drawn(where, changed_L)) for row, changed_L in changed_cells(results)
+    found = [(row, levels_beside(where, changed_L)) for row, changed_L in changed_cells(results)
              if (where := lattice(results, row)) is not None]  # fmt: skip
     if not found:
         return None
@@ -559,7 +559,7 @@ def mosaic(images_Nhwc: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 
 
 @styled
-def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
+def orders_and_samples(results: Results, sheet: Sheet) -> Figure | None:
     """The map of every order and what it made of the same seeds; the maps alone where there are no samples."""
     entries = [
         (row, plan_of(row), pictures_of(results, "quality", row.arm)) for row in results.arms if row.setting == "fixed"
@@ -568,7 +568,7 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
     shown = (with_samples or [entry for entry in entries if entry[1] is not None])[:MOST_MAPS]
     if not shown:
         return None
-    sides = [extent_of(plan.lattice) for _, plan, _ in shown if plan is not None]
+    sides = [levels_beside(plan.lattice, plan.step_of_cell()).shape for _, plan, _ in shown if plan is not None]
     tall = max((rows / cols for rows, cols in sides), default=1.0)
     if with_samples:
         many = 6 if sheet.width < 5 else 12
@@ -584,11 +584,11 @@ def orders_beside_samples(results: Results, sheet: Sheet) -> Figure | None:
         axes.set_axis_off()
     places = all_axes[:, 0] if with_samples else all_axes.flat
     for place, (axes, (row, plan, images)) in enumerate(zip(places, shown, strict=False)):
-        steps = f"{row.about['n_steps']} step{'s' * (row.about['n_steps'] != 1)}"
+        steps = f"{count_words(row.n_steps)} step{'s' * (row.n_steps != 1)}"
         title = f"{row.arm}: {steps}, {training_words(row)}" if with_samples else f"{row.arm}\n{steps}"
         axes.set_title(title, fontweight="normal", pad=3, fontsize=SMALLEST)
         if plan is not None:
-            step_RC = drawn(plan.lattice, plan.step_of_cell())
+            step_RC = levels_beside(plan.lattice, plan.step_of_cell())
             axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
         if images is not None:
             all_axes[place, 1].imshow(mosaic(images[: 2 * many], many), interpolation="nearest")
@@ -677,7 +677,7 @@ PLOTS = (
     Plot("memory", "memory", memory,
          "Peak memory of one generation beyond what was there before. On a processor this is the resident set of the "
          "process, which allocators round up; on a GPU what the allocator held."),
-    Plot("orders", "samples", orders_beside_samples,
+    Plot("orders", "samples", orders_and_samples,
          "Dark cells first. Samples in a column share seed, label and noise."),
     Plot("samples", "samples", sample_sheets,
          "Samples in one place share seed, label and noise. Not chosen: the first of the run."),

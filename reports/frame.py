@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderbench.reports.results import METRICS, metric_of, replicate
+from orderbench.reports.results import METRICS, metric_of, model_of, replicate
 from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
+from orderbench.runs.schema import Setting
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
@@ -59,8 +60,8 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
         }
         if trial["kind"] in ("quality", "tuning", "repair", "likelihood"):
             head["seed"] = trial["seed"]
-        if trial["kind"] in ("quality", "tuning", "latency"):
-            head |= {name: trial["sampling"][name] for name in SAMPLING}
+        if trial["kind"] in ("quality", "tuning"):
+            head |= _setting(trial["sampling"])
         for row in kinds[trial["kind"]](run, trial):
             yield head | row
 
@@ -116,18 +117,29 @@ def _repair(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield _row(metric, rates[metric], "share", rates[cells], at=rates["error_rate"])
 
 
+def _contender(run: Run, name: str) -> dict[str, Any]:
+    """An arm, timed under the setting of its model; what is none, under the trial's."""
+    about = next((arm for arm in run.about["arms"] if arm["name"] == name), None)
+    return _arm(run, name) | ({} if about is None else _setting(model_of(run.about, about)["setting"]))
+
+
+def _setting(sampling: Setting) -> dict[str, Any]:
+    said: dict[str, Any] = {**sampling}
+    return {name: said[name] for name in SAMPLING}
+
+
 def _latency(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    where = {"batch": trial["batch"]}
+    where = {"batch": trial["batch"], **_setting(trial["sampling"])}
     for number, samples in enumerate(trial["rounds"]):
         for sample in samples:
-            contender = _arm(run, sample["name"]) | where | {"at": number}
+            contender = where | _contender(run, sample["name"]) | {"at": number}
             for metric in ("tokens_s", "pixels_s"):
                 if sample[metric] is not None:
                     yield _row(metric, sample[metric], "s", sample["repeats"], **contender)
     for name, memory in trial["memory"].items():
         if memory.get("added_bytes") is not None:
-            yield _row("added_bytes", memory["added_bytes"], "bytes", 1, **_arm(run, name), **where)
+            yield _row("added_bytes", memory["added_bytes"], "bytes", 1, **where | _contender(run, name))
     for name, passes in trial.get("step_s", {}).items():
         for steps in passes:
             for step, seconds in enumerate(steps):
-                yield _row("step_s", seconds, "s", 1, **_arm(run, name), **where, at=step)
+                yield _row("step_s", seconds, "s", 1, **where | _contender(run, name), at=step)

@@ -1,4 +1,4 @@
-"""Joining: which records of several runs may stand in one table, and why the others may not.
+"""Joining: which records of several runs may share one table, and why the others may not.
 
 Knows runs. Refuses to bring together what was not measured alike: `conditions` says what that means. What may not be
 joined gets a part of its own, with the reason in words.
@@ -32,7 +32,9 @@ _ASKED: dict[str, tuple[What, ...]] = {
     "timings": ("speed-up", "time"),
 }
 _NOTHING = frozenset[int]()
-_SAID_OF: dict[str, dict[str, Any]] = {  # conditions that records of one kind say, and what stands for their lack
+_SAID_OF: dict[
+    str, dict[str, Any]
+] = {  # conditions that records of one kind say, and what is said where there are none
     "samples": {"space": None, "reference": None, "n": None, "groups": _NOTHING, "kernel": _NOTHING},
     "likelihood": {"images": None, "n_images": None},
     "timings": {"device": None, "batch": None},
@@ -55,7 +57,7 @@ class JoinedRun(Run):
 @dataclass(frozen=True)
 class Part:
     """What one section of a page shows. runs: whose records; has: which kinds of them, by run name; notes: what counts
-    once, or stands elsewhere and why, a sentence each."""
+    once, or is in another part and why, a sentence each."""
 
     run: Run
     runs: tuple[str, ...]
@@ -239,8 +241,8 @@ def _add_about(about: RunAbout, run: Run, kept: set[str]) -> None:
 def _runs_unlike(one: Run, kinds: Sequence[str], two: Run, kind: str) -> str:
     """Why records of a kind of a second run may not join those of some kinds of a first; empty if they may.
 
-    Numbers of both stand in one table, so all kinds of number in it are asked of; but what only timings say, such as
-    the machine, is asked of timings alone.
+    Numbers of both share one table, so every kind of number in it is asked about. What only timings say, such as the
+    machine, is asked of timings alone.
     """
     asked: list[What] = [*_ASKED[kind], *(what for other in kinds for what in _ASKED[other] if other != kind)]
     pairs = list(_pairs(one, kinds, two, kind))

@@ -114,7 +114,7 @@ def _nature(order: Order) -> str:
 def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, tax: tuple[float, int] | None) -> None:
     """The map of a plan, its step sizes, tax and digest.
 
-    tax: bits per token on the field, and the mean of how many samples that is; None where the field says nothing.
+    tax: bits per token on the field, and the mean of how many samples that is; None where it was not computed.
     """
     plural = "s" * (plan.n_steps != 1)
     head = f"{arm}  {plan.lattice} {plan.lattice.to_json()['kind']}, {plan.n_steps} step{plural}"

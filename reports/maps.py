@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from orderbench.orders import BenchError, Plan
+from orderbench.orders import BenchError, Lattice, Plan
 from orderbench.orders.files import write_whole
-from orderbench.reports.levels import drawn, extent_of, place_of_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +46,27 @@ def check_target(path: Path) -> str:
     return kind
 
 
+def levels_beside(lattice: Lattice, values_L: npt.NDArray[Any]) -> np.ma.MaskedArray[Any, Any]:
+    """Values by cell index as one rectangle to draw: the levels from left to right, a masked column between two.
+
+    >>> from orderbench.orders import parse_lattice
+    >>> levels_beside(parse_lattice("1/2"), np.arange(5)).filled(-1).tolist()
+    [[0, -1, 1, 2], [-1, -1, 3, 4]]
+    """
+    parts = lattice.split(values_L)
+    cols = sum(part.shape[1] for part in parts) + len(parts) - 1
+    shape = max(len(part) for part in parts), cols
+    drawn: np.ma.MaskedArray[Any, Any] = np.ma.MaskedArray(np.zeros(shape, values_L.dtype), np.ones(shape, bool))
+    first = 0
+    for part in parts:
+        rows, cols = part.shape
+        drawn[:rows, first : first + cols] = part
+        first += cols + 1
+    return drawn
+
+
 def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
-    """Write the maps of named plans, side by side, to a .png, .svg or .gif (animated) file; of a pyramid, one
-    rectangle a level.
+    """Write the maps of named plans, side by side, to a .png, .svg or .gif (animated) file.
 
     Raises BenchError for another ending and where the file cannot be written.
     """
@@ -80,8 +98,8 @@ def _figure(plans: Sequence[tuple[str, Plan]]) -> tuple[Figure, list[Any]]:
 
     across = min(len(plans), 4)
     down = math.ceil(len(plans) / across)
-    extents = [extent_of(plan.lattice) for _, plan in plans]
-    height = max(2.3 * min(1.0, rows / max(rows, cols)) for rows, cols in extents)
+    shapes = [levels_beside(plan.lattice, plan.step_of_cell()).shape for _, plan in plans]
+    height = max(2.3 * min(1.0, rows / max(rows, cols)) for rows, cols in shapes)
     figure = Figure(figsize=(2.5 * across, (height + 0.6) * down), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: whatever backend the caller uses stays theirs
     axes_grid = figure.subplots(down, across, squeeze=False)
@@ -94,9 +112,7 @@ def _figure(plans: Sequence[tuple[str, Plan]]) -> tuple[Figure, list[Any]]:
 
 
 def _draw(axes: Axes, name: str, plan: Plan) -> Any:
-    rows, cols = extent_of(plan.lattice)
-    step_L = plan.step_of_cell()
-    step_RC = drawn(plan.lattice, step_L)
+    step_RC = levels_beside(plan.lattice, plan.step_of_cell())
     image = axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
     note = ", sample 0" if plan.per_sample else ""
     axes.set_title(
@@ -104,13 +120,14 @@ def _draw(axes: Axes, name: str, plan: Plan) -> Any:
     )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=len(plan.lattice.levels) == 1, linewidth=0.5, color="0.6")
-    points = 2.3 * 72 / max(rows, cols)  # of one cell
+    points = 2.3 * 72 / max(step_RC.shape)  # of one cell
     digits = len(str(plan.n_steps - 1))
     if points >= 6 and points / digits >= 3.6:
-        for place, step in zip(place_of_cell(plan.lattice).tolist(), step_L.tolist(), strict=True):
+        for row, col in np.argwhere(~np.ma.getmaskarray(step_RC)).tolist():
+            step = int(step_RC[row, col])
             dark = step < 0.6 * (plan.n_steps - 1)
             axes.text(
-                place % cols, place // cols, str(step), ha="center", va="center", color="white" if dark else "black",
+                col, row, str(step), ha="center", va="center", color="white" if dark else "black",
                 fontsize=min(9.0, points / digits * 1.1, points * 0.62),
             )  # fmt: skip
     return image
@@ -122,7 +139,7 @@ def _animate(path: Path, figure: Figure, images: list[Any], plans: list[Plan]) -
     longest = max(plan.n_steps for plan in plans)
     shown = sorted({round(step) for step in np.linspace(0, longest, min(longest, MOST_FRAMES) + 1)})
     frames = shown + [longest] * round(HOLD_S / FRAME_S)
-    steps = [drawn(plan.lattice, plan.step_of_cell()) for plan in plans]
+    steps = [levels_beside(plan.lattice, plan.step_of_cell()) for plan in plans]
     for axes in figure.axes:
         for label in list(axes.texts):
             label.remove()

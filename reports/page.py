@@ -25,14 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from orderbench.orders import BenchError
+from orderbench.orders import BenchError, Lattice
 from orderbench.orders.files import write_whole
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.conditions import describe_device
 from orderbench.reports.figures import PLOTS, Plot, mosaic
 from orderbench.reports.join import Part, join, run_names
-from orderbench.reports.levels import drawn, extent_of, place_of_cell
+from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, printable, results_of, too_small
 from orderbench.reports.statistics import Interval
@@ -43,6 +43,7 @@ from orderbench.reports.words import (
     baseline_words,
     bounds,
     busy_words,
+    count_words,
     floor_name,
     one_at_a_time,
     plus_minus_tiny,
@@ -71,7 +72,7 @@ MARKER_PATHS = {
     "p": "M6 .8 11.2 4.6 9.2 10.8H2.8L.8 4.6z",
 }
 MOST_ANSWERS = 8  # arms above the table
-STRIP = 8  # samples beside an order's map
+STRIP = 8  # samples under an order's map
 LARGEST = 64  # pixels of a sample's side on the page
 
 Each = Callable[[Sequence[Any]], Iterable[Any]]
@@ -81,7 +82,7 @@ def write_report(runs: Sequence[Run], out: Path, *, paper: bool = False, each: E
     """Write the report of one run or several into a folder; the page.
 
     paper: also PDF figures at one and two columns' width. each: walks the pieces of work, for those who show progress.
-    What may not be joined stands in a part of its own, with the reason. Raises BenchError where nothing was measured,
+    What may not be joined gets a part of its own, with the reason. Raises BenchError where nothing was measured,
     where arrays of a run are missing, and where the folder cannot be written.
     """
     return _Report(runs, out, paper).write(each)
@@ -287,20 +288,22 @@ class _Report:
         look = self.looks[row.about["order"]]
         motion, still = None, None
         if plan is not None:
-            steps_L, (rows, cols) = plan.step_of_cell(), extent_of(plan.lattice)
+            steps_L = plan.step_of_cell()
+            step_RC = levels_beside(plan.lattice, steps_L)
             seconds = step_seconds(results).get(row.arm)
             ms = [] if seconds is None or len(seconds) != plan.n_steps else (1000 * seconds).round(3).tolist()
-            motion = {"id": name, "rows": rows, "cols": cols, "n": plan.n_steps, "steps": steps_L.tolist(), "ms": ms}
+            motion = {"id": name, "rows": len(step_RC), "cols": step_RC.shape[1], "n": plan.n_steps,
+                      "steps": steps_L.tolist(), "ms": ms}  # fmt: skip
             if len(plan.lattice.levels) > 1:
                 motion["places"] = place_of_cell(plan.lattice).tolist()
-            still = _data_uri("image/png", _map_png(drawn(plan.lattice, steps_L), plan.n_steps))
+            still = _data_uri("image/png", _map_png(step_RC, plan.n_steps))
         predicted = row.predicted_tax
         return {
             "id": name,
             "look": look,
             "hollow": row.rewrites,
             "arm": row.arm,
-            "n_steps": row.about["n_steps"],
+            "n_steps": count_words(row.n_steps),
             "sizes": sizes_line(tuple(row.about["sizes"]), most=14),
             "training": training_words(row).replace(" of training", " of batches"),
             "never": row.trained == 0,
@@ -386,7 +389,7 @@ def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, 
         "look": looks[row.about["order"]],
         "hollow": row.rewrites,
         "arm": row.arm,
-        "n_steps": row.about["n_steps"],
+        "n_steps": count_words(row.n_steps),
         "training": training_words(row),
         "never": row.trained == 0,
         "speeds": speeds,
@@ -452,7 +455,20 @@ def _picture(images_Nhwc: np.ndarray, columns: int) -> dict[str, Any]:
             "pixels": side < LARGEST}  # fmt: skip
 
 
-def _map_png(step_RC: np.ndarray, n_steps: int) -> bytes:
+def place_of_cell(lattice: Lattice) -> np.ndarray:
+    """(L,) int64: where every cell is in the picture of its lattice, as row * columns + column.
+
+    >>> from orderbench.orders import parse_lattice
+    >>> place_of_cell(parse_lattice("1/2")).tolist()
+    [0, 2, 3, 6, 7]
+    """
+    cell_RC = levels_beside(lattice, np.arange(lattice.n_cells))
+    place_L = np.empty(lattice.n_cells, np.int64)
+    place_L[cell_RC.compressed()] = np.flatnonzero(~np.ma.getmaskarray(cell_RC))
+    return place_L
+
+
+def _map_png(step_RC: np.ma.MaskedArray[Any, Any], n_steps: int) -> bytes:
     """A plan, a pixel a cell, in the colours of the animation."""
     from PIL import Image
 

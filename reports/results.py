@@ -60,7 +60,7 @@ class Row:
     the run. against: by metric, the paired difference from the baseline. speedup: how many times faster than the
     baseline, by batch. spread: median, p90, iqr and min, in seconds, and n of the rounds behind `latency_s`. counters:
     of one sample, one branch of guidance; exact, or means over samples where the decoder's work depends on what is
-    drawn.
+    drawn. steps: then, how many it took, a mean over samples.
     """
 
     arm: str
@@ -79,7 +79,13 @@ class Row:
     counters_exact: bool = True
     n: int | None = None
     seeds: int = 0
+    steps: float | None = None
     failed: str | None = None
+
+    @property
+    def n_steps(self) -> float:
+        """Steps of its plan (of seed 0), or as many as were measured where the decoder takes others."""
+        return self.about["n_steps"] if self.steps is None else self.steps
 
     @property
     def rewrites(self) -> bool:
@@ -88,7 +94,7 @@ class Row:
 
     @property
     def line(self) -> str:
-        """The order, its decoder and its model: what a line on a figure stands for."""
+        """The order, its decoder and its model: what a line on a figure is called."""
         decoder, order = self.about["decoder"], self.about["order"]
         decoded = order if decoder == PLAIN else f"{order}+{decoder}"
         return decoded if self.own else f"{decoded}~{self.model}"
@@ -175,13 +181,13 @@ def repeated_arm(about: RunAbout) -> str | None:
 
 
 def n_seeds(rows: Sequence[Row]) -> str:
-    """How many seeds stand behind some rows: '2', or '1 to 2' where a trial failed."""
+    """How many seeds some rows rest on: '2', or '1 to 2' where a trial failed."""
     counts = sorted({row.seeds for row in rows if row.seeds}) or [1]
     return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
 
 
 def times_seeds(rows: Sequence[Row]) -> str:
-    """The same, to stand behind an n: ' x 2 seeds'; empty for one."""
+    """The same, as it follows an n: ' x 2 seeds'; empty for one."""
     n = n_seeds(rows)
     return "" if n == "1" else f" x {n} seeds"
 
@@ -362,8 +368,17 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
         sampling=sampled.get("sampling", model["setting"]),
         n=sampled.get("n"),
         seeds=len(quality),
+        steps=_measured_steps(run, about, setting),
         failed=next((reason for one, reason in failures(run) if one == arm), None),
     )
+
+
+def _measured_steps(run: Run, about: ArmAbout, setting: str) -> float | None:
+    """Of a decoder whose work depends on what is drawn; None for any other, and where nothing was drawn."""
+    if "varies" not in about["traits"]:
+        return None
+    taken = [t["n_steps"] for t in run.done("quality") if (t["arm"], t["setting"]) == (about["name"], setting)]
+    return float(np.mean(taken)) if taken else None
 
 
 def _counters(counted: Mapping[str, float], flops_per_image: float | None) -> dict[str, float]:
@@ -411,7 +426,7 @@ def to_json(results: Results) -> dict[str, Any]:
                 "arm": row.arm,
                 "model": row.model,
                 "setting": row.setting,
-                "n_steps": row.about["n_steps"],
+                "n_steps": row.n_steps,
                 "plan_digest": row.about["plan_digest"],
                 "training_share": row.trained,
                 "sampling": row.sampling,
@@ -442,8 +457,8 @@ def step_ratio(results: Results, row: Row) -> float | None:
     the run takes one step a cell."""
     if not row.ratio:
         return None
-    known = (one.about["n_steps"] for one in results.arms if one.arm == row.baseline)
-    return float(next(known, sum(row.about["sizes"])) / row.about["n_steps"])
+    known = (one.n_steps for one in results.arms if one.arm == row.baseline)
+    return float(next(known, sum(row.about["sizes"])) / row.n_steps)
 
 
 def too_small(results: Results, row: Row | Floor) -> bool:

@@ -18,6 +18,7 @@ from orderbench.reports.statistics import Interval
 from orderbench.reports.words import (
     bounds,
     busy_words,
+    count_words,
     fid_words,
     plus_minus,
     sampling_words,
@@ -72,7 +73,7 @@ def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
         cells = [
             row.arm,
             *_model_cell(results, row),
-            *([str(row.about["n_steps"]), training(row)] if wide else []),
+            *([count_words(row.n_steps), training(row)] if wide else []),
             *_metrics(row, wide),
             sampling_words(row.sampling, whole=True) if row.figures.keys() & {"fd", "agreement"} else "",
         ]
@@ -92,7 +93,7 @@ def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Ta
         cells = [
             row.arm,
             *_model_cell(results, row),
-            str(row.about["n_steps"]),
+            count_words(row.n_steps),
             training(row),
             plus_minus(row.figures.get("bits")),
             *([plus_minus(row.figures.get("tax"))] if wide else []),
@@ -143,7 +144,7 @@ def _speed(results: Results, wide: bool) -> Table:
                     "-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}"
                     for _ in big
                 ),
-                *([_count(row.counters.get("passes"))] if wide else []),
+                *([count_words(row.counters.get("passes"))] if wide else []),
                 *(["-" if steps is None else f"{steps:.1f}"] if wide and shown else []),
             ]
             table.add_row(*map(Text, cells))
@@ -151,11 +152,6 @@ def _speed(results: Results, wide: bool) -> Table:
         none = [""] * len(_model_head(results))
         table.add_row("A/A (noise)", *none, "", *(bounds(results.noise.get(batch)) for batch in batches))
     return table
-
-
-def _count(counted: float | None) -> str:
-    """A counter: exact, or a mean with one decimal."""
-    return "" if counted is None else str(counted) if counted == int(counted) else f"{counted:.1f}"
 
 
 def notes(results: Results, wide: bool = False) -> Iterator[str]:
@@ -228,7 +224,7 @@ def comparison(lines: Sequence[Comparison], titles: tuple[str, str]) -> Renderab
 def _side(value: Interval | float | None) -> str:
     if isinstance(value, Interval):
         return bounds(Interval(value.value))
-    return "-" if value is None else _count(value)
+    return "-" if value is None else count_words(value)
 
 
 def _apart(line: Comparison) -> str:

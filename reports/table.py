@@ -129,7 +129,7 @@ def _markdown(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     """A LaTeX table for booktabs: best bold, second underlined, n and the feature space in the caption; as narrow as
-    the page of a conference: what does not fit beside the arms stands below, in a part of its own."""
+    the page of a conference: what does not fit next to the arms follows below, in a part of its own."""
     cells = _latex_cells(table)
     parts = _parts(table)
     wide = len(parts) > 1 or _width(table, parts[0]) > ONE_COLUMN_CHARS
@@ -168,7 +168,7 @@ def _latex_cells(table: Table) -> list[list[str]]:
 
 
 def _says(table: Table, row: TableRow, part: Sequence[int]) -> bool:
-    """Whether a row belongs beside these columns: every arm does, a floor only where it has a value."""
+    """Whether a row belongs with these columns: every arm does, a floor only where it has a value."""
     return row.competes or any(row.cells.get(table.columns[c].key) is not None for c in part[1:])
 
 

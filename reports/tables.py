@@ -72,7 +72,7 @@ def _fixed(results: Results) -> list[Row]:
 
 
 def _head(row: Row) -> dict[str, Cell]:
-    return {"arm": row.arm, "model": row.model, "n_steps": row.about["n_steps"], "trained": training(row) or None}
+    return {"arm": row.arm, "model": row.model, "n_steps": row.n_steps, "trained": training(row) or None}
 
 
 def _arm_columns(results: Results) -> list[Column]:

@@ -33,27 +33,28 @@ def step_color(step: int, n_steps: int) -> tuple[int, int, int]:
 
 
 def step_map(plan: Plan, *, width: int, plain: bool = False, sample: int = 0) -> Text:
-    """The lattice, a line a row, and a block a level; each cell its step, counted from 0, on the step's colour.
+    """The lattice, a line a row; each cell its step, counted from 0, on the step's colour. Levels of a pyramid follow
+    each other, an empty line between two.
 
     Where a row of numbers is wider than `width` characters, cells are blocks of colour, two wide or one; without
     colour (`plain`), of darkness.
     """
-    widest = max(grid.cols for grid in plan.lattice.levels)
-    digits = len(str(plan.n_steps - 1))
-    cell_width = next((w for w in (digits + 1, 2) if w * widest <= width), 1)
+    levels = plan.lattice.split(plan.step_of_cell(sample))
+    digits, cols = len(str(plan.n_steps - 1)), max(step_RC.shape[1] for step_RC in levels)
+    cell_width = next((w for w in (digits + 1, 2) if w * cols <= width), 1)
     numbered = cell_width > digits
     text = Text()
-    for level, step_RC in enumerate(plan.lattice.split(plan.step_of_cell(sample))):
-        if level:
-            text.append("\n")
-        for row in step_RC.tolist():
-            for step in row:
-                red, green, blue = step_color(step, plan.n_steps)
-                ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
-                darkness = _DARKNESS[step * len(_DARKNESS) // plan.n_steps] if plain else " "
-                label = f"{step:>{digits}d} " if numbered else darkness * cell_width
-                text.append(label, Style(color=ink, bgcolor=f"#{red:02x}{green:02x}{blue:02x}"))
-            text.append("\n")
+    rows: list[list[int]] = []
+    for step_RC in levels:
+        rows += [*([[]] if rows else []), *step_RC.tolist()]
+    for row in rows:
+        for step in row:
+            red, green, blue = step_color(step, plan.n_steps)
+            ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
+            darkness = _DARKNESS[step * len(_DARKNESS) // plan.n_steps] if plain else " "
+            label = f"{step:>{digits}d} " if numbered else darkness * cell_width
+            text.append(label, Style(color=ink, bgcolor=f"#{red:02x}{green:02x}{blue:02x}"))
+        text.append("\n")
     return text
 
 

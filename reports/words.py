@@ -33,6 +33,15 @@ def plus_minus(interval: Interval | None) -> str:
     return f"{interval.value:.{places}f} ±{half:.{places}f}"
 
 
+def count_words(count: float | None) -> str:
+    """A count, or a mean of counts with one decimal; empty where there is none.
+
+    >>> count_words(1048576), count_words(13.25), count_words(None)
+    ('1048576', '13.2', '')
+    """
+    return "" if count is None else str(int(count)) if count == int(count) else f"{count:.1f}"
+
+
 def tiny(interval: Interval | None) -> bool:
     """Whether decimals run out before its value or its interval begins."""
     return interval is not None and 0 < max(abs(bound) for bound in (interval.value, interval.low or 0.0,

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 SHARED, SHARED_FILE = "shared", "fashion-model"  # the package's own model: its name in a run, and its file
-_CHOOSING = ("confidence",)  # of schema 1: what stands in the place of an order and chooses its cells
+_CHOOSING = ("confidence",)  # of schema 1: what is written in the place of an order and chooses its cells
 
 
 def model_name(name: str) -> str:

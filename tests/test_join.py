@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from kept import changed, fewer_groups, fewer_samples, hardware, model, only, plan, setting, space
+from kept import changed, fewer_groups, fewer_samples, hardware, model, only, own, plan, setting, space
 
 from orderbench.orders import BenchError
 from orderbench.reports.join import join
@@ -110,3 +110,37 @@ def test_arms_that_were_tuned_to_other_settings_do_not_join(record: Run) -> None
         "for radial at its best setting, the sampling settings differ (guidance 2 and 3)" in note
         for note in parts[0].notes
     )
+
+
+def test_a_condition_parts_only_the_tables_that_it_bears_on(record: Run) -> None:
+    def tokenizer(about: dict[str, Any]) -> None:
+        own(about)["tokenizer"]["sha256"] = "other"
+
+    def another_space(about: dict[str, Any]) -> None:
+        about["spaces"].append({**about["spaces"][0], "space": "second"})
+
+    for kinds, change, parts in (
+        (("likelihood",), setting, 1),
+        (("likelihood", "quality"), setting, 2),
+        (("latency",), tokenizer, 1),
+        (("latency", "quality"), tokenizer, 2),
+        (("quality", "floor"), another_space, 1),
+    ):
+        one = only(record, *kinds)
+        assert len(join([one, changed(one, "other", change)])) == parts, (kinds, change)
+
+
+def test_timings_of_other_work_are_not_pooled_and_means_are(record: Run) -> None:
+    def other(exact: bool) -> Any:
+        def trial(trial: dict[str, Any]) -> None:
+            if trial["kind"] == "latency":
+                trial["counters"]["radial"]["passes"] = 9.5
+                trial["counters_exact"]["radial"] = exact
+
+        return trial
+
+    timed = only(record, "latency")
+    apart = join([timed, changed(timed, "other", trial=other(True))])
+    assert len(apart) == 2
+    assert "radial did other work (its counters differ)" in apart[0].notes[0]
+    assert len(join([timed, changed(timed, "means", trial=other(False))])) == 1

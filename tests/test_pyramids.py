@@ -14,10 +14,9 @@ from rich.console import Console
 from orderbench.orders import Field, make_plan, parse_lattice, predicted_tax
 from orderbench.reports import figures, queries
 from orderbench.reports.canvas import Sheet
-from orderbench.reports.levels import drawn, extent_of, place_of_cell
 from orderbench.reports.listing import print_plan
-from orderbench.reports.maps import save_map
-from orderbench.reports.page import write_report
+from orderbench.reports.maps import levels_beside, save_map
+from orderbench.reports.page import place_of_cell, write_report
 from orderbench.reports.results import results_of
 from orderbench.reports.table import to_csv
 from orderbench.reports.tables import tables_of
@@ -29,16 +28,16 @@ SIXTEEN = parse_lattice("2/2x6")  # as many cells as the kept record has
 
 
 def test_levels_are_put_side_by_side() -> None:
-    assert extent_of(PYRAMID) == (8, 18)
-    picture = drawn(PYRAMID, np.arange(PYRAMID.n_cells))
-    assert isinstance(picture, np.ma.MaskedArray)
+    picture = levels_beside(PYRAMID, np.arange(PYRAMID.n_cells))
+    assert picture.shape == (8, 18)
     assert int((~picture.mask).sum()) == PYRAMID.n_cells
     for level, left in enumerate((0, 2, 5, 10)):
         side = 2**level
         assert np.array_equal(picture[:side, left : left + side], PYRAMID.split(np.arange(PYRAMID.n_cells))[level])
         assert left + side == 18 or picture.mask[:, left + side].all()
+    assert np.array_equal(picture.filled(-1).flat[place_of_cell(PYRAMID)], np.arange(PYRAMID.n_cells))
     grid = parse_lattice("3x4")
-    assert not isinstance(drawn(grid, np.arange(12)), np.ma.MaskedArray)
+    assert not np.ma.is_masked(levels_beside(grid, np.arange(12)))
     assert place_of_cell(grid).tolist() == list(range(12))
 
 
@@ -62,7 +61,7 @@ def test_a_pyramid_in_a_terminal_is_one_block_a_level() -> None:
     print_plan(console, "scales", plan, Field(), 0, None)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1/2/4/8 pyramid, 4 steps" in shown
-    assert "tax     none: the field is of one grid" in shown
+    assert "tax     none, since a field is of one grid" in shown
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_a_run_on_a_pyramid_has_its_page_and_figures(pyramid: Run, html: str) ->
     assert figures.changes_by_ring(results, Sheet()) is None  # rings are of one grid
     found = figures.changes_by_cell(results, Sheet())
     assert found is not None
-    assert found.axes[0].images[0].get_array().shape == extent_of(SIXTEEN)  # type: ignore[union-attr]
+    assert found.axes[0].images[0].get_array().shape == (2, 9)  # type: ignore[union-attr]
     words = " ".join(" ".join(Text(html).words).split())
     assert "2/2x6 cells" in words
     assert "2 on 2/2x6" in words

@@ -123,6 +123,24 @@ def test_arms_of_two_models_are_compared_where_they_may_be(both: Results) -> Non
     assert found[HALTON, "kd"] == ("not comparable", "the tokenizers differ, and with them the images")
 
 
+def test_a_decoder_whose_work_varies_shows_the_steps_it_took(record: Run, tmp_path: Path) -> None:
+    def trial(trial: dict[str, Any]) -> None:
+        if (trial["kind"], trial["arm"]) == ("quality", "radial"):
+            trial.update(n_steps=2.5 + trial["seed"], counters_exact=False)
+
+    def about(about: dict[str, Any]) -> None:
+        about["arms"][2]["traits"] = ["exact", "varies"]
+
+    results = results_of(changed(only(record, "quality"), "varies", about, trial))
+    assert (results.row("radial").n_steps, results.row("radial+nested").n_steps) == (3.0, 4)
+    assert not results.row("radial").counters_exact
+    halves = results_of(changed(results.run, "halves", trial=lambda trial: trial.update(n_steps=3.25)))
+    assert halves.row("radial").n_steps == 3.25
+    assert [row["n_steps"] for row in csv.DictReader(io.StringIO(to_csv(tables_of(halves)[0])))][2] == "3.25"
+    page = write_report([only(halves.run, "quality", arms=("radial",))], tmp_path)
+    assert "3.2 on 4x4" in Text(page.read_text()).words
+
+
 def test_runs_of_several_models_are_joined_checked_and_compared(both: Results, record: Run) -> None:
     halves = [only(both.run, "quality", "floor"), changed(only(both.run, "likelihood", "latency", "repair"), "half")]
     (part,) = join(halves)

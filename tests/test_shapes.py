@@ -1,5 +1,7 @@
-"""Models of other shapes than our own, from the command line to the gate: a pyramid, three codes a cell, one order alone
-whose cells are asked together, and a user's network of the old form."""
+"""Models of other shapes than our own, from the command line to the gate.
+
+A pyramid; three codes a cell; one order alone, whose cells are asked together; a user's network of the old form.
+"""
 
 import json
 import sys
@@ -22,7 +24,7 @@ from orderbench.runs.record import load_run
 
 
 class MeanGrey:
-    """The mean grey of patches, level by level: every code of a cell is one guess at it, and a picture is their mean."""
+    """The mean grey of patches, level by level: every code of a cell is a guess at it, and a picture is their mean."""
 
     channels, pixels = 1, 8
 
@@ -60,8 +62,8 @@ def recognises(names: Collection[str]) -> bool:
 
 @dataclass(frozen=True)
 class Shape:
-    """A model, by its factory, and what a run of it must say. refused: arms, with words of their sentences. timed: whether
-    it is also timed and drawn, which takes seconds."""
+    """A model, by its factory, and what a run of it must say. refused: arms, with words of their sentences. timed:
+    whether it is also timed and drawn, which takes seconds."""
 
     build: Callable[[], Model]
     orders: str
@@ -125,9 +127,9 @@ def test_from_the_command_line_to_the_gate(shape: Shape, bench: Bench, files: di
     save_file({"mean_grey_sizes": torch.tensor(sizes), "mean_grey_levels": levels}, tmp_path / "grey.safetensors")
     code, out, err = bench(
         "run", "--orders", shape.orders, "--model", f"toys:{shape.build.__name__}", "--tokenizer",
-        str(tmp_path / "grey.safetensors"), "--data", files["data"], "--space", files["features"], "--samples", "48", "--quick",
+        str(tmp_path / "grey.safetensors"), "--data", files["data"], "--space", files["features"], "--samples", "48",
         "--held-out", "20", "--rounds", "2", "--batch", "2", "--threads", "1", "--device", "cpu", "--out", str(folder),
-        "--json", *([] if shape.timed else ["--only", "quality,likelihood", "--no-report"]),
+        "--json", "--quick", *([] if shape.timed else ["--only", "quality,likelihood", "--no-report"]),
     )  # fmt: skip
     assert code == 0, err
     for arm, words in shape.refused:
