@@ -1,6 +1,6 @@
-"""Locality: near what is decoded, far from what is decoded together.
+"""Locality: near cells that are decoded, far from cells of the same step.
 
-LPD, "Locality-aware Parallel Decoding" (arXiv 2507.01957): a step takes cells beside decoded ones, which are well
+LPD, "Locality-aware Parallel Decoding" (arXiv 2507.01957): a step takes cells next to decoded ones, which are well
 predicted, but none close to another cell of the same step, from which it would not be independent.
 """
 
@@ -20,7 +20,7 @@ from orderbench.orders.spelling import spell
 @register_order(
     "locality",
     paper="LPD, arXiv 2507.01957",
-    idea="beside decoded cells, apart from cells of the same step; built for its step sizes, one draw a sample",
+    idea="next to decoded cells, apart from cells of the same step; built for its step sizes, one draw a sample",
     per_sample=True,
 )
 def locality(
