@@ -114,7 +114,14 @@ class Registry(Generic[SomeEntry]):
 
 def _plural(kind: str) -> str:
     """
-    
+    >>> _plural("order"), _plural("family of published weights")
+    ('orders', 'families of published weights')
+    """
+    head, of, rest = kind.partition(" of ")
+    return (f"{head[:-1]}ies" if head.endswith("y") else f"{head}s") + of + rest
+
+
+_REGISTRIES: list[Registry[Any]] = []
 
 
 def registries() -> tuple[Registry[Any], ...]:
