@@ -13,7 +13,7 @@ from collections.abc import Iterable
 class BenchError(Exception):
     """What was given, what would do, what to type next: one sentence, for whoever gave it.
 
-    exit_code: what the command ends with: 2, wrong usage or input. The other codes are given by the commands themselves.
+    exit_code: what the command ends with: 2, wrong usage or input. The other codes are given by the commands.
     """
 
     exit_code = 2
