@@ -15,8 +15,6 @@ from typing import Any
 
 from orderbench.orders import BenchError
 
-NEEDS = ("lattice", "n_codes", "n_classes", "start", "step", "logits", "refill", "rewind")  # AnyOrderModel
-
 
 def call_factory(name: str) -> Any:
     """What `pkg.module:factory`, called without arguments, returns; the current folder can be imported from.
