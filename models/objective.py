@@ -189,6 +189,15 @@ class ObjectiveConfig:
         total = sum(part.share for part in self.mixture)
         if abs(total - 1) > 1e-9:
             raise BenchError(f"the mixture's shares sum to {total:g}; they must sum to 1")
+        for part in self.mixture:
+            if part.share < 0 or not part.paces:
+                raise BenchError(
+                    f"the mixture holds {part.order} with the share {part.share:g} and {len(part.paces)} paces; a share "
+                    f"of 0 or more and one pace or more would do"
+                )
+        for name in ("nested", "noise", "label_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BenchError(f"the objective's {name} is {getattr(self, name):g}; it is a share, from 0 to 1")
         if not self.corruptions or not self.terms:
             raise BenchError("an objective has one corruption and one term or more, as in uniform and ce")
         for name in self.corruptions:

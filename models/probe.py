@@ -38,8 +38,9 @@ class Probe:
         self.model, self.device = model, device
         self.L, self.C = model.lattice.n_cells, model.n_classes
         if self.L < 4:
+            kind = "pyramid" if isinstance(model.lattice, Pyramid) else "grid"
             raise BenchError(
-                f"a {model.lattice} grid is too small to tell models apart; the checks need 4 cells or more, as in "
+                f"a {model.lattice} {kind} is too small to tell models apart; the checks need 4 cells or more, as in "
                 f"Grid(2, 2)"
             )
         rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from orderbench.orders.spelling import spell
 @register_order(
     "locality",
     paper="LPD, arXiv 2507.01957",
-    idea="next to decoded cells, apart from cells of the same step; built for its step sizes, one draw a sample",
+    idea="beside decoded cells, apart from cells of the same step; built for its step sizes, one draw a sample",
     per_sample=True,
 )
 def locality(
