@@ -192,8 +192,8 @@ class ObjectiveConfig:
         for part in self.mixture:
             if part.share < 0 or not part.paces:
                 raise BenchError(
-                    f"the mixture holds {part.order} with the share {part.share:g} and {len(part.paces)} paces; a share "
-                    f"of 0 or more and one pace or more would do"
+                    f"the mixture holds {part.order} with the share {part.share:g} and {len(part.paces)} paces; a "
+                    f"share of 0 or more and one pace or more would do"
                 )
         for name in ("nested", "noise", "label_drop"):
             if not 0 <= getattr(self, name) <= 1:
