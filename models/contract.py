@@ -303,7 +303,7 @@ def _check_batch(probe: Probe) -> str:
         found = same(
             probe.usual[one],
             probe.ask(cache, probe.asked[one], one),
-            "a sample's logits depend on the samples decoded beside it",
+            "a sample's logits depend on the samples beside it",
         )
     return found
 

@@ -1,8 +1,8 @@
 """Registries: names, options, papers, and where the things behind the names come from.
 
 Knows functions, their signatures and plugins. Refuses to know what is registered: orders, decoders, guidance laws,
-objective terms, corruptions, model families and tokenizers are all registered and spelled in this one way. Registering
-an order or a decoder puts it under test: the property suites run over every registered name.
+objective terms, corruptions, model families, tokenizers and feature spaces are all registered and spelled in this one
+way. Registering an order or a decoder puts it under test: the property suites run over every registered name.
 
 An entry comes from this package, from another distribution's entry point (group `orderbench.orders` for orders,
 `orderbench.plugins` for all else) or from a file (`--include my_order.py`). A name taken twice is an error.

@@ -70,11 +70,11 @@ def bench(
 
     \b
     Examples:
-      bench orders                           list every order, with its paper and its options
-      bench show radial                      draw the plan of one order
-      bench orders --rank --steps 13         rank all orders by what they lose to parallel steps
-      bench run --orders raster,radial       measure two orders, with the weights in the package
-      bench COMMAND --help                   say what a command does, with examples
+      bench orders                      every order, with its paper and its options
+      bench show radial                 the plan of one order, drawn here
+      bench orders --rank --steps 13    all orders, by what they lose to parallel steps
+      bench run --orders raster,radial  two orders, measured with the weights in the package
+      bench COMMAND --help              what a command does, with examples
     """
     if version:
         from importlib.metadata import version as installed

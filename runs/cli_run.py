@@ -198,9 +198,9 @@ def run(
 ) -> int:
     """Decode samples with every arm, measure quality, likelihood and speed, and write records, a summary and a page.
 
-    An arm is spelled ORDER[@PACE][+DECODER][~MODEL]. `bench orders` lists orders, and `bench show --help` lists paces.
-    The decoder is nested, with options as in nested:margin=1, or one that --include registers. confidence@cosine:13
-    takes the place of an order: it chooses its cells as it decodes.
+    An arm is spelled ORDER[@PACE][+DECODER][~MODEL]. `bench orders` lists orders, `bench decoders` lists decoders, and
+    `bench show --help` lists paces. confidence@cosine:13 takes the place of an order: it chooses its cells as it
+    decodes.
 
     Without --steps, --pace and --correction each order is also compared with a variant: at even:N if it decodes one
     cell a step (N is the number of rings of radial on this grid, 13 on 16x16), otherwise with +nested. halton@cosine:N

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from toys import toy_model
-from typer.main import get_command
 
 from orderbench.models import load_checkpoint, load_codec, plan_bits
 from orderbench.models.contract import check_decoder, check_model
@@ -15,7 +14,6 @@ from orderbench.models.decode import parse_decoder
 from orderbench.models.objective import TERMS, Lesson, term_loss
 from orderbench.orders import Grid, include_file, make_plan
 from orderbench.orders.contract import check_order
-from orderbench.runs.cli import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -77,18 +75,3 @@ def test_an_objective_term(example: Path) -> None:
     law = answer.law()
     expected = 0.05 * (law.exp() * law).sum(-1).mean().float()
     torch.testing.assert_close(term_loss(TERMS.parse("entropy:weight=0.05"), lesson), expected)
-
-
-PAGES = sorted(page for page in DOCS.glob("*.md") if page.name != "log.md")  # the log tells what was
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_flag_of_a_command_that_a_page_shows_exists(page: Path) -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    text = page.read_text().replace("\\\n", " ")
-    shown = re.findall(r"\bbench ([a-z]+) ([^`#\n]*)", text)
-    for name, words in shown:
-        flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words))
-        if flags:
-            known = {flag for option in commands[name].params for flag in (*option.opts, *option.secondary_opts)}
-            assert flags <= known | {"--help"}, f"bench {name} {words}"
