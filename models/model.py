@@ -21,7 +21,7 @@ TRAITS: dict[str, str] = {
     "joint": "cells asked together see each other",
 }
 
-_NEED_WORDS = {**TRAITS, "rewind": "fed codes can be forgotten (refill and rewind)"}
+_NEED_WORDS = {**TRAITS, "rewind": "fed codes can be taken back (refill and rewind)"}
 
 
 @runtime_checkable
