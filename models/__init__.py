@@ -1,17 +1,17 @@
-"""Models: one shared transformer that follows any plan.
+"""Models: networks that follow plans, and what decodes, scores and trains them.
 
 Knows plans, codes and weights. Refuses to know an order's name and any file of results.
 
     model    = load_checkpoint("arpg_300m.pt", family="arpg"), or load_shipped("fashion-model").network
-    decoded  = decode(model, plan, range(64))            one Step a step inside, with a cache
+    decoded  = decode(model, plan, range(64))            step by step, with a cache
     nested   = decode(..., decoder=parse_decoder("nested:margin=1"))
     bits     = plan_bits(model, codes, labels, plan)     each cell sees what it sees when it is decoded
 
 Tensor names carry shape suffixes. The key, for the whole project: B batch, N samples, L cells, G cells decoded this
-step, M cells known so far, Q cells asked, S slots (the class and content), D model width, H heads, K head size or,
-behind cells, codes of a cell, V
-vocabulary, F feed-forward width, C classes, z code size, J rotary pairs, R and C rows and columns of the token grid,
-lower-case c, h, w channels and pixels. `logits_BGV`, `known_BM`, `images_Bchw`.
+step, U cells not decoded yet, M cells known so far, Q cells asked, S slots (the class and content), K codes of a cell
+(in attention: head size), V vocabulary, D model width, H heads, F feed-forward width, J rotary pairs, C classes, z code
+size, R and C rows and columns of the token grid, lower-case c, h, w channels and pixels. `logits_BQV`, `known_BM`,
+`codes_BLK`, `images_Bchw`.
 """
 
 from orderbench.models.adaptive import adaptive_steps as adaptive_steps

@@ -1,7 +1,7 @@
-"""The one adapter: networks written for the eight members that were asked for before there were answers.
+"""The adapter for users' networks of the older form, which had eight members and gave logits.
 
 Knows `lattice, n_codes, n_classes, start, step, logits, refill, rewind`. Refuses to know anything newer: such a network
-says one law a cell, takes no mask when it is asked, and is scored step by step.
+holds one code a cell, takes no mask when it is asked, and is scored step by step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEMBERS = ("lattice", "n_codes", "n_classes", "start", "step", "logits", "refill
 
 
 class EightMembers:
-    """A network of the old form as a `Model`. network: what it wraps."""
+    """A network of the older form as a `Model`. network: the user's own."""
 
     native = "raster"
     traits: frozenset[Trait] = frozenset()
@@ -87,7 +87,8 @@ def missing(thing: Any) -> tuple[str, ...]:
 
 
 def as_model(thing: Any, name: str) -> Model:
-    """A thing as a model: itself, or adapted; BenchError names what it lacks for the one or the other.
+    """A user's object as a model: as it is, or adapted from the older form. BenchError names what it lacks for the form
+    that it is nearer to.
 
     name: how the user named it, for the sentence.
     """

@@ -1,7 +1,7 @@
-"""Adaptive orders: the next cells are chosen from what the network says of all that are left.
+"""Adaptive orders: the next cells are chosen by what the network says of all cells that are left.
 
-Knows confidences and step sizes. Refuses to be a plan: which cells a step takes is known only when it is taken. An
-adaptive order is a decoder with the trait `chooses`; of the plan it is given it uses the step sizes alone.
+Knows confidences and step sizes. Refuses to know a plan's cells: which cells a step takes is decided at that step. An
+adaptive order is a decoder with the trait `chooses`. Of its plan it uses the step sizes alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orderbench.models.decode import Step, Tile, register_decoder
 from orderbench.models.sampling import uniforms
 from orderbench.orders import BenchError
 
-_SECOND_TABLE = 1 << 40  # samples from here on: numbers that no code is drawn with
+_SECOND_TABLE = 1 << 40  # sample numbers from here on address noise that no code is drawn with
 
 Scores = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -24,9 +24,10 @@ Scores = Callable[[Tensor, Tensor, float], Tensor]
 def adaptive_steps(tile: Tile, scores: Scores) -> Iterator[Step]:
     """Draw codes for every cell that is left, keep as many cells as the step takes, feed them, and ask again.
 
-    scores: (log_probs_BU, noise_BU, done) to (B, U), the higher, the sooner. log_probs_BU: nats, float64, of the codes
-    that were drawn for every cell left; noise_BU: one uniform number a cell; done: the share of the steps that are
-    over after this one, in (0, 1]. Cells that are not kept are asked anew at the next step, with the same numbers.
+    scores: from (log_probs_BU, noise_BU, done) to (B, U); cells of the highest scores are kept. log_probs_BU: nats,
+    float64, of the codes that were drawn for the U cells left. noise_BU: one uniform number a cell. done: the share of
+    steps that is over after this one, in (0, 1]. Cells that are not kept are asked again at the next step, with the
+    same noise.
     """
     cache = tile.open()
     left_BL = torch.ones_like(tile.cells_BL, dtype=torch.bool)
@@ -55,12 +56,12 @@ def adaptive_steps(tile: Tile, scores: Scores) -> Iterator[Step]:
 def confidence(
     tile: Tile,
     *,
-    noise: Annotated[float, "weight of the Gumbel noise, which fades with the steps that are left, 0 or more"] = 4.5,
+    noise: Annotated[float, "weight of the Gumbel noise, which fades to none at the last step; 0 or more"] = 4.5,
 ) -> Iterator[Step]:
     """MaskGIT's order (section 3.2): the cells whose drawn codes are likeliest, with Gumbel noise that fades.
 
-    noise: its weight times the share of the steps that is left after this one; 4.5 in MaskGIT's and Halton-MaskGIT's
-    releases, of which the latter fades it from the whole at the first step to none at the last.
+    The noise is weighted by `noise` times the share of steps that is left after this one. 4.5 is the weight in the
+    releases of MaskGIT and Halton-MaskGIT; the latter fades it from its whole weight at the first step.
     """
     if not 0 <= noise < float("inf"):
         raise BenchError(f"a confidence noise of {noise:g} is not served; 0 or more would do, as in 4.5")

@@ -1,11 +1,11 @@
-"""Answers: what a network says of some cells, whatever form its say has.
+"""Answers: what a network says of some cells, in whatever form it says it.
 
-Knows how codes are drawn from an answer and how likely given codes are. Refuses to know which network gave it, in which
-order cells are asked, and where noise comes from. Decoders, corrections, likelihood and training ask an answer, and
-never touch a tensor of logits.
+Knows how codes are drawn from an answer, and how likely given codes are. Refuses to know which network gave the answer,
+in which order cells are asked, and where noise comes from. Decoders, likelihood and training ask an answer, and never
+read logits.
 
-An answer speaks of (B, Q) cells, K codes a cell. `Categorical` is one code a cell from one law. `Chained` is K codes a
-cell, drawn one after another by a small head.
+An answer is about (B, Q) cells with K codes each. `Categorical` is one code a cell, from one distribution. `Chained` is
+K codes a cell, drawn one after another by a small head. A *law* is the distribution of a cell's code.
 """
 
 from __future__ import annotations
@@ -27,40 +27,41 @@ class Answer(Protocol):
     """What a network says of (B, Q) cells."""
 
     def guided(self, scales_Q: Tensor) -> Answer:
-        """Of conditional and unconditional halves, stacked along B, the guided answer u + s (c - u); scales (Q,) or
-        (B, Q)."""
+        """The guided answer u + s (c - u), where this one holds conditional and unconditional halves, stacked along B.
+        scales_Q: s, (Q,) or (B, Q)."""
 
     def draw(self, noise: CellNoise, how: Sampling) -> Tensor:
         """(B, Q, K) int64 codes, each drawn with its cell's own noise, under temperature, top-k and top-p."""
 
     def log_prob(self, codes_BQK: Tensor, temperature: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, Q) nats of given codes under the tempered, unfiltered law, summed in `dtype`; of all K together."""
+        """(B, Q) log-probabilities of given codes, in nats, all K of a cell together; with temperature, before top-k
+        and top-p. dtype: in which the softmax is summed."""
 
     def likeliest(self) -> Tensor:
-        """(B, Q, K) int64: the likeliest codes, or what stands for them where K codes depend on each other."""
+        """(B, Q, K) int64: the likeliest codes; a good guess at them where the codes of a cell depend on each other."""
 
     def law(self, temperature: float = 1.0) -> Tensor:
-        """(B, Q, V) float64 nats of every code. BenchError where an answer is no single law."""
+        """(B, Q, V) float64: the log-probability of every code, in nats. BenchError where a cell has no single law."""
 
     def take(self, places: Places) -> Answer:
         """The answer to some of the cells."""
 
     def finite(self) -> Tensor:
-        """Bool, no axes: whether all numbers behind it are finite."""
+        """Bool, no axes: whether all numbers that it was made from are finite."""
 
 
 def at(values_BLK: Tensor, cells_BQ: Tensor) -> Tensor:
-    """(B, Q, K): what each sample holds at its cells."""
+    """(B, Q, K): the values of each sample at its own cells."""
     return values_BLK.gather(1, cells_BQ[..., None].expand(-1, -1, values_BLK.shape[2]))
 
 
 def take_places(values_BQX: Tensor, places: Places) -> Tensor:
-    """Some places along the second axis, whatever the third holds."""
+    """The values at some places along the second axis."""
     return values_BQX[:, places] if isinstance(places, slice) else at(values_BQX, places)
 
 
 def guide(logits_BQV: Tensor, scales_Q: Tensor) -> Tensor:
-    """Conditional and unconditional halves, stacked along B, to u + s (c - u)."""
+    """u + s (c - u), from conditional and unconditional logits, stacked along B."""
     conditional, unconditional = logits_BQV.chunk(2)
     return unconditional + scales_Q.to(logits_BQV.device)[..., None] * (conditional - unconditional)
 
@@ -100,9 +101,10 @@ Head = Callable[[Tensor, Tensor], Tensor]
 class Chained:
     """K codes a cell, each drawn given those before it: p(c_1) p(c_2 | c_1) ...
 
-    hidden_BQD: what the network said of every cell. head: from hidden states and the (B, Q, k) codes of a cell drawn so
-    far to (B, Q, V_k) logits of its next code; no pass of the network itself. scales_Q: guidance that is still to be
-    applied, to each code's logits; None for none. Guided hidden states keep both halves, conditional ones first.
+    hidden_BQD: the network's output for every cell. head: takes hidden states and the (B, Q, k) codes drawn so far, and
+    gives (B, Q, V_k) logits of the next code; it runs no pass of the network. scales_Q: guidance scales that are
+    applied to the logits of each code; None for no guidance. With guidance, hidden states hold both halves, the
+    conditional one first.
     """
 
     hidden_BQD: Tensor
@@ -145,8 +147,8 @@ class Chained:
 
     def law(self, temperature: float = 1.0) -> Tensor:
         raise BenchError(
-            f"a cell of this model holds {self.n_codes} codes that depend on each other, and has no single law; take "
-            f"a decoder that draws, such as plain decoding"
+            f"a cell of this model holds {self.n_codes} codes that depend on each other, so it has no single law; use "
+            f"a decoder that only draws, such as plain decoding"
         )
 
     def take(self, places: Places) -> Chained:

@@ -33,7 +33,7 @@ _NAMES = [
 
 
 def our_name(theirs: str) -> str | None:
-    """What a released tensor is called here; None if it is none of ARPG's."""
+    """The name of a released tensor in our network; None if it is none of ARPG's."""
     for pattern, ours in _NAMES:
         if match := re.fullmatch(pattern, theirs):
             return match.expand(ours)
@@ -57,8 +57,7 @@ def load_arpg(
 ) -> Transformer:
     """A released file as a Transformer with 'rope' positions, in eval mode.
 
-    Sizes follow from the tensors; heads are given, or width / 64. side: of the token grid, which the file does not hold
-    (default 16; a 512 px model has 32).
+    All sizes follow from the tensors, except heads and side, which the file does not say.
 
     Raises BenchError for a file that is not whole, could run code, or holds other names or shapes.
     """

@@ -22,7 +22,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
-    """`write_whole`, for weights; a full disk is BenchError, whether Python, torch or safetensors says so."""
+    """`write_whole`, for weights: BenchError where it fails, whichever of Python, torch and safetensors reports it."""
     write_whole(
         file,
         write,
@@ -79,7 +79,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 def load_network(kind: Callable[[Any], Network], config: Any, state: Mapping[str, Tensor], where: str) -> Network:
     """The network of a configuration and its weights, in eval mode; BenchError if they do not fit.
 
-    Both came from a file, so sizes that no file could fill are refused before anything of that size is built.
+    The configuration comes from a file too. Sizes that the file cannot fill are refused before anything of that size is
+    built.
     """
     blocks = max((size for name, size in vars(config).items() if name.endswith("_blocks")), default=0)
     if blocks > len(state):

@@ -1,4 +1,4 @@
-"""Codecs: what stands between pixels and codes, and how a file of one is recognised.
+"""Codecs: tokenizers, between pixels and codes, and how a file of one is recognised.
 
 Knows the calls of a tokenizer. Refuses to know the order in which codes are predicted.
 """
@@ -58,14 +58,16 @@ def encode_images(codec: Codec, images: Images, device: str) -> Tensor:
 
 
 def patch_lattice(side: int, stride: int) -> Grid:
-    """The grid of square images of which every stride x stride pixels are a cell."""
+    """The grid of square images, with one cell for every stride x stride pixels."""
     if side < stride or side % stride:
-        raise BenchError(f"images of {side} pixels a side do not part into cells of {stride}; {stride} n would do")
+        raise BenchError(
+            f"images of {side} pixels a side do not divide into cells of {stride}; a multiple of {stride} would do"
+        )
     return Grid(side // stride, side // stride)
 
 
 def patch_side(lattice: Lattice, stride: int) -> int:
-    """The inverse of `patch_lattice`; BenchError for what is no square grid."""
+    """The side of the images of a square grid, in pixels; BenchError for any other lattice."""
     if not isinstance(lattice, Grid) or lattice.rows != lattice.cols:
         raise BenchError(f"images are read as squares and the model's grid is {lattice}; only a square one is served")
     return lattice.rows * stride
@@ -110,7 +112,7 @@ def register_tokenizer(
 
 
 def load_codec(path: str | Path) -> Codec:
-    """A file of a published tokenizer, by the layout that recognises it; BenchError if none does."""
+    """A file of a published tokenizer, opened by the first layout that recognises it; BenchError if none does."""
     weights = Weights.read(path)
     for name in TOKENIZERS.names():
         entry = TOKENIZERS.get(name)
@@ -118,6 +120,6 @@ def load_codec(path: str | Path) -> Codec:
             codec: Codec = entry.function(weights)
             return codec
     raise BenchError(
-        f"'{path}' is no tokenizer of a known layout ({', '.join(TOKENIZERS.names())}); its tensors begin with "
-        f"{', '.join(sorted(weights.tensors)[:3])}"
+        f"'{path}' is no tokenizer of a known layout ({', '.join(TOKENIZERS.names())}); its first tensors are "
+        f"{', '.join(sorted(weights.tensors)[:3])}; --include FILE.py registers another layout"
     )

@@ -16,11 +16,11 @@ _CHOICES = {
     "label": ("slot", "slot+query"),
     "network": ("plain", "residual"),
 }
-_LATER = {"later": True}  # a field that came after weights had been shipped: at its default, it is not written
+_LATER = {"later": True}  # a field that is newer than shipped weights; it is written only if it is not at its default
 
 
 def _check(config: Any, what: str) -> None:
-    """BenchError for a field out of its choices, or, where it has none, that is no whole number of 1 or more."""
+    """BenchError for a field that is none of its choices. A field without choices is a whole number of 1 or more."""
     for known in fields(config):
         name, value = known.name, getattr(config, known.name)
         if value is None and known.default is None:
@@ -39,7 +39,7 @@ class ModelConfig:
     position: 'rope' (ARPG exactly: the network is translation-invariant) or 'rope+table' (also a learned vector per
     cell, added to content and query, so that the network can tell where a cell lies).
     label: 'slot' (ARPG exactly: the class is a slot that everything sees) or 'slot+query' (also a learned vector per
-    class, added to every query, so that a class is not one of 257 slots to whoever asks).
+    class, added to every query, so that queries receive the class directly, not only through attention to its slot).
     """
 
     codes: int
@@ -96,7 +96,8 @@ class TokenizerConfig:
         _check(self, "tokenizer")
         if self.codes < 2 or self.width % 8:
             raise BenchError(
-                f"a tokenizer of {self.codes} codes and width {self.width} is not served; 2 or more, and 8 n"
+                f"a tokenizer of {self.codes} codes and width {self.width} is not served; 2 codes or more and a width "
+                f"that is a multiple of 8 would do"
             )
 
 
@@ -119,7 +120,7 @@ class FeatureConfig:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A configuration as a plain value; a field that came later is left out at its default, as it was before."""
+    """A configuration as a plain value. A newer field at its default is left out, so that older weights read alike."""
     unsaid = {f.name for f in fields(config) if f.metadata.get("later") and getattr(config, f.name) == f.default}
     return {name: value for name, value in asdict(config).items() if name not in unsaid}
 

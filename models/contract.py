@@ -33,7 +33,7 @@ _REPLAYED = 8  # steps of a plan that are compared with a fresh cache: each is f
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check found. A note is worth knowing and breaks nothing; 'skipped': an earlier failure stands before."""
+    """What one check found. 'note': worth knowing, no failure. 'skipped': not tried, since an earlier check failed."""
 
     check: str
     verdict: Literal["pass", "fail", "note", "skipped"]
@@ -232,19 +232,19 @@ def _check_refill(probe: Probe) -> str:
 
 
 def _check_mask(probe: Probe) -> str:
-    """Of networks of the old form: a bias in step(), which causal groups and decoding without a cache need."""
+    """For networks of the older form: the bias of step(), which causal groups and decoding without a cache need."""
     together = torch.cat(probe.fed, dim=1)
     n, few = together.shape[1], sum(group.shape[1] for group in probe.before)
     seen = torch.ones(1, n, 1 + n, dtype=torch.bool, device=probe.device)
     seen[:, :few, 1 + few :] = False
     cache = probe.open()
     probe.model.step(cache, at(probe.codes_BLK, together), together, seen=seen)
-    broken = "step() does not serve bias_GS, which decoding without a cache and causal groups need"
+    broken = "step() does not apply bias_GS, which decoding without a cache and causal groups need"
     return same(probe.ask(cache, probe.asked), probe.usual, broken)
 
 
 def _check_slots(probe: Probe) -> str:
-    """What is fed last may lie in an earlier slot: a mask says which slots count, not their order."""
+    """Codes may be fed into slots in any order: a mask says which slots are seen, whatever their numbers."""
     few, size = sum(group.shape[1] for group in probe.before), probe.last.shape[1]
     cache = probe.open()
     places = torch.arange(1, 1 + few + size, device=probe.device).expand(SAMPLES, -1)
@@ -327,11 +327,11 @@ def _check_decoder(probe: Probe, name: str) -> str:
 
 
 def check_decoder(decoder: BoundDecoder, model: Model, plan: Plan, *, device: str = "cpu") -> None:
-    """What every decoder keeps with a model along a plan; Broken says what it did not.
+    """Check that a decoder keeps what every decoder promises, with a model, along a plan. Broken says what it breaks.
 
-    Every cell is written once, unless the decoder rewrites. The same samples get the same codes in any tile split, and
-    again. Codes belong to (seed, sample, cell): another seed, other codes. Counters of a decoder whose work follows
-    from the plan are those of a run that only counts. An exact decoder gives the codes of one cell at a time.
+    Every cell is written once, unless the decoder rewrites. Samples get the same codes however they are split among
+    calls, and again when they are decoded again. Another seed gives other codes. Unless the decoder varies, its
+    counters equal those of a run that only counts. An exact decoder gives the codes of one cell at a time.
     """
     traits, samples = decoder.entry, range(4)
     decoded = partial(decode, model, plan, device=device, decoder=decoder)
@@ -367,7 +367,7 @@ class _Check:
     name: str
     promise: str
     run: Callable[[Probe], str]
-    breaks: bool = True  # or is only worth a note
+    breaks: bool = True  # whether not keeping it is a failure, or only worth a note
 
 
 def _checks(probe: Probe) -> list[_Check]:
@@ -411,11 +411,12 @@ def check_model(
     device: str,
     each: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
 ) -> list[Verdict]:
-    """The promises of `Model`, parity of its ways to the same answer, and every decoder that it serves.
+    """Check what `Model` promises, that different ways to one answer agree, and every decoder that the model serves.
 
-    thing: a model, or a network of the old eight members. device: where labels and codes are put; it must be there
-    already. each: walks the names of the checks, for whoever shows progress. What the model prints goes to stderr.
-    Later checks are skipped where an earlier failure says all. Raises BenchError for fewer than four cells.
+    thing: a model, or a network of the older form. device: where labels and codes are put; the model must be there
+    already. each: walks the names of the checks, for whoever shows progress. name: what the user calls the model. What
+    the model prints goes to stderr. If answers are not as they must be, the checks that compare answers are skipped.
+    Raises BenchError for fewer than four cells.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # as `bench run` does
     with contextlib.redirect_stdout(sys.stderr), torch.inference_mode():
@@ -445,13 +446,13 @@ def _verdict(check: _Check, probe: Any) -> Verdict:
         found = check.run(probe)
     except Broken as broken:
         return Verdict(check.name, "fail" if check.breaks else "note", str(broken))
-    except Exception as problem:  # a stranger's model may do anything
+    except Exception as problem:  # a user's model may do anything
         return Verdict(check.name, "fail" if check.breaks else "note", f"it raised {said(problem)}{_line_of(problem)}")
     return Verdict(check.name, "pass", f"{check.promise} ({found})")
 
 
 def _line_of(problem: BaseException) -> str:
-    """Where in the model: the innermost line that is neither ours nor torch's."""
+    """Where it was raised: the innermost line that is neither ours nor torch's."""
     package = Path(__file__).parent.parent
     ours = (str(package / "runs"), str(package / "models"), str(package / "orders"), str(Path(torch.__file__).parent))
     lines = [line for line in traceback.extract_tb(problem.__traceback__) if not line.filename.startswith(ours)]

@@ -1,12 +1,12 @@
 """Nested correction: decoding that looks back at what it has written.
 
-Knows one step's crop: the known cells and the new edge. Refuses to know how a network computes and which order this
-is: it is a decoder and yields the same steps.
+Knows one step's crop: the known cells and the edge, which is the new cells. Refuses to know how a network computes and
+which order this is: it is a decoder like any other.
 
-After the abstract of RadAR (arXiv 2512.24639), whose code is not public; this is our crop variant, not a reproduction.
-Step k feeds the class and the known cells anew, with their current codes, seeing each other both ways; then all cells
-of the crop are asked: the edge is sampled, the known part is predicted anew, each cell seeing its own current code, and
-old codes are overwritten by a rule. No edge cell influences a known one.
+After the abstract of RadAR (arXiv 2512.24639), whose code is not public. This is our crop variant, not a reproduction.
+A correcting step feeds the class and the known cells again, with their current codes; they see each other both ways.
+Then it asks all cells of the crop. The codes of the edge are drawn. Known cells are predicted again, each seeing its
+own current code, and a rule decides which codes are overwritten. No edge cell influences a known one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from orderbench.orders.streams import generator
 @register_decoder(
     "nested",
     paper="RadAR (reconstructed), arXiv 2512.24639",
-    idea="looks back: known cells are fed anew and asked again, and a rule overwrites old codes",
+    idea="looks back: known cells are fed and asked again, and a rule decides which codes are overwritten",
     rewrites=True,
     needs=("rewind",),
 )
@@ -38,16 +38,17 @@ def nested(
     *,
     rule: Literal["margin", "sample", "never"] = "margin",
     margin: Annotated[float, "nats by which a new code must be likelier, 0 or more"] = 1.0,
-    every: Annotated[int, "correct at steps n, 2n, ..., counted from 0, and at the last; 1 or more"] = 1,
-    window: Annotated[int | None, "groups that are looked back at, 1 or more"] = None,
+    every: Annotated[int, "n: correct at steps n, 2n, ... (the first step is 0) and at the last; 1 or more"] = 1,
+    window: Annotated[int | None, "how many groups to look back at, 1 or more; default all"] = None,
 ) -> Iterator[Step]:
-    """Decode step by step; at correcting steps, never the first, the crop is asked again.
+    """Decode step by step. At correcting steps, which the first step never is, the crop is asked again.
 
-    rule 'margin': the likeliest code replaces the old one if it is likelier by more than `margin` nats; 'sample': a
-    code is drawn anew with the cell's own number; 'never': asked, and left. Old and new are compared under the step's
-    guided, tempered distribution, before top-k and top-p.
-    window: groups (and the class) older than that keep the keys and values of their last feeding and are not asked
-    again; those fed again see them and each other. Between correcting steps every group keeps its last feeding too.
+    rule 'margin': the likeliest code replaces the old one if it is likelier by more than `margin` nats. 'sample': a
+    code is drawn again with the cell's own noise. 'never': cells are asked, and their codes stay. Old and new codes are
+    compared under the guided distribution with temperature, before top-k and top-p.
+
+    window: how many groups are fed and asked again. Older groups, and the class, keep the keys and values of their last
+    feeding. Groups that are fed again see them and each other. Between correcting steps nothing is fed again.
     """
     if margin < 0 or every < 1 or (window is not None and window < 1):
         raise BenchError(
@@ -84,7 +85,7 @@ def nested(
 
 
 def _overwritten(tile: Tile, answer: Answer, cells_BM: Tensor, rule: str, margin: float) -> Tensor:
-    """(B, M, K): the codes of known cells after one rule."""
+    """(B, M, K): the codes of known cells after a rule was applied."""
     old_BMK = tile.held(cells_BM)
     if rule == "never":
         return old_BMK
@@ -120,10 +121,11 @@ def measure_repair(
     sampling: Sampling = PLAIN,
     seed: int = 0,
 ) -> Repair:
-    """Teach decoding a real image, some codes wrong, and see what is corrected.
+    """Force the codes of real images on a decoder, some of them wrong, and count what it corrects.
 
-    Every new cell takes the image's codes, or with probability `error_rate` (in [0, 1)) others, uniformly; what
-    the correction rewrites stays rewritten. Errors are addressed by (seed, image, cell).
+    codes_BLK, labels: of the images. Every new cell takes the code of its image or, with probability `error_rate` (in
+    [0, 1)), another one, drawn uniformly. What the decoder rewrites stays rewritten. Errors are addressed by (seed,
+    image, cell). plan: one for all images, or of the samples 0, 1, ... where each sample has cells of its own.
     """
     if not 0 <= error_rate < 1:
         raise BenchError(f"an error rate of {error_rate:g} is not served; it lies in [0, 1), as in 0.1")

@@ -1,6 +1,6 @@
-"""What a plan costs a decoder, counted without a network.
+"""Counting: what a plan costs a decoder, found without a network.
 
-Knows calls. Refuses to know seconds: a cost model turns counts into them.
+Knows calls. Refuses to know seconds: `orderbench.runs.cost` turns counts into them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Nothing:
 
 
 def count(plan: Plan, decoder: Decoder = PLAIN_DECODER) -> Counters:
-    """Counters of one sample, without a model; `cache_bytes` stays 0. Exact, unless the decoder's work depends on what
-    is drawn."""
+    """Counters of one sample, without a model; `cache_bytes` stays 0. Exact unless the decoder has the trait
+    `varies`."""
     tile = make_tile(Nothing(plan.lattice), plan, [0])
     run_tile(tile, decoder)
     return tile.counters

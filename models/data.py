@@ -1,10 +1,10 @@
 """Data: images and labels, from files that are already there.
 
-Knows Fashion-MNIST, folders of images by class and .npz files, and hands CIFAR-10's batches to `cifar.py`. Refuses to
-know the network: who spells `download` is handed to `download.py`, and nothing is fetched that nobody asked for.
+Knows Fashion-MNIST, folders of images by class and .npz files; `cifar.py` reads CIFAR-10's batches. Refuses to know the
+network: `download.py` fetches files, and only for a user who wrote `download`.
 
-Fashion-MNIST (Zalando, MIT licence) is 28x28 grey; the suite uses it at 32x32, bilinear with antialiasing, so that a
-tokenizer of stride 2 gives a 16x16 lattice. It is not padded: a constant border would make the outer rings free.
+Fashion-MNIST (Zalando, MIT licence) is 28x28 grey. The suite uses it at 32x32, bilinear with antialiasing, so that a
+tokenizer of stride 2 gives a 16x16 lattice. It is not padded: a constant border would make the outer rings trivial.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FASHION = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-_SHUFFLE = 1 << 48  # an address that no step and no epoch of training has
+_SHUFFLE = 1 << 48  # an address of noise that no step and no epoch of training uses
 
 
 @dataclass(frozen=True, eq=False)

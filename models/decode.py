@@ -1,42 +1,42 @@
 """Decoding: a model and a plan to codes, one step at a time.
 
-Knows plans, caches and counters. Refuses to know clocks, names of orders and files: whoever wants times stands outside
-and walks the steps.
+Knows plans, caches and counters. Refuses to know clocks, names of orders and files: to time a decoder, walk its steps
+from outside.
 
-A decoder is a generator of steps over a tile, some samples that are decoded together. It is registered with its traits,
-so that nobody compares names.
+A decoder is a generator of steps over a tile. A tile is some samples that are decoded together. A decoder is registered
+with its traits, so that nothing compares names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from orderbench.models.answer import Answer, at
-from orderbench.models.model import Model, check
+from orderbench.models.model import Model, Rewindable, check
 from orderbench.models.sampling import PLAIN, Noise, Sampling
 from orderbench.models.visibility import InGroup, content_seen, walk
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.registry import Bound, Entry, Registry
 from orderbench.orders.spelling import read_options
 
-TILE = 64  # samples are decoded in fixed tiles of consecutive indices, so that a split of the work changes no bit
+TILE = 64  # samples are decoded in fixed tiles of consecutive indices, so that no split of the work changes a bit
 _NO_MEMORY = ("out of memory", "can't allocate memory")  # torch's words on a GPU and on a processor
 
 
 @dataclass
 class Counters:
-    """Counts of one sample's decoding, one branch of guidance. They depend on the plan alone, unless the decoder's work
-    depends on what is drawn (its trait `varies`); then they are means over samples.
+    """Counts of decoding one sample, in one branch of guidance. They depend on the plan alone, unless the decoder has
+    the trait `varies`; then they are means over samples.
 
-    passes: times that cells were asked. content_tokens: units fed, the class included. query_tokens: cells asked.
-    content_pairs, query_pairs: units that attend times slots they attend to, in one layer of feeding and of asking,
-    those that a mask hides included, since they are computed. cache_bytes: keys and values allocated.
+    passes: how often cells were asked. content_tokens: units fed, the class included. query_tokens: cells asked.
+    content_pairs, query_pairs: in one layer of feeding and of asking, units that attend times slots that they attend
+    to; pairs that a mask hides are counted, since they are computed. cache_bytes: of all keys and values allocated.
     """
 
     passes: float = 0
@@ -49,8 +49,8 @@ class Counters:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: which cells were asked, the codes they hold after it, and what the network said of them, guided and
-    before temperature."""
+    """One step. cells_BQ: the cells that were asked. codes_BQK: the codes that they hold now. answer: what the network
+    said of them, guided, before temperature."""
 
     index: int
     cells_BQ: Tensor
@@ -60,8 +60,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Decoded:
-    """codes_NLK: int64 by cell index. counters: of one sample. changed_NL: how often a decoded code was rewritten.
-    n_steps: how many steps it took, a mean over tiles where that varies."""
+    """Samples that were decoded. codes_NLK: int64, by cell index. counters: of one sample. changed_NL: how often each
+    code was rewritten. n_steps: how many steps it took, a mean over tiles where that varies."""
 
     codes_NLK: Tensor
     counters: Counters
@@ -71,7 +71,7 @@ class Decoded:
 
     @property
     def tokens_NL(self) -> Tensor:
-        """The codes of a model of one code a cell."""
+        """(N, L) codes, for a model with one code a cell; BenchError for any other."""
         if self.codes_NLK.shape[2] != 1:
             raise BenchError(f"cells of this model hold {self.codes_NLK.shape[2]} codes; read codes_NLK")
         return self.codes_NLK[..., 0]
@@ -79,13 +79,14 @@ class Decoded:
 
 @dataclass
 class Tile:
-    """Some samples of one plan, on their device, ready to be decoded: everything that no step needs to build.
+    """Some samples of one plan, on their device, ready to be decoded. What does not change from step to step is made
+    here, once.
 
-    cells_BL: each sample's cells, first to last. noise: of these samples. labels_B: with guidance on (2B,), the class
-    labels, then null labels. starts: n_steps + 1 offsets into cells_BL; the last is L. scales_L: the guidance scale at
-    every place of the walk. codes_BLK: by cell index, as written so far. changes_BL: how often a code was rewritten.
-    forced_BLK: codes that new cells take in place of drawn ones. slots: how many the cache holds, counted here, since a
-    user's own cache need not say; so a tile has one cache at a time, the one opened last.
+    cells_BL: each sample's cells, first to last: its walk. noise: of these samples. labels_B: class labels; with
+    guidance (2B,), followed by null labels. starts: n_steps + 1 offsets into cells_BL; the last is L. scales_L: the
+    guidance scale at every place of the walk. codes_BLK: by cell index, as far as they are written. changes_BL: how
+    often a code was rewritten. forced_BLK: codes that new cells take instead of drawn ones. slots: how many slots the
+    cache holds. They are counted here, since a user's own cache may not say; so a tile has one cache at a time.
     """
 
     model: Model
@@ -107,22 +108,22 @@ class Tile:
     _content_seen: Tensor | None = None
 
     def begin(self) -> None:
-        """As before the first step: no code written, nothing counted. Buffers stay where they are."""
+        """Return to the state before the first step: no code written, nothing counted. Buffers keep their memory."""
         self.codes_BLK.zero_()
         self.changes_BL.zero_()
         self.counters = Counters()
 
-    # The model's two doors, both branches of guidance at once
+    # Feeding and asking the model, both branches of guidance at once
 
     def both(self, x: Tensor) -> Tensor:
-        """Both halves of guidance see the same."""
+        """Values of all samples, twice with guidance: once for each branch."""
         return torch.cat([x, x]) if self.sampling.guidance.on else x
 
     def _both_seen(self, seen: Tensor | None) -> Tensor | None:
         return seen if seen is None or len(seen) == 1 else self.both(seen)
 
     def open(self) -> Any:
-        """A cache with the class fed and room for all that the plan feeds."""
+        """A cache with the class fed, and room for all cells."""
         cache = self.model.start(self.labels_B, 1 + self.plan.lattice.n_cells)
         self.slots = 0
         self._count_content(1)
@@ -132,8 +133,11 @@ class Tile:
     def feed(
         self, cache: Any, codes_BGK: Tensor, cells_BG: Tensor, seen: Tensor | None = None, *, together: bool = False
     ) -> None:
-        """Feed one group, or several at once; seen, (B or 1, G, S), then says who sees which of the S slots, those fed
-        before and these. together: all of these units see each other, whatever `in_group` says."""
+        """Feed one group, or several at once.
+
+        seen: (B or 1, G, S), which of the S slots each unit sees, those fed before and these; needed for several
+        groups. together: all of these units see each other, whatever `in_group` says.
+        """
         size = cells_BG.shape[1]
         if seen is None and not together and self.in_group == "causal" and size > 1:
             seen = self.content_seen[:, self.slots : self.slots + size, : self.slots + size]
@@ -148,14 +152,15 @@ class Tile:
         return self._content_seen
 
     def refill(self, cache: Any, codes_BMK: Tensor, cells_BM: Tensor) -> None:
-        """Feed anew: the class and all these codes as one group."""
-        self.model.refill(cache, self.labels_B, self.both(codes_BMK), self.both(cells_BM))  # type: ignore[attr-defined]
+        """Forget everything, then feed the class and all these codes as one group. Needs 'rewind'."""
+        model = cast(Rewindable, self.model)
+        model.refill(cache, self.labels_B, self.both(codes_BMK), self.both(cells_BM))
         self.slots = 0
         self._count_content(1 + cells_BM.shape[1])
 
     def rewind(self, cache: Any, slots: int) -> None:
-        """Forget all but the first `slots` slots, the class among them."""
-        self.model.rewind(cache, slots)  # type: ignore[attr-defined]
+        """Forget all but the first `slots` slots, of which the class is one. Needs 'rewind'."""
+        cast(Rewindable, self.model).rewind(cache, slots)
         self.slots = slots
 
     def _count_content(self, size: int) -> None:
@@ -172,8 +177,8 @@ class Tile:
         return answer.guided(scales_Q) if self.sampling.guidance.on else answer
 
     def scales(self, first: int, step: int) -> Tensor:
-        """(Q,) guidance scales of the walk's places `first` to the end of a step: all by how far the step has come, or,
-        counting by token, each by its own place."""
+        """(Q,) guidance scales of the places of the walk from `first` to the end of a step. All of them have the scale
+        of the step, or, where guidance counts by token, each that of its own place."""
         start, stop = self.starts[step], self.starts[step + 1]
         if self.sampling.guidance.count == "token":
             return self.scales_L[first:stop]
@@ -182,7 +187,7 @@ class Tile:
     # Codes
 
     def new_codes(self, answer: Answer, cells_BG: Tensor) -> Tensor:
-        """(B, G, K) codes of cells that are decoded for the first time: drawn with their own noise, or forced."""
+        """(B, G, K) codes for cells that have none yet: drawn with the cells' own noise, or forced."""
         if self.forced_BLK is not None:
             return at(self.forced_BLK, cells_BG)
         return answer.draw(self.noise.at(cells_BG), self.sampling)
@@ -192,11 +197,11 @@ class Tile:
         return at(self.codes_BLK, cells_BG)
 
     def write(self, cells_BG: Tensor, codes_BGK: Tensor) -> None:
-        """Codes of cells that had none."""
+        """Write codes of cells that had none."""
         self.codes_BLK.scatter_(1, cells_BG[..., None].expand_as(codes_BGK), codes_BGK)
 
     def rewrite(self, cells_BM: Tensor, codes_BMK: Tensor) -> None:
-        """Codes of cells that had some; what differs counts as changed."""
+        """Write codes of cells that had some; those that differ count as changed."""
         changed_BM = (self.held(cells_BM) != codes_BMK).any(-1)
         self.changes_BL.scatter_add_(1, cells_BM, changed_BM.long())
         self.write(cells_BM, codes_BMK)
@@ -214,10 +219,10 @@ def make_tile(
     device: torch.device | str = "cpu",
     needs: tuple[str, ...] = (),
 ) -> Tile:
-    """Check what was asked and lay everything out. Labels default to sample index modulo C.
+    """A tile, after a check of what was asked. Labels default to the sample index modulo C.
 
-    needs: what the decoder needs of the model. BenchError where the model refuses the plan or lacks a need, and for
-    labels out of range.
+    needs: what the decoder needs of the model. BenchError where the model refuses the plan or does not serve a need,
+    and for labels out of range.
     """
     check(model, plan, needs)
     chosen = [i % model.n_classes for i in samples] if labels is None else list(labels)
@@ -257,10 +262,10 @@ Decoder = Callable[[Tile], Iterator[Step]]
 class DecoderEntry(Entry):
     """A registered decoder and its traits.
 
-    rewrites: it overwrites codes that were decoded, so that bits per token are not defined. exact: its codes are those
-    of one cell at a time along the same walk, whatever the plan's steps. chooses: it chooses the cells as it goes, so
-    it stands in the place of an order, and of the plan it takes step sizes alone. varies: its work depends on what is
-    drawn, so that its counters are means. needs: what it needs of a model, see `orderbench.models.model.serves`.
+    rewrites: it overwrites codes that were decoded, so bits per token are not defined. exact: its codes equal those of
+    one cell at a time along the same walk, whatever the steps of the plan. chooses: it chooses the cells as it goes, so
+    it takes the place of an order and uses only the step sizes of a plan. varies: its work depends on what is drawn, so
+    its counters are means. needs: what the model must serve, see `orderbench.models.model.serves`.
     """
 
     rewrites: bool = False
@@ -268,6 +273,11 @@ class DecoderEntry(Entry):
     chooses: bool = False
     varies: bool = False
     needs: tuple[str, ...] = ()
+
+    @property
+    def traits(self) -> dict[str, bool]:
+        """Which of its traits hold."""
+        return {name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "varies")}
 
 
 DECODERS: Registry[DecoderEntry] = Registry("a decoder", "decoders are written after +, as in radial+nested:margin=1")
@@ -340,9 +350,9 @@ PLAIN_DECODER = parse_decoder("off")
 
 
 def uncached_steps(tile: Tile) -> Iterator[Step]:
-    """Plain decoding that keeps nothing: every step feeds all codes anew, in one masked pass; needs 'masks'.
+    """Plain decoding without a cache: every step feeds all codes again, in one masked pass. Needs 'masks'.
 
-    The same codes as `plain_steps`, but for rounding. Many published speed-ups are measured against it.
+    The codes are those of `plain_steps`, up to rounding. Many published speed-ups are measured against it.
     """
     for index in range(tile.plan.n_steps):
         start, stop = tile.starts[index], tile.starts[index + 1]
@@ -372,7 +382,7 @@ def decode_steps(
     device: torch.device | str = "cpu",
     decoder: Decoder = PLAIN_DECODER,
 ) -> Iterator[Step]:
-    """Decode these samples together, a Step a step."""
+    """Decode these samples together; one Step for each step."""
     tile = make_tile(
         model, plan, samples, labels=labels, sampling=sampling, seed=seed, in_group=in_group, device=device,
         needs=needs_of(decoder),
@@ -381,11 +391,11 @@ def decode_steps(
 
 
 def needs_of(decoder: Decoder) -> tuple[str, ...]:
-    """What a decoder needs of a model; nothing is known of a bare function."""
+    """What a decoder needs of a model, by its registration; nothing for a function that is not registered."""
     return decoder.entry.needs if isinstance(decoder, BoundDecoder) else ()
 
 
-@torch.inference_mode()  # as a decorator: between steps, whoever walks them is not in inference mode
+@torch.inference_mode()  # as a decorator: between steps the caller is not in inference mode
 def _without_gradients(tile: Tile, decoder: Decoder) -> Iterator[Step]:
     yield from decoder(tile)
 
@@ -404,11 +414,11 @@ def decode(
     tile: int = TILE,
     each: Callable[[int], object] = lambda _: None,
 ) -> Decoded:
-    """Decode samples in tiles of consecutive indices; codes by cell index, one row a sample asked.
+    """Decode samples in tiles of consecutive indices.
 
-    A tile is always computed whole (its missing samples are computed and dropped), so that how a list of samples is
-    split changes no bit. Labels by default are the sample index modulo C; given, they belong to `samples`. each:
-    called with the number of samples done, after every tile.
+    A tile is always computed whole, and samples that were not asked for are dropped. So how a list of samples is split
+    changes no bit. labels: one for each of `samples`; by default the sample index modulo C. each: called after every
+    tile with the number of samples done.
 
     Raises BenchError for a plan that the model refuses, a sample asked twice, labels out of range, answers that are not
     finite, and a tile that does not fit in memory.
@@ -442,7 +452,7 @@ def decode(
 
 
 def mean_counters(counted: Sequence[Counters]) -> Counters:
-    """The mean of some counters; whole numbers stay whole where all are equal."""
+    """The mean of some counters; a mean that is a whole number is an int."""
     if not counted:
         return Counters()
     means = np.mean([astuple(one) for one in counted], axis=0).tolist()
@@ -451,7 +461,7 @@ def mean_counters(counted: Sequence[Counters]) -> Counters:
 
 @torch.inference_mode()
 def run_tile(tile: Tile, decoder: Decoder) -> int:
-    """Decode a whole tile: the number of steps; the codes, counts and changes are in the tile.
+    """Decode a whole tile and return the number of steps. Codes, counters and changes are then in the tile.
 
     Raises BenchError for answers that are not finite, and where memory runs out.
     """

@@ -1,9 +1,9 @@
-"""Download: Fashion-MNIST's four original files, for whoever asks.
+"""Download: Fashion-MNIST's four original files, only when a user asks for them.
 
 Knows where Zalando publishes them, what they must contain and where they are kept. Refuses to know pixels, and to open
-a connection unless someone spelled `download`; files that are there already are used as they are and never overwritten.
+a connection unless a user wrote `download`. Files that exist are used as they are and never overwritten.
 
-The second address speaks no https; that does no harm, since only content of the right SHA-256 is kept.
+The second address does not offer https. That does no harm, since only content with the right SHA-256 is kept.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def fetch(
     names: Sequence[str] = tuple(SHA256),
     each: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
 ) -> None:
-    """Put those of the files into the folder that are not there.
+    """Fetch those of the files that the folder does not hold yet.
 
-    names: of `SHA256`. each: walks the names that are fetched, for whoever shows progress. Every file is written whole
-    or not at all.
+    names: keys of `SHA256`. each: walks the names that are fetched, for whoever shows progress. Every file is written
+    whole or not at all.
 
     Raises BenchError if no address gives a file of the right content, and if the folder cannot be written.
     """

@@ -47,9 +47,9 @@ def register_family(
 
 
 def load_checkpoint(path: str | Path, family: str | None = None, **options: Any) -> Model:
-    """Published weights as a model: of a family by name, or of the one that recognises the file.
+    """Published weights as a model, of the named family or of the first one that recognises the file.
 
-    options: of the family, as its loader names them. BenchError for a file that is not whole, could run code, or holds
+    options: those of the family's loader, by name. BenchError for a file that is not whole, could run code, or holds
     other names or shapes.
     """
     if family is not None:
@@ -58,8 +58,8 @@ def load_checkpoint(path: str | Path, family: str | None = None, **options: Any)
     names = [family] if family else [n for n in FAMILIES.names() if FAMILIES.get(n).recognises(weights.tensors.keys())]
     if not names:
         raise BenchError(
-            f"'{path}' is in no layout that is known ({', '.join(FAMILIES.names())}); its tensors begin with "
-            f"{', '.join(sorted(weights.tensors)[:3])}"
+            f"'{path}' is of no known family ({', '.join(FAMILIES.names())}); its first tensors are "
+            f"{', '.join(sorted(weights.tensors)[:3])}; --include FILE.py registers another family"
         )
     model: Model = FAMILIES.get(names[0]).function(weights, **options)
     return model

@@ -1,8 +1,8 @@
 """The feature network: the space in which images are compared.
 
 Knows a small classifier. Refuses to know what is compared with what. Its 64 features are trained on the labels of the
-training split, so distances in them see what tells classes apart and little else; they are named for this network, and
-are never FID, which is Inception's.
+training split, so distances in them measure what tells classes apart, and little else. They carry the name of this
+network. They are never called FID, which is Inception's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from orderbench.models.config import FeatureConfig
 class FeatureNet(nn.Module):
     """images_Bchw (float, [-1, 1], 32x32) -> features (B, 64) and class logits (B, C).
 
-    'plain' takes the largest answer of each channel over the picture; 'residual' the mean answer, as residual networks
-    do (arXiv 1512.03385, in the order of arXiv 1603.05027: normalize, clip, convolve).
+    'plain' takes the maximum of each channel over the image; 'residual' takes the mean, as residual networks do (arXiv
+    1512.03385, in the order of arXiv 1603.05027: normalise, ReLU, convolve).
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -65,7 +65,7 @@ def _convolution(i: int, o: int, stride: int = 1) -> nn.Conv2d:
 
 
 class _ResidualBlock(nn.Module):
-    """i channels to o: two convolutions beside a straight way, which is a 1x1 convolution where the shape changes."""
+    """i channels to o: two convolutions, plus a shortcut, which is a 1x1 convolution where the shape changes."""
 
     def __init__(self, i: int, o: int, stride: int) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
 """Graphs: the steps of a plan, recorded once and replayed for every tile.
 
-A plan fixes the shape of every step, and a decoder that never waits for a number of its device fixes the device's work.
-So that work is recorded at the first tile, a recording a step, and done again for every other tile of the same kind
-without Python: its labels, cells and uniform numbers are copied to where the first tile's were. On a GPU a recording is
-a CUDA graph, which starts all kernels of a step at once; starting them one by one is what small batches wait for.
+A plan fixes the shape of every step. If the decoder never reads a number back from the device, the work of the device
+is fixed too. So this work is recorded at the first tile, one recording a step, and replayed without Python for every
+other tile of the same kind: labels, cells and uniform numbers of a tile are copied to where those of the first tile
+were. On a GPU a recording is a CUDA graph. It starts all kernels of a step at once; with small batches, starting them
+one by one is what takes the time.
 
-Knows tiles, steps and recordings. Refuses to know what a decoder does between two steps; a decoder that cannot be
-recorded, such as an adaptive order, goes on eagerly, and one sentence says so.
+Knows tiles, steps and recordings. Refuses to know what a decoder does between two steps. A decoder that cannot be
+recorded, such as an adaptive order, decodes eagerly, and one sentence says so.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ Result = TypeVar("Result")
 
 
 class NotRecorded(Exception):
-    """Why there is no recording, as a part of a sentence."""
+    """Why there is no recording, as the beginning of a sentence."""
 
 
 class Recorder(Protocol):
-    """What records one decoding, piece by piece."""
+    """Records the steps of one decoding, one after another."""
 
     def rehearse(self, run: Callable[[], Result]) -> Result:
-        """Run once as it will be recorded, so that whatever is made at a first call is made before."""
+        """Run once as it will be recorded, so that what is made at a first call exists before."""
 
     def record(self, run: Callable[[], Result]) -> tuple[Result, Callable[[], object]]:
-        """What `run` returned, and a call that does its work again, with the same memory. Pieces are replayed in the
-        order in which they were recorded."""
+        """What `run` returned, and a call that does its work again in the same memory. Recordings are replayed in the
+        order in which they were made."""
 
 
 class CudaGraphs:
-    """CUDA graphs in one pool of memory, so that a piece may use what another has freed. Recording computes nothing.
+    """CUDA graphs in one pool of memory, so that a step may use what another has freed. Recording computes nothing.
 
     Raises NotRecorded for a device that has none.
     """
@@ -81,10 +82,10 @@ class CudaGraphs:
 
 
 class Tape:
-    """A stand-in for graphs on any device: operations are noted, and done again into the tensors that they made first.
+    """A stand-in for graphs on any device: operations are noted, and repeated into the tensors that they made first.
 
-    No faster than going on eagerly. It shows what a graph needs to be true: the work of a step depends on the tensors
-    of its tile and on nothing that Python holds.
+    It is no faster than eager decoding. It tests what a graph relies on: the work of a step depends on the tensors of
+    its tile, and on nothing that Python holds.
     """
 
     def rehearse(self, run: Callable[[], Result]) -> Result:
@@ -135,8 +136,8 @@ _CHOOSING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
 class _Watch(TorchDispatchMode):
-    """Refuses, before it is done, what no recording can do again: what waits for the device's numbers, or feeds it from
-    the processor."""
+    """Refuses operations that no recording can repeat: those that wait for numbers of the device, or copy numbers to it
+    from the processor."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -160,12 +161,12 @@ class Graphed:
     """A decoder whose steps are recorded at the first tile of a kind and replayed for all others.
 
     It is a decoder like any other: `decode(..., decoder=Graphed(plain_steps))`. Tiles are of a kind if model, lattice,
-    step sizes, sampling, visibility and number of samples agree; seeds, samples, labels and cells are their own. What
-    it yields lies in memory that the next tile writes over. A recording stays as long as the decoder does, and so does
-    its memory: the logits of all steps among it. Weights may change in place; a model that was moved is another kind.
+    step sizes, sampling, visibility and number of samples agree; seeds, samples, labels and cells may differ. What it
+    yields is overwritten by the next tile. A recording and its memory, with the logits of all steps, are kept as long
+    as the decoder. Weights may change in place; a model that was moved to another device is another kind.
 
-    recorder: given a device, what records there. refused: a sentence for every kind of tile that is decoded eagerly; it
-    is also a warning, once.
+    recorder: makes what records on a device. refused: one sentence for every kind of tile that is decoded eagerly, also
+    given as a warning, once.
     """
 
     def __init__(self, decoder: Decoder, recorder: Callable[[torch.device], Recorder] = CudaGraphs) -> None:
@@ -189,7 +190,7 @@ class Graphed:
 
 @dataclass(frozen=True)
 class _Recording:
-    """tile: where every replay finds its inputs. steps: where it leaves what it made; replays: one a step."""
+    """tile: holds the inputs of every replay. steps: hold what a replay makes. replays: one call for each step."""
 
     tile: Tile
     steps: tuple[Step, ...]
@@ -209,7 +210,8 @@ class _Recording:
 
 
 def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
-    """Every step of a decoder, on inputs of its own. Raises NotRecorded, and in the rehearsal what the decoder does."""
+    """A recording of every step of a decoder, on copies of the inputs. Raises NotRecorded, and, from the rehearsal,
+    whatever the decoder raises."""
     inputs: dict[str, Any] = {name: given.clone() for name, given in _inputs(tile).items()}
     noise = Noise(inputs.pop("uniforms_BLK"))
     written: dict[str, Any] = {name: torch.zeros_like(getattr(tile, name)) for name in ("codes_BLK", "changes_BL")}
@@ -229,14 +231,14 @@ def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
 
 
 def _inputs(tile: Tile) -> dict[str, Tensor]:
-    """The tensors of a tile: all that differs between two of a kind."""
+    """The tensors in which two tiles of one kind may differ."""
     held = {name: getattr(tile, name) for name in ("labels_B", "cells_BL", "scales_L", "forced_BLK")}
     held["uniforms_BLK"] = tile.noise.uniforms_BLK
     return {name: value for name, value in held.items() if value is not None}
 
 
 def _kind(tile: Tile) -> Hashable:
-    """Whatever else the work of a tile follows from, with where the weights lie."""
+    """Everything else that the work of a tile follows from, with the addresses of the weights."""
     layout = tuple((name, x.shape, x.dtype, x.device) for name, x in _inputs(tile).items())
     model: Any = tile.model
     weights = tuple(p.data_ptr() for p in model.parameters()) if isinstance(model, nn.Module) else ()

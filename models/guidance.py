@@ -1,7 +1,7 @@
 """Classifier-free guidance: how strongly the class counts, along the walk of a plan.
 
-Knows laws of a scale by progress, under the names of their papers. Refuses to know what is scaled: an answer guides
-itself (`orderbench.models.answer`).
+Knows how the scale rises as decoding goes on, by the laws of papers. Refuses to know what is scaled: an answer applies
+the scale itself (`orderbench.models.answer`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _SCALE, _COUNT = (
 def register_guidance(name: str, *, paper: str, idea: str) -> Callable[[LawFunction], LawFunction]:
     """Decorator: put `law(share_Q, *, <typed options>) -> rise_Q` under a name.
 
-    share_Q: float32 in [0, 1], how far decoding has come, counted as the option `count` says. rise_Q: how much of the
-    scale counts there: the scale of a cell is 1 + (scale - 1) * rise. The options `scale` and `count` are every law's.
+    share_Q: float32 in [0, 1], how far decoding has come, counted as the option `count` says. rise_Q: which part of the
+    scale applies there: the scale of a cell is 1 + (scale - 1) * rise. Every law has the options `scale` and `count`.
     """
 
     def decorate(function: LawFunction) -> LawFunction:
@@ -78,9 +78,9 @@ def _power_cosine(share_Q: Tensor, *, power: Annotated[float, "above 0"] = 1.0) 
 class Guidance:
     """Guidance: u + s (c - u), c conditional, u unconditional; s = 1 is the conditional alone.
 
-    law: 'none', or a registered law; s = 1 + (scale - 1) * law(share). count: what the share counts: the cells decoded
-    'after' the step (ARPG), 'before' it (RandAR), each 'token's own place (LPD), or the steps before this one, of
-    those after the first ('step', VAR: k / (T - 1), and 1 where there is one step). options: of the law itself.
+    law: a registered law; s = 1 + (scale - 1) * law(share). options: of the law itself. count: what the share counts.
+    'after': the cells that are decoded after the step (ARPG). 'before': those decoded before it (RandAR). 'token': the
+    place of each cell in the walk (LPD). 'step': steps, k / (T - 1) at step k = 0, 1, ... (VAR); 0 if T is 1.
     """
 
     law: str = "none"
@@ -96,7 +96,7 @@ class Guidance:
             raise BenchError(
                 f"a guidance scale of {self.scale:g} is not served; 0 or more would do, as in --guidance linear:scale=3"
             )
-        self.rise(torch.zeros(1))  # an option out of range is said now
+        self.rise(torch.zeros(1))  # so that an option out of range is refused now
 
     def __str__(self) -> str:
         """The canonical spelling, which `parse_guidance` reads."""
@@ -110,12 +110,12 @@ class Guidance:
         return self.law != "none" and self.scale != 1
 
     def rise(self, share_Q: Tensor) -> Tensor:
-        """(Q,) how much of the scale counts at these shares."""
+        """(Q,) which part of the scale applies at these shares."""
         rise_Q: Tensor = LAWS.get(self.law).function(share_Q, **dict(self.options))
         return rise_Q
 
     def along(self, sizes: Sequence[int]) -> Tensor:
-        """(L,) float32: s at every place of a walk that is cut into steps of these sizes."""
+        """(L,) float32: s at every place of a walk that has steps of these sizes."""
         n_cells, n_steps = sum(sizes), len(sizes)
         if not self.on:
             return torch.ones(n_cells)

@@ -1,6 +1,6 @@
-"""Likelihood: what a plan's predictions say of given codes, in one feeding and one asking.
+"""Likelihood: the bits of given codes, as a plan predicts them, by one feeding and one asking.
 
-Knows plans and answers. Refuses to know sampling and how a network computes. Masks come from `visibility`; cached
+Knows plans and answers. Refuses to know sampling and how a network computes. Masks come from `visibility`, and cached
 decoding is tested against them.
 """
 
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from orderbench.models.answer import Answer, at
 from orderbench.models.decode import make_tile, plain_steps
-from orderbench.models.model import Model, check, serves
+from orderbench.models.model import Model, Rewindable, check, serves
 from orderbench.models.visibility import InGroup, content_seen, query_seen, walk
 from orderbench.orders import BenchError, Plan
 
 
 def check_codes(model: Model, codes_BLK: Tensor, labels_B: Tensor) -> None:
-    """BenchError for codes or labels of another shape or range than the model's."""
+    """BenchError unless shapes and ranges of codes and labels are those of the model."""
     sizes, n_cells = model.code_sizes, model.lattice.n_cells
     if codes_BLK.ndim != 3 or codes_BLK.shape[1:] != (n_cells, len(sizes)) or len(codes_BLK) != len(labels_B):
         raise BenchError(
@@ -51,10 +50,10 @@ def plan_answer(
     samples: Sequence[int] | None = None,
     in_group: InGroup = "block",
 ) -> Answer:
-    """The answer to every cell of the walk, place by place, under the very visibility that it has when it is decoded.
-    The model has the trait 'masks'.
+    """The answer to every cell of the walk, first to last; each cell sees what it sees when it is decoded.
 
-    codes_BLK: int64, by cell index. labels_B: int64 in [0, C], C for none. samples: whose walks, default 0, 1, ...
+    The model needs the trait 'masks'. codes_BLK: int64, by cell index. labels_B: int64 in [0, C], C for none. samples:
+    whose walks; default 0, 1, ...
     """
     check(model, plan, ("masks",))
     check_codes(model, codes_BLK, labels_B)
@@ -70,7 +69,7 @@ def answer_along(
     sizes: tuple[int, ...],
     in_group: InGroup = "block",
 ) -> Answer:
-    """`plan_answer` along walks that are laid out already. The last group is asked and never fed: nobody sees it."""
+    """`plan_answer` for walks cells_BL that are made already. The last group is asked and not fed: nothing sees it."""
     device, fed = codes_BLK.device, codes_BLK.shape[1] - sizes[-1]
     joint = serves(model, "joint")
     content, query = content_seen(sizes, in_group, device), query_seen(sizes, device, joint=joint)
@@ -84,7 +83,7 @@ def answer_along(
 
 
 def to_bits(nats: Tensor) -> Tensor:
-    """Log-probabilities in nats to bits that a code costs."""
+    """Bits that codes cost, from their log-probabilities in nats."""
     return -nats / math.log(2)
 
 
@@ -98,9 +97,9 @@ def plan_bits(
     samples: Sequence[int] | None = None,
     in_group: InGroup = "block",
 ) -> Tensor:
-    """(B, L) bits of given codes by cell index, summed over the K codes of a cell, as the plan predicts them.
+    """(B, L) bits of given codes, by cell index, summed over the K codes of a cell, as the plan predicts them.
 
-    A model without masks is decoded step by step with these codes: the same numbers, more calls.
+    For a model without masks, decoding is followed step by step with these codes. The numbers are the same.
     """
     if not serves(model, "masks"):
         return step_bits(model, plan, codes_BLK, labels_B.tolist(), samples=samples, in_group=in_group)
@@ -132,13 +131,12 @@ def step_bits(
     return bits_BL
 
 
-def crop_answer(model: Any, codes_BMK: Tensor, labels_B: Tensor, known_BM: Tensor, targets_BQ: Tensor) -> Answer:
-    """One nested step. Known cells and the class see each other both ways; every target sees all of them, a known
-    target its own current code too; nothing sees a target.
+def crop_answer(model: Rewindable, codes_BMK: Tensor, labels_B: Tensor, known_BM: Tensor, targets_BQ: Tensor) -> Answer:
+    """The answer of one nested step. Known cells and the class see each other both ways. Every target sees all of them,
+    so a known target also sees its own current code. Nothing sees a target.
 
-    codes_BMK: the current codes of the cells known_BM; targets_BQ: cells, known or not. The model can be refilled.
+    codes_BMK: the current codes of the cells known_BM. targets_BQ: cells, known or not. The model can be refilled.
     """
     cache = model.start(labels_B, 1 + known_BM.shape[1])
     model.refill(cache, labels_B, codes_BMK, known_BM)
-    answer: Answer = model.answer(cache, targets_BQ)
-    return answer
+    return model.answer(cache, targets_BQ)

@@ -16,11 +16,11 @@ MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
 
 
 def objective_named(name: str) -> ObjectiveConfig:
-    """A mixture by name, or from a JSON file that holds an ObjectiveConfig."""
+    """An objective with a mixture by name, or from a JSON file that holds an ObjectiveConfig."""
     if name in MIXTURES:
         return MIXTURES[name]
     if not Path(name).is_file():
-        raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file")
+        raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file, as in mix.json")
     try:
         value = json.loads(Path(name).read_text())
     except ValueError as problem:

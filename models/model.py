@@ -1,8 +1,8 @@
 """What a network must offer to be decoded, and how it says what it serves.
 
-Knows the calls that decoding makes and the words for what a network can and cannot do. Refuses to know how a network
-computes. `orderbench.models.Transformer` is a model, and so may be a user's own network; `models/contract.py` tests
-any.
+Knows the calls that decoding makes, and the names of what a network can do besides. Refuses to know how a network
+computes. `orderbench.models.Transformer` is a model, and a user's own network may be one; `models/contract.py` tests
+them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from orderbench.models.answer import Answer
-from orderbench.orders import BenchError, Lattice, Plan
+from orderbench.orders import BenchError, Grid, Lattice, Plan
 
 Trait = Literal["masks", "slots", "joint"]
 TRAITS: dict[str, str] = {
@@ -28,8 +28,8 @@ _NEED_WORDS = {**TRAITS, "rewind": "fed codes can be taken back (refill and rewi
 class Model(Protocol):
     """A network that decodes.
 
-    The cache holds slots: slot 0 is the class, every unit fed takes one more, however many a network keeps inside. A
-    mask is bool, True where seen, with a leading axis B, or 1 where all samples share it.
+    The cache holds slots. Slot 0 is the class, and every unit that is fed takes one more slot, whatever the network
+    keeps for it. A mask is bool, True where seen; its first axis is B, or 1 if all samples share it.
     """
 
     @property
@@ -42,18 +42,18 @@ class Model(Protocol):
 
     @property
     def n_classes(self) -> int:
-        """C; the label C is none of them."""
+        """C, the number of classes; the label C means no class."""
 
     @property
     def native(self) -> str:
-        """The arm that the network was trained for, as in 'raster' or 'regions:m=2'."""
+        """The arm that the network was trained for, as in 'raster' or 'regions:m=2@native'."""
 
     @property
     def traits(self) -> frozenset[Trait]:
-        """What else its calls serve: see `TRAITS`."""
+        """What its calls serve besides; see `TRAITS`."""
 
     def refuses(self, plan: Plan) -> str:
-        """Why it cannot follow a plan of its own lattice, half a sentence; empty if it can."""
+        """Why it cannot follow a plan on its lattice, as a part of a sentence; empty if it can."""
 
     def start(self, labels_B: Tensor, slots: int) -> Any:
         """A cache with room for `slots` slots, the class fed as the first."""
@@ -67,24 +67,25 @@ class Model(Protocol):
         seen: Tensor | None = None,
         slots_BG: Tensor | None = None,
     ) -> None:
-        """Feed decoded codes. Without a mask they see every slot fed before and each other.
+        """Feed decoded codes. Without a mask they see every slot fed before, and each other.
 
-        seen, with the trait 'masks': (B or 1, G, S), over the S slots there are then, these included. slots_BG, with
-        the trait 'slots': int64, the slots that these units write; S then counts the slots that the mask covers.
+        seen, with the trait 'masks': (B or 1, G, S), over all S slots, those that are written now included. slots_BG,
+        with the trait 'slots', and only together with `seen`: int64, the slots that these units write. S is then the
+        number of slots that the mask covers.
         """
 
     def answer(self, cache: Any, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Answer:
-        """What the network says of these cells, given every slot fed so far, in fp32.
+        """What the network says of these cells, given the slots fed so far, in fp32.
 
-        seen, with the trait 'masks': (B or 1, Q, S), over the slots; with the trait 'joint' (B or 1, Q, S + Q), over
-        the slots and then the cells asked together. Without a mask every slot is seen, and with the trait 'joint'
-        every cell asked.
+        seen, with the trait 'masks': (B or 1, Q, S), over the slots. With the trait 'joint' it is (B or 1, Q, S + Q),
+        over the slots and then the cells asked together. Without a mask all slots are seen, and with the trait 'joint'
+        also all cells asked together.
         """
 
 
 @runtime_checkable
 class Rewindable(Model, Protocol):
-    """A model that can be taken back, which corrections need."""
+    """A model that can forget what it was fed, which corrections need."""
 
     def refill(self, cache: Any, labels_B: Tensor, codes_BMK: Tensor, cells_BM: Tensor) -> None:
         """Forget everything, then feed the class and these codes as one group, each seeing all."""
@@ -94,17 +95,18 @@ class Rewindable(Model, Protocol):
 
 
 def serves(model: object, need: str) -> bool:
-    """Whether a model has a trait, or, for 'rewind', the calls that take it back."""
+    """Whether a model has a trait, or, for 'rewind', the calls of `Rewindable`."""
     if need == "rewind":
         return all(callable(getattr(model, name, None)) for name in ("refill", "rewind"))
     return need in getattr(model, "traits", ())
 
 
 def refusal(model: Model, plan: Plan, needs: tuple[str, ...] = (), name: str = "the model") -> str:
-    """Why a model cannot decode a plan with a decoder of these needs, as a sentence; empty if it can."""
+    """Why a model cannot decode a plan with a decoder that has these needs, as a sentence; empty if it can."""
     if plan.lattice != model.lattice:
+        kind = "grid" if isinstance(plan.lattice, Grid) else "pyramid"
         return (
-            f"the plan is for a {plan.lattice} grid and {name}'s weights for {model.lattice}; make the plan with "
+            f"the plan is for a {plan.lattice} {kind} and {name}'s weights for {model.lattice}; make the plan with "
             f"--grid {model.lattice}"
         )
     missing = [need for need in needs if not serves(model, need)]
@@ -127,5 +129,5 @@ NEEDS = ("lattice", "code_sizes", "n_classes", "native", "traits", "refuses", "s
 
 
 def is_model(thing: object) -> bool:
-    """Whether a thing has all that `Model` asks for, by name."""
+    """Whether an object has everything that `Model` lists, by name."""
     return all(hasattr(thing, need) for need in NEEDS)

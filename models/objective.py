@@ -1,13 +1,13 @@
 """The any-order objective: what the shared transformer is trained on.
 
 Knows plans, views, corruption and terms. Refuses to know schedules and files. The mixture decides which orders a model
-is good at, so it is a value that travels with the weights and is printed beside every order.
+is good at. So it is a value that is saved with the weights, and reports print it with every order.
 
-A batch follows one plan of the mixture (an order that draws, draws anew for every image), in one of two views. Plain:
-all cells are asked, each seeing what it sees when it is decoded. Nested: one step of the plan, the known cells
-corrupted, and all known and new cells asked. Whatever was asked makes a `Lesson`; the loss is the sum of the
-registered terms of the objective, of which `ce`, the cross-entropy of the true codes, is the default and only one of
-the shipped weights.
+A batch follows one plan of the mixture; an order with a draw a sample draws for every image. A batch has one of two
+views. Plain: all cells are asked, and each sees what it sees when it is decoded. Nested: one step of the plan, where
+some known codes are wrong and all known and new cells are asked. What was asked is a `Lesson`. The loss is the sum of
+the terms that the objective names. The default is one term, `ce`, the cross-entropy of the true codes; the shipped
+weights were trained with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from orderbench.orders.streams import generator
 
 @dataclass(frozen=True)
 class Draws:
-    """What one training step draws: for the whole batch, of which a process takes its share."""
+    """What one training step draws. Numbers are drawn for the whole batch, and a process takes its share of them."""
 
     rng: np.random.Generator
     batch: int
@@ -53,11 +53,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a network is taught in one batch.
+    """What a network is taught in one batch; terms read it.
 
     cells_BQ, clean_BQK: the cells that were asked and their true codes. answer: what the network said of them. fed_BMK:
-    the codes that were fed, some of them wrong in a nested view. hidden: outputs of the network's modules by name, for
-    terms that listen. done: the share of training that is over, in [0, 1).
+    the codes that were fed, some of them wrong in a nested view. done: the share of training that is over, in [0, 1).
+    hidden: outputs of those modules of the network that a term `hears`, by name.
     """
 
     cells_BQ: Tensor
@@ -73,9 +73,8 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True)
 class Term(Entry):
-    """A registered term. hears: modules of the network whose outputs it reads, by their names in the network. helper:
-    makes a module that is trained and checkpointed beside the network and never shipped; the term's function gets it as
-    `helper`."""
+    """A registered term. hears: names of those modules of the network whose outputs it reads. helper: makes a module
+    that is trained and checkpointed with the network and never shipped; the term's function gets it as `helper`."""
 
     hears: tuple[str, ...] = ()
     helper: Callable[[ModelConfig], nn.Module] | None = None
@@ -106,7 +105,7 @@ def register_term(
 
 @register_term("ce", paper="none", idea="cross-entropy of the true codes")
 def cross_entropy(lesson: Lesson, *, weight: Annotated[float, "of the term"] = 1.0) -> Tensor:
-    """Mean nats of a cell, all of its codes together."""
+    """The mean over cells, in nats, all codes of a cell together."""
     return weight * -lesson.answer.log_prob(lesson.clean_BQK).mean()
 
 
@@ -115,7 +114,7 @@ def cross_entropy(lesson: Lesson, *, weight: Annotated[float, "of the term"] = 1
 
 @dataclass(frozen=True)
 class Scene:
-    """What a corruption sees: whole images (B, L, K), the known cells, and the network's own answer to them."""
+    """What a corruption may use: the codes of whole images, the known cells, and the network's own answer to them."""
 
     codes_BLK: Tensor
     known_BM: Tensor
@@ -129,7 +128,8 @@ Corrupt = TypeVar("Corrupt", bound=Callable[[Scene], Tensor])
 
 
 def register_corruption(name: str, *, paper: str, idea: str) -> Callable[[Corrupt], Corrupt]:
-    """Decorator: put `corruption(scene) -> codes_BMK`, other codes for all known cells, under a name."""
+    """Decorator: put `corruption(scene) -> codes_BMK` under a name: a wrong code for every known cell, of which a batch
+    takes some."""
 
     def decorate(function: Corrupt) -> Corrupt:
         CORRUPTIONS.add(Entry(name=name, paper=paper, idea=idea, function=function, origin=function.__module__))
@@ -162,8 +162,7 @@ def _model(scene: Scene) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """One part of the mixture: an order, the paces it is cut by (each as likely as the others), its share of the
-    batches."""
+    """One part of the mixture: an order, its paces (each as likely as the others), its share of the batches."""
 
     order: str
     paces: tuple[str, ...]
@@ -174,10 +173,9 @@ class Share:
 class ObjectiveConfig:
     """The mixture and the nested part.
 
-    nested: share of batches that are one nested step. noise: the rate of corrupted known codes is uniform in [0,
-    noise].
-    corruptions: by name, 'uniform' codes, codes of the same 'image', the 'model's own samples; each nested batch takes
-    one of them. label_drop: share of images whose label is replaced by the null class. terms: of the loss, as spelled.
+    nested: the share of batches that are one nested step. noise: in a nested batch, the share of known codes that are
+    wrong is uniform in [0, noise]. corruptions: by name; each nested batch takes one of them. label_drop: the share of
+    images whose label is replaced by the null class. terms: of the loss, as in 'ce' or 'ce:weight=0.5'.
     """
 
     mixture: tuple[Share, ...]
@@ -191,6 +189,15 @@ class ObjectiveConfig:
         total = sum(part.share for part in self.mixture)
         if abs(total - 1) > 1e-9:
             raise BenchError(f"the mixture's shares sum to {total:g}; they must sum to 1")
+        for part in self.mixture:
+            if part.share < 0 or not part.paces:
+                raise BenchError(
+                    f"the mixture holds {part.order} with the share {part.share:g} and {len(part.paces)} paces; a "
+                    f"share of 0 or more and one pace or more would do"
+                )
+        for name in ("nested", "noise", "label_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BenchError(f"the objective's {name} is {getattr(self, name):g}; it is a share, from 0 to 1")
         if not self.corruptions or not self.terms:
             raise BenchError("an objective has one corruption and one term or more, as in uniform and ce")
         for name in self.corruptions:
@@ -200,12 +207,12 @@ class ObjectiveConfig:
 
 
 def objective_to_plain(objective: ObjectiveConfig) -> dict[str, Any]:
-    """A plain value, as cards and checkpoints hold it; the default terms are left out, as before there were others."""
+    """A plain value, as cards and checkpoints hold it. Default terms are left out, as in cards older than terms."""
     value = to_plain(objective)
     return {key: entry for key, entry in value.items() if key != "terms" or tuple(entry) != ("ce",)}
 
 
-# Some stay untrained on purpose: hilbert, z-curve, dither, checkerboard, locality, raster-reverse, spiral-in.
+# Some orders are left out on purpose: hilbert, z-curve, dither, checkerboard, locality, raster-reverse, spiral-in.
 SHIPPED = ObjectiveConfig(
     mixture=(
         Share(order="raster", paces=("one", "one", "one", "even:13"), share=0.25),
@@ -254,7 +261,7 @@ class ModelJob:
         self.tokens_NL, self.labels_N = tokens_NL, labels_N
         self.held_codes_BLK = held_out[0][:held_out_images, :, None].long().to(device)
         self.held_labels_B = held_out[1][:held_out_images].to(device)
-        for part in objective.mixture:  # a plan that this lattice cannot serve is refused now, not at some step
+        for part in objective.mixture:  # so that a plan that this lattice does not serve is refused now
             for pace in part.paces:
                 make_plan(part.order, model.grid, pace)
 
@@ -268,7 +275,7 @@ class ModelJob:
         return self._own(network).hidden_matrices()
 
     def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of what was trained, what is kept as weights: the network without the terms' helpers."""
+        """The tensors that are kept as weights: those of the network, without the terms' helpers."""
         own = {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
         return own or dict(state)
 
@@ -347,7 +354,7 @@ class ModelJob:
         return None
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Bits per token of held-out images, an order family each."""
+        """Bits per token of held-out images, by arm."""
         own, figures = self._own(network), {}
         for arm in HELD_OUT:
             plan = make_plan(arm, self.model.grid)
@@ -378,7 +385,8 @@ def term_loss(term: Bound[Term], lesson: Lesson, helper: nn.Module | None = None
 
 @contextmanager
 def listening(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """The last outputs of some modules of a network, by name, while it is called; BenchError for one it has not."""
+    """A dictionary that holds the last output of each of these modules of a network, by name, while the context is
+    open; BenchError for a module that the network does not have."""
     hidden: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
 
@@ -388,7 +396,10 @@ def listening(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Te
     hooks = []
     for name in dict.fromkeys(names):
         if name not in modules:
-            raise BenchError(f"a term listens to '{name}', which {type(network).__name__} has not")
+            raise BenchError(
+                f"a term listens to '{name}', which {type(network).__name__} has not; its modules are "
+                f"{', '.join(list(modules)[1:4])}, ..."
+            )
         hooks.append(modules[name].register_forward_hook(keep(name)))
     try:
         yield hidden

@@ -1,9 +1,9 @@
-"""Probing a model: what it says of fixed cells after fixed codes, so that two ways to the same answer can be compared.
+"""Probing a model: what it says of fixed cells after fixed codes, so that two ways to one answer can be compared.
 
-Knows the calls of a model. Refuses to judge: what a difference means is the contract's to say.
+Knows the calls of a model. Refuses to judge: `models/contract.py` says what a difference means.
 
-What a network says is compared by the log-probabilities of some probing codes, so that any kind of answer can be tried.
-A model that serves one order alone is tried along that order; one that serves any is also asked for cells at random.
+Answers are compared by the log-probabilities of some probing codes, so that any kind of answer can be tried. A model
+that serves one order alone is tried along that order. One that serves any order is also asked for cells at random.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Probe:
         self.model, self.device = model, device
         self.L, self.C = model.lattice.n_cells, model.n_classes
         if self.L < 4:
+            kind = "pyramid" if isinstance(model.lattice, Pyramid) else "grid"
             raise BenchError(
-                f"a {model.lattice} grid is too small to tell models apart; the checks need 4 cells or more, as in "
+                f"a {model.lattice} {kind} is too small to tell models apart; the checks need 4 cells or more, as in "
                 f"Grid(2, 2)"
             )
         rng = np.random.default_rng(0)
@@ -51,7 +52,7 @@ class Probe:
         self.plans = dict(self._served())
         if not self.plans:
             raise BenchError(
-                f"the model refuses every plan tried, its own native arm '{model.native}' too; `native` names the arm "
+                f"the model refuses every plan tried, also its own native arm '{model.native}'; `native` names the arm "
                 f"that it was trained for, as in 'raster' or 'regions:m=2'"
             )
         self.before, self.last, self.asked = self._three()
@@ -101,9 +102,11 @@ class Probe:
         return (*self.before, self.last)
 
     def open(self, labels_B: Tensor | None = None) -> Any:
+        """A cache with the class fed."""
         return self.model.start(self.labels_B if labels_B is None else labels_B, 1 + self.L)
 
     def feed(self, cache: Any, *groups: Tensor, codes_BLK: Tensor | None = None) -> Any:
+        """The cache, after the codes of these groups of cells were fed."""
         codes = self.codes_BLK if codes_BLK is None else codes_BLK
         for cells_BG in groups:
             self.model.step(cache, at(codes, cells_BG), cells_BG)
@@ -136,11 +139,12 @@ class Probe:
 
 
 def far(x: Tensor, y: Tensor) -> float:
-    """The largest difference, in units of the largest log-probability or of 1."""
+    """The largest difference, as a share of the largest log-probability (of 1 where all are smaller)."""
     return float((x - y).abs().max() / x.abs().max().clamp(min=1))
 
 
 def same(x: Tensor, y: Tensor, broken: str) -> str:
+    """Broken, with that sentence, unless two answers agree; else how far they are apart, in words."""
     apart = far(x, y)
     if not apart <= TOLERANCE:
         raise Broken(f"{broken} (log-probabilities differ by {apart:.2g} of the largest; up to {TOLERANCE:g} would do)")
@@ -148,5 +152,6 @@ def same(x: Tensor, y: Tensor, broken: str) -> str:
 
 
 def differs(x: Tensor, y: Tensor, broken: str) -> None:
+    """Broken, with that sentence, if two answers are the same."""
     if not far(x, y) > 1e-6:
         raise Broken(broken)

@@ -1,6 +1,7 @@
-"""Several processes under `torchrun`: who they are, and what they tell each other.
+"""Several processes under `torchrun`: which one this is, and what they exchange.
 
-Knows ranks and collectives; alone, everything here is the identity. Refuses to know what the work is.
+Knows ranks and collectives. In a single process everything here returns what it was given. Refuses to know what the
+work is.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def join_processes(device: str) -> None:
         on_gpu = torch.device(device).type == "cuda"
         if on_gpu:
             torch.cuda.set_device(torch.device(device).index or 0)
-        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # NCCL moves no tensor of a processor, and votes are such
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # NCCL cannot move CPU tensors, such as votes
         dist.init_process_group(backend, timeout=timedelta(days=1))
-        atexit.register(_leave)  # a process that ends with its threads at work is aborted
+        atexit.register(_leave)  # a process that ends while its communication threads run is aborted
 
 
 def _leave() -> None:
@@ -50,7 +51,7 @@ def n_processes() -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, by rank; nobody goes on before all have come here."""
+    """Every process's value, by rank; all processes wait here for each other."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
@@ -64,11 +65,12 @@ def share_of(batch: int) -> slice:
         return slice(0, batch)
     world = dist.get_world_size()
     if batch % world:
-        raise BenchError(f"a batch of {batch} does not part among {world} processes; give a multiple of {world}")
+        raise BenchError(f"a batch of {batch} does not divide among {world} processes; give a multiple of {world}")
     return slice(dist.get_rank() * batch // world, (dist.get_rank() + 1) * batch // world)
 
 
 def average_gradients(network: nn.Module) -> None:
+    """Replace every gradient by its mean over all processes."""
     if not dist.is_initialized():
         return
     for parameter in network.parameters():

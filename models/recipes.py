@@ -1,6 +1,6 @@
-"""What the suite trains: the jobs behind its shipped weights.
+"""Recipes: how the tokenizer and the feature network are trained; the model's recipe is in `objective.py`.
 
-Knows losses, mixtures and corruption. Refuses to know schedules and files, which are the training loop's.
+Knows losses and augmentation. Refuses to know schedules and files, which belong to the training loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class TokenizerJob:
 
     name = "tokenizer"
     revive_every = 50
-    revive_until = 0.7  # of the steps: later codes settle
+    revive_until = 0.7  # of the steps; after that, codes settle
 
     def __init__(
         self, config: TokenizerConfig, train: Images, test: Images, *, seed: int, steps: int, device: str
@@ -95,8 +95,8 @@ class TokenizerJob:
 class FeatureJob:
     """Classification with cross-entropy.
 
-    augment: 'shift' (a batch is shifted by up to two pixels) or 'crop+flip' (each image is shifted by up to four
-    pixels, its border mirrored, and every second one is turned left to right).
+    augment: 'shift' (a whole batch is shifted by up to two pixels) or 'crop+flip' (each image is shifted by up to four
+    pixels, its border mirrored, and flipped left to right with probability 1/2).
     """
 
     name = "features"
@@ -163,10 +163,10 @@ class FeatureJob:
 
 
 def crop_and_flip(images_Bchw: Tensor, drawn_B3: Tensor) -> Tensor:
-    """Each image moved within a mirrored border of four pixels, and turned left to right where asked.
+    """Each image shifted within a mirrored border of four pixels, and flipped left to right where asked.
 
     drawn_B3: int64, one row an image: the first row and the first column that are kept, 0 to 8 (4 moves nothing), and
-    1 to turn, 0 to leave. The images are at least 5x5.
+    1 to flip, 0 not to. The images are at least 5x5.
     """
     side_h, side_w = images_Bchw.shape[-2:]
     down_B, right_B, turn_B = drawn_B3.unbind(1)

@@ -1,16 +1,16 @@
-"""From laws to codes: temperature, filters, and numbers that have an address.
+"""Sampling: from distributions to codes, by temperature, filters and addressed noise.
 
-Knows distributions and addressed noise. Refuses to know plans and networks.
+Knows distributions and noise. Refuses to know plans and networks.
 
-Noise belongs to (seed, sample, cell, k), where k counts the codes of one cell: it is drawn on the CPU by counter, so
-devices, batches and orders agree on it, and arms that share a seed share their noise.
+Noise belongs to (seed, sample, cell, k), where k counts the codes of a cell. It is drawn on the CPU by counter, so it
+is the same on every device, in every batch and along every order. Arms that share a seed share their noise.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,10 @@ class Sampling:
 
 
 PLAIN = Sampling()
-SETTINGS = tuple(f.name for f in fields(Sampling))  # what one sampling setting consists of
 
 
 def filtered(logits_BQV: Tensor, sampling: Sampling) -> Tensor:
-    """(B, Q, V) float64 probabilities after top-k and top-p; the logits are tempered already."""
+    """(B, Q, V) float64 probabilities after top-k and top-p; temperature was applied to the logits before."""
     probs = logits_BQV.double().softmax(-1)
     if 0 < sampling.top_k < probs.shape[-1]:
         least = probs.topk(sampling.top_k, dim=-1).values[..., -1:]
@@ -69,15 +68,15 @@ def filtered(logits_BQV: Tensor, sampling: Sampling) -> Tensor:
 
 
 def inverse_cdf(probs_BQV: Tensor, uniforms_BQ: Tensor) -> Tensor:
-    """(B, Q) int64: the first code whose cumulated probability exceeds its uniform number; summed in float64."""
+    """(B, Q) int64: the first code whose cumulative probability exceeds the cell's uniform number, in float64."""
     cdf = probs_BQV.cumsum(-1)
     target = uniforms_BQ.unsqueeze(-1) * cdf[..., -1:]
     return torch.searchsorted(cdf, target, right=True).squeeze(-1).clamp_(max=probs_BQV.shape[-1] - 1)
 
 
 def uniforms(seed: int, samples: Sequence[int], n_cells: int, n_codes: int = 1) -> Tensor:
-    """(n, L, K) float64 in [0, 1): the number of every sample, cell and code of the cell. Those of the first code are
-    the same whatever K is."""
+    """(n, L, K) float64 in [0, 1): one number for every sample, cell and code of the cell. Those of the first code do
+    not depend on K."""
     tables = [generator(seed, "noise", sample).random((n_codes, n_cells)).T for sample in samples]
     return torch.from_numpy(np.stack(tables))
 

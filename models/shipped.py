@@ -3,8 +3,8 @@
 Knows files of weights, their metadata and their cards. Refuses to know how they were trained and what they are used
 for.
 
-A file NAME.safetensors holds tensors and, as metadata, what network they are for; NAME.card.json beside it holds data,
-recipe, seed, command, figures and the SHA-256 of the file, which is checked whenever it is loaded.
+A file NAME.safetensors holds tensors and, as metadata, which network they are for. NAME.card.json in the same folder
+holds data, recipe, seed, command, figures and the SHA-256 of the file, which is checked whenever the file is loaded.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load_weights(path: str | Path, kind: str | None = None) -> Loaded:
 
 @dataclass(frozen=True)
 class Arrays:
-    """Measured data that travels with weights: tensors by name, what they are, their card, the file's SHA-256."""
+    """Data that is shipped with weights: tensors by name, what the file says about them, its card, its SHA-256."""
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]

@@ -3,8 +3,8 @@
 Knows images and a codebook. Refuses to know the order in which codes are predicted.
 
 A convolutional autoencoder with a vector-quantised bottleneck (VQ-VAE, arXiv 1711.00937): codes and latents are
-L2-normalised as in ViT-VQGAN (arXiv 2110.04627, section 3.2), gradients pass straight through, and codes that nothing
-uses are given a new life at latents of the batch.
+L2-normalised as in ViT-VQGAN (arXiv 2110.04627, section 3.2), gradients pass straight through, and codes that are not
+used are moved to latents of the batch.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def revive(self, used_V: Tensor, latent_Bzhw: Tensor, picks: Tensor) -> int:
-        """Put every code that `used_V` (counts) never saw at one of the batch's latents, `picks` (int64, V); how
-        many."""
+        """Move every code that was not used to a latent of the batch, and return how many were moved. used_V: how often
+        each code was used. picks: int64, (V,), which latents, modulo their number."""
         dead_V = used_V == 0
         latent_Nz = latent_Bzhw.transpose(0, 1).flatten(1).T
         self.codebook_Vz[dead_V] = latent_Nz[picks[dead_V] % len(latent_Nz)].to(self.codebook_Vz.dtype)

@@ -1,10 +1,10 @@
 """Training: one loop for every network of the suite.
 
-Knows steps, schedules, checkpoints and processes. Refuses to know what is trained: a Job says what a batch is and what
-it costs.
+Knows steps, schedules, checkpoints and processes. Refuses to know what is trained: a Job says what a batch is, and what
+its loss is.
 
-Whatever a step draws is addressed by (seed, step), so a resumed run goes on bit for bit (on the same machine and
-thread count), and two processes under `torchrun` see the batch that one would.
+What a step draws is addressed by (seed, step). So a resumed run continues bit for bit (on the same machine and with as
+many threads), and two processes under `torchrun` share the batch that one process would see.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from orderbench.orders.streams import generator
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How one network is trained. `steps` fixes the schedule; stopping early does not change it."""
+    """How one network is trained. The schedule follows from `steps`, also if training stops early."""
 
     steps: int
     batch: int = 64
@@ -39,7 +39,7 @@ class TrainConfig:
     warmup: int = 100
     final_share: float = 0.01  # of the learning rate, at the last step
     weight_decay: float = 0.05
-    muon: float = 0.0  # rate of the hidden matrices under Muon, in learning rates; 0 is AdamW for all
+    muon: float = 0.0  # Muon's learning rate for hidden matrices, as a multiple of learning_rate; 0: AdamW for all
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
@@ -75,26 +75,26 @@ class Job(Protocol):
         """A fresh network; called under a seeded generator."""
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
-        """The matrices between its ends, which Muon may train."""
+        """The matrices between embeddings and head, which Muon may train."""
 
     def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of the tensors that were trained, those that are kept as weights."""
+        """The tensors that are kept as weights, of all that were trained."""
 
     def describe(self) -> dict[str, Any]:
-        """What belongs with the weights: configurations, data, mixture. A plain value, compared on resume."""
+        """What is saved with the weights: configurations, data, mixture. A plain value; resuming compares it."""
 
     def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The mean loss of this process's share of a batch, and figures to show. What is drawn is drawn for the whole
+        """The mean loss of this process's share of a batch, and figures to show. Random numbers are drawn for the whole
         batch."""
 
     def after(self, network: nn.Module, step: int) -> None:
-        """Whatever follows an optimizer step."""
+        """Called after every optimizer step."""
 
     def state(self) -> dict[str, Tensor]:
-        """What the job itself carries from step to step; a checkpoint keeps it."""
+        """What the job itself keeps from step to step; it is saved in checkpoints."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Continue from what `state` gave."""
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Held-out figures of the averaged weights."""
@@ -105,7 +105,8 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: step of steps, seconds and steps spent in this call, images seen in all, figures."""
+    """One report: step of steps; seconds and steps of this call, without those before a resume; images seen in all;
+    figures."""
 
     step: int
     steps: int
@@ -165,12 +166,11 @@ def fit(
     report: Callable[[Progress], None] = lambda _: None,
     tick: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> dict[str, Any]:
-    """Train, keeping `folder`/checkpoint.pt whole at all times; the final checkpoint.
+    """Train, and return the final checkpoint. `folder`/checkpoint.pt is whole at all times.
 
-    every: steps between checkpoints and reports; a kill loses at most so many. minutes: stop and checkpoint after
-    them; the schedule stays that of `config.steps`.
-
-    start: weights to begin with, in place of fresh ones. tick: called after every step.
+    every: steps between checkpoints and reports; a killed run loses at most so many steps. minutes: stop after them,
+    with a checkpoint; the schedule stays that of `config.steps`. start: weights to begin with, instead of fresh ones.
+    report: called after every checkpoint but the first. tick: called after every step.
 
     Raises BenchError if there is something to resume and `resume` is not set, nothing to resume and it is, or the
     checkpoint is of another job or configuration.
@@ -191,14 +191,14 @@ def fit(
             raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume away to start one")
         state = read_pickle(file)
         if state.get("identity") != identity:
-            raise BenchError(f"'{file}' was trained otherwise than now asked; start anew in another folder")
+            raise BenchError(f"'{file}' was trained otherwise than now asked; start again in another folder")
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         job.restore(state["job"])
         first, history = state["step"], state["history"]
-    elif any(gather(file.exists())):  # asked together: the first process writes as soon as it goes on
+    elif any(gather(file.exists())):  # all processes look before the first one writes
         raise BenchError(f"'{folder}' holds a training run already; go on with --resume, or name another folder")
 
     def checkpoint(step: int) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def fit(
         loss.backward()
         average_gradients(network)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-        if not torch.isfinite(loss + norm):  # the norm is that of all processes: they stop together
+        if not torch.isfinite(loss + norm):  # gradients are averaged, so all processes stop together
             raise BenchError(
                 f"the loss of {job.name} is {loss.item():g} and its gradient {norm.item():g} at step {step}; the last "
                 f"checkpoint is whole, and a smaller learning rate than {config.learning_rate:g} may do"
@@ -280,7 +280,7 @@ def _autocast(device: str, bf16: bool) -> Iterator[None]:
 
 
 def has_fast_bf16(device: str) -> bool:
-    """Whether bf16 is native there: any GPU of the last years, or a processor with AVX512-BF16 or AMX."""
+    """Whether a device computes in bf16 natively: a recent GPU, or a processor with AVX512-BF16 or AMX."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported()
     try:

@@ -1,15 +1,14 @@
 """The one shared transformer: a two-pass decoder that follows any order and any grouping with the same weights.
 
-Knows content, queries and what may see what. Refuses to know plans' names, sampling and files.
+Knows content, queries and masks. Refuses to know orders, sampling and files.
 
-After ARPG (arXiv 2503.10568, section 3). Pass 1 runs the class and the decoded codes, each at its own cell, through
-self-attention and ends in one key and one value a slot, shared by all of pass 2. Pass 2 runs target queries, all the
-same learned vector, through cross-attention; a query's cell enters by the rotation of its query vectors (and, with
-'rope+table', by a learned vector), and queries do not see each other. So which cells are asked, in what groups, is
-free.
+After ARPG (arXiv 2503.10568, section 3). Pass 1 takes the class and the decoded codes, each at its own cell, through
+self-attention. It gives one key and one value for each slot, which all layers of pass 2 share. Pass 2 takes target
+queries through cross-attention. All queries are the same learned vector; the cell of a query enters by rotation (and,
+with 'rope+table', by a learned vector). Queries do not see each other, so any cells may be asked, in any groups.
 
-As in LlamaGen, the query and the key of the class slot are the zero vector: not unrotated, zero. Every slot sees the
-class with logit 0, and the class reaches them through its value.
+As in LlamaGen, query and key of the class slot are the zero vector (not merely unrotated). So every slot sees the class
+with attention logit 0, and the class acts through its value.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ class SelfBlock(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Pass 2: a query sees the shared keys and values, and no other query."""
+    """Pass 2: queries see the shared keys and values, and no other query."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -125,11 +124,11 @@ def join_heads(x_BHSK: Tensor) -> Tensor:
 
 @dataclass
 class Cache:
-    """Keys and values of the slots fed so far, a pair a layer, the last being the pair that pass 2 shares.
+    """Keys and values of the slots fed so far, one pair for each layer; the last pair is the one that pass 2 shares.
 
-    (B, H, slots, K) each. Decoding writes into room that is there from the start; where gradients are wanted nothing is
-    overwritten, and what is fed is joined to what was. `length` slots are filled; setting it back forgets the later
-    ones. labels_B: whose answers are asked.
+    (B, H, slots, K) each. For decoding, memory for all slots is allocated at the start. Where gradients are needed
+    (grows), nothing is overwritten, and new slots are concatenated. length: how many slots are filled; setting it back
+    forgets the later ones. labels_B: the classes of the samples, for queries.
     """
 
     keys: list[Tensor]
@@ -146,7 +145,8 @@ class Cache:
     def put(
         self, layer: int, k_BHGK: Tensor, v_BHGK: Tensor, slots_BG: Tensor | None, stop: int
     ) -> tuple[Tensor, Tensor]:
-        """Keep what a group gives in one layer, behind what is there or in named slots; the pair up to slot `stop`."""
+        """Store keys and values of a group in one layer, after the filled slots or in named ones, and return the pair
+        up to slot `stop`."""
         for kept, new in ((self.keys, k_BHGK), (self.values, v_BHGK)):
             if slots_BG is not None:
                 kept[layer].scatter_(2, slots_BG[:, None, :, None].expand_as(new), new)
@@ -160,8 +160,8 @@ class Cache:
 class Transformer(nn.Module):
     """codes at cells -> logits at any other cells.
 
-    Embedding rows: 0..V-1 codes, V the query vector, V+1+label the classes, V+C+1 the null class, V+C+2 a spare that
-    ARPG's files hold. Labels are int64 in [0, C]; C is the null class.
+    Embedding rows: 0..V-1 codes, V the query vector, V+1+label the classes, V+C+1 the null class, V+C+2 unused, as in
+    ARPG's files. Labels are int64 in [0, C]; C is the null class.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -200,10 +200,10 @@ class Transformer(nn.Module):
 
     @property
     def turn_LJ(self) -> Tensor:
-        """(L, K/2) complex64, whatever the weights' type: no buffer, which `.to(bfloat16)` would round."""
+        """(L, K/2) complex64 rotations of all cells. It is no buffer, since `.to(bfloat16)` would round it."""
         device = self.head.weight.device
         if device not in self._turns:
-            with torch.inference_mode(False):  # whoever asks first, training may use it later
+            with torch.inference_mode(False):  # training may use it later
                 self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
         return self._turns[device]
 
@@ -219,7 +219,7 @@ class Transformer(nn.Module):
 
     @property
     def native(self) -> str:
-        """Trained for any order; raster is the one that others are measured against."""
+        """It is trained for many orders; raster is the one that the others are measured against."""
         return "raster"
 
     @property
@@ -236,7 +236,7 @@ class Transformer(nn.Module):
         """C; the label C is the null class."""
         return self.config.classes
 
-    # What enters the two passes
+    # Inputs of the two passes
 
     def content(self, tokens_BM: Tensor, cells_BM: Tensor) -> Tensor:
         """(B, M, D): codes at their cells."""
@@ -249,7 +249,7 @@ class Transformer(nn.Module):
         return x
 
     def queries(self, cells_BQ: Tensor, labels_B: Tensor) -> Tensor:
-        """(B, Q, D): the query vector at every target cell, with what the configuration adds to it."""
+        """(B, Q, D): the query vector at every target cell, plus what the configuration adds."""
         x = self.embeddings.weight[self.config.codes].expand(*cells_BQ.shape, -1)
         if self.table_LD is not None:
             x = x + self.table_LD[cells_BQ]
@@ -262,7 +262,7 @@ class Transformer(nn.Module):
             self.to_v(y), self.config.heads
         )
 
-    # The calls of a model: decoding, likelihood and training make the same
+    # The calls of a model; decoding, likelihood and training make the same ones
 
     def start(self, labels_B: Tensor, slots: int) -> Cache:
         """A cache with room for `slots` slots, the class fed."""
@@ -318,11 +318,11 @@ class Transformer(nn.Module):
         cache.length = stop
 
     def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
-        """What is said of these cells; see `orderbench.models.model.Model.answer`."""
+        """The logits of these cells; see `orderbench.models.model.Model.answer`."""
         return Categorical(self.head(self.said(cache, cells_BQ, seen)).float())
 
     def said(self, cache: Cache, cells_BQ: Tensor, seen: Tensor | None) -> Tensor:
-        """(B, Q, D): what the head reads, normalised."""
+        """(B, Q, D): the normalised output of pass 2, which the head reads."""
         stop = cache.length if seen is None else seen.shape[2]
         k_BHSK, v_BHSK = cache.keys[-1][:, :, :stop], cache.values[-1][:, :, :stop]
         bias = as_bias(seen, self.head.weight.dtype)
@@ -334,5 +334,5 @@ class Transformer(nn.Module):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers are trained."""
+    """The number of trained parameters."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,10 +1,10 @@
-"""Who sees whom: the one home of masks, built from step sizes alone.
+"""Visibility: who sees whom. All masks are made here, from step sizes alone.
 
 Knows groups of a walk. Refuses to know networks, and whether they train or decode: a mask never depends on a train or
 eval flag.
 
-Content is fed in the order of the walk, the class first, so one mask serves all samples, also where each walks its own
-way. A mask is bool, True where seen, with a leading axis of 1.
+Content is fed in the order of the walk, the class first. So one mask serves all samples, also where each sample has a
+walk of its own. A mask is bool, True where seen; its first axis is 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ InGroup = Literal["block", "causal"]
 
 
 def walk(plan: Plan, samples: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """(n, L) int64: each sample's cells, first to last, as a tensor of its own."""
+    """(n, L) int64: each sample's cells, first to last."""
     return torch.from_numpy(np.array(plan.cells_for(samples))).to(device)
 
 
@@ -43,8 +43,8 @@ def content_seen(sizes: Sequence[int], in_group: InGroup = "block", device: torc
 
 
 def query_seen(sizes: Sequence[int], device: torch.device | str = "cpu", *, joint: bool = False) -> Tensor:
-    """(1, L, S), S = 1 + L: asked at every place of the walk, the class and content of earlier steps are seen; joint:
-    (1, L, S + L), also the places of the same step, which are asked together."""
+    """(1, L, S), S = 1 + L: a query at each place of the walk sees the class and content of earlier steps. joint:
+    (1, L, S + L); it also sees queries of the same step, which are asked together."""
     step_L = step_of_place(sizes, device)
     seen = torch.ones(1, len(step_L), 1 + len(step_L), dtype=torch.bool, device=device)
     seen[:, :, 1:] = step_L[None, :] < step_L[:, None]

@@ -1,13 +1,13 @@
 """Orders: which cell of a token lattice is decoded when.
 
-This room knows integers: lattices, rankings with ties, paces that cut a ranking into steps, and the plans that result.
-It refuses to know torch, models, clocks and files of results; numpy is all it needs.
+Knows lattices, rankings with ties, paces that cut a ranking into steps, and the plans that result. Refuses to know
+torch, models, clocks and files of results; numpy is all it needs.
 
     ranking  = order(lattice)       raster, radial, halton, ... (one family a file, below)
     plan     = ranking, cut         native groups, or step sizes from a paper's law
     tax      = field(plan)          what a plan costs on a Gaussian field, before any training
 
-`make_plan("radial:width=2@native", Grid(16, 16))` is the way in; `register_order` adds an order.
+`make_plan("radial:width=2@native", Grid(16, 16))` makes a plan; `register_order` adds an order.
 """
 
 from orderbench.orders import raster as raster  # noqa: I001 (the table of contents, in reading order)

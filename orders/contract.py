@@ -1,7 +1,7 @@
 """The contract of an order, as checks that anyone can run: `bench orders --check my_order.py`.
 
-Knows what every order must keep on every grid, at every pace. Refuses to know any order in particular; this project's
-own tests run the same checks over its own registry.
+Knows what every order must keep on every lattice, at every pace. Refuses to know any order in particular. The tests of
+this project run the same checks over all registered orders.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GRIDS = tuple(
     for rows, cols in [(1, 1), (1, 2), (1, 7), (5, 1), (2, 2), (3, 3), (4, 6), (7, 5), (8, 8), (9, 12), (16, 16)]
 )
 LATTICES: tuple[Lattice, ...] = (*GRIDS, Pyramid.parse("1/2/4"), Pyramid.parse("2x3/4x6/8"))
-SEEDED_FROM = 16  # cells from which six seeds may be asked for more than one plan
+SEEDED_FROM = 16  # from so many cells on, six seeds must give more than one plan
 
 
 class BrokenPromise(Exception):
@@ -53,7 +53,7 @@ class Finding:
 
 
 def paces_on(grid: Lattice, *, native: bool = True) -> list[Pace]:
-    """Every pace; the laws in T steps with few, some and as many steps as there are cells."""
+    """Every pace. Those in T steps are taken with few steps, with some, and with as many as there are cells."""
     n = grid.n_cells
     few = min(2, n)
     names = [name for name in pace_names() if native or name != "native"]
@@ -64,7 +64,7 @@ def paces_on(grid: Lattice, *, native: bool = True) -> list[Pace]:
 
 
 def check_plan(plan: Plan, pace: Pace) -> None:
-    """BrokenPromise unless the plan is a partition in the asked steps and survives JSON with its digest."""
+    """BrokenPromise unless the plan holds every cell once, in the steps asked for, and is equal after JSON."""
     n = plan.lattice.n_cells
     for cells_L in plan.cells_for([0, 1]):
         if not np.array_equal(np.sort(cells_L), np.arange(n)):
@@ -76,10 +76,11 @@ def check_plan(plan: Plan, pace: Pace) -> None:
 
 
 def check_on(text: str, grid: Lattice, paces: list[Pace] | None = None) -> None:
-    """All promises of one order, options included, on one grid.
+    """All promises of one order, options included, on one lattice.
 
-    Partition into non-empty steps at every pace; the same seed, the same plan; nothing taken from global randomness;
-    another seed, another plan, where the order draws. Raises BrokenPromise; BenchError where the order refuses.
+    At every pace the plan holds every cell once, in non-empty steps. The same seed gives the same plan. Nothing is
+    taken from global randomness. If the order draws, another seed gives another plan. Raises BrokenPromise, and
+    BenchError where the order refuses.
     """
     bound = parse_order(text)
     for pace in paces or paces_on(grid, native=not bound.order.sized):
@@ -100,7 +101,8 @@ def check_on(text: str, grid: Lattice, paces: list[Pace] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the suite found of one order (nothing: it keeps its contract), and which grids it serves or refuses."""
+    """What the suite found about one order: broken promises (none if it keeps its contract), lattices that it serves,
+    and how it refuses the others."""
 
     findings: tuple[Finding, ...]
     served: tuple[Lattice, ...]
@@ -174,7 +176,7 @@ def digest_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> str:
 
 
 def _check_options(name: str, served: list[Lattice]) -> Iterator[Finding]:
-    """Every choice of a Literal is served; booleans and numbers are served or refused, never half-served."""
+    """Every choice of a Literal is served. Booleans and numbers are served, or refused by BenchError."""
     order = get_order(name)
     grids = served[-2:]
     for option in order.options:

@@ -12,7 +12,7 @@ from orderbench.orders.ranking import Ranking
 
 
 def interleave_bits(high: IntArray, low: IntArray, bits: int) -> IntArray:
-    """The bits of two whole numbers in turn, `high`'s before `low`'s.
+    """The bits of two whole numbers, taken in turn; of each pair the bit of `high` comes first.
 
     >>> interleave_bits(np.array([0b10]), np.array([0b11]), bits=2).tolist() == [0b1101]
     True
@@ -64,8 +64,8 @@ def hilbert(grid: Grid) -> Ranking:
 
 
 def _fill(corner: complex, along: complex, across: complex) -> Iterator[complex]:
-    """Every cell (column + row i) of the block at `corner` with the sides `along` and `across`, leaving it at the far
-    end of `along`. Sides are whole numbers of cells, along one axis, with a sign."""
+    """Every cell (column + row i) of the block at `corner` with the sides `along` and `across`; the last cell is at the
+    far end of `along`. Sides are whole numbers of cells, along one axis, with a sign."""
     length, depth = int(abs(along)), int(abs(across))
     step, side_step = along / length, across / depth
     if depth == 1:
@@ -84,6 +84,7 @@ def _fill(corner: complex, along: complex, across: complex) -> Iterator[complex]
 
 
 def _half(length: int, step: complex) -> complex:
-    """About half a side, and even where there is room: a block of even length is left where it must be."""
+    """About half, rounded up to an even number if length > 2, so that the curve leaves a block at the required
+    corner."""
     half = length // 2
     return (half + (half % 2 if length > 2 else 0)) * step

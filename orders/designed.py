@@ -4,11 +4,10 @@ The idea. On a Gaussian field (`orderbench.orders.field`) the tax of a step grow
 exactly what the cells already in the step tell about the newcomer. Greedy design takes as each next cell the one that
 they tell least about; ties go to the cell that is still least certain, the largest conditional variance.
 
-Greedy design never looks back, so its result is exchanged into a better one. By the chain rule the sum of all taxes
-is, up to a constant of the field, the sum over cells of half the log variance given the steps before the cell's own.
-Trading a cell of one step for a cell of the next changes that sum in these two steps only, whatever comes later; trades
-are made while they gain. The exchange starts from the greedy design and from two good scattered orders; the best end
-wins.
+Greedy design never looks back, so its result is improved by exchange. By the chain rule the sum of all taxes is, up to
+a constant of the field, the sum over cells of half the log variance given the steps before the cell's own. Trading a
+cell of one step for a cell of the next changes that sum in these two steps only. Trades are made while they gain. The
+exchange starts from the greedy design and from two good scattered orders, and the best result is kept.
 
 Nothing is trained and nothing is random: the plan follows from the grid, the step sizes and the field.
 """
@@ -54,7 +53,7 @@ def designed(
     if grid.n_cells > MAX_CELLS:
         raise BenchError(
             f"designed serves up to {MAX_CELLS} cells, such as 32x32, and a {grid} grid has {grid.n_cells}; "
-            f"dither and locality serve it and come next, as in dither@cosine:13"
+            f"dither and locality serve it and are the next best, as in dither@cosine:13"
         )
     covariance = Field(field, length, power).covariance(grid)
     starts = [_greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
@@ -91,10 +90,10 @@ def _greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
 
 
 def _exchange(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) -> IntArray:
-    """(L,) cells after trades between neighbouring steps, made while any gains or until the work is spent.
+    """(L,) cells after trades between neighbouring steps, made until none gains or the work is spent.
 
-    Trades inside a pair of steps do not change what any other disjoint pair is conditioned on, so one factorisation
-    serves every second pair.
+    Trades inside one pair of steps do not change what other pairs are conditioned on. So one factorisation serves all
+    pairs that do not overlap.
     """
     cells_L = cells_L.copy()
     edges = np.concatenate([[0], np.cumsum(sizes)])
@@ -147,7 +146,7 @@ def _trade(joint: FloatArray, first: int) -> tuple[IntArray, int]:
             j = int(np.argmax(gain >= gain.max() - _EQUAL))
             told = without[j].copy()  # what their cell, now in the first step, tells about the second
             told[j], moved_variance = between[j], diagonal[j]
-            without[j], without[:, j], without[j, j] = between, between, own  # our cell stands where theirs stood
+            without[j], without[:, j], without[j, j] = between, between, own  # our cell takes the place of theirs
             rest = without - np.outer(told, told) / moved_variance
             places[i], places[first + j] = places[first + j], places[i]
     return places, work

@@ -1,7 +1,7 @@
 """The one exception for what a person can mend, and the wording its sentences share.
 
-Knows how a refusal is phrased. Refuses to know who shows it: `orderbench.runs.cli` turns a BenchError into
-one line and an exit code, everything else keeps its traceback, because it is our own bug.
+Knows how a refusal is phrased. Refuses to know who shows it: `orderbench.runs.cli` turns a BenchError into one line
+and an exit code. Everything else keeps its traceback, because it is our own bug.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Iterable
 class BenchError(Exception):
     """What was given, what would do, what to type next: one sentence, for whoever gave it.
 
-    `exit_code` is what the command answers with: 2, wrong usage or input (DESIGN: 3 regressed, 4 inconclusive,
-    5 some arms failed belong to the commands that can say so).
+    exit_code: what the command ends with: 2, wrong usage or input. The other codes are given by the commands.
     """
 
     exit_code = 2
@@ -36,4 +35,4 @@ def unknown(kind: str, given: str, known: Iterable[str], ask: str) -> BenchError
 
 
 class OrderFault(BenchError):
-    """An order's own function raised, or returned something that ranks nothing: its author's to mend."""
+    """An order's own function raised, or returned something that is no ranking. Its author can mend it."""

@@ -28,7 +28,7 @@ from orderbench.orders.spelling import spell
 
 NUGGET = 1e-6  # on the diagonal: keeps the covariance well above rounding on 32x32 and beyond
 MAX_CELLS = 4096  # the covariance is dense: (L, L) float64, factored in L**3 / 3
-PREDICTED_CELLS = 1024  # of plans whose tax is taken along with something else
+PREDICTED_CELLS = 1024  # the largest plan whose tax is computed as part of something else
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ class Field:
     def covariance(self, grid: Lattice) -> FloatArray:
         """(L, L) covariance of the cells, by cell index. BenchError above 4096 cells, and for a pyramid."""
         if not isinstance(grid, Grid):
-            raise BenchError(f"the field is of one grid and says nothing of the pyramid {grid}; as in --grid 16")
+            raise BenchError(
+                f"the field is defined on one grid and says nothing of the pyramid {grid}; give a grid, as in --grid 16"
+            )
         if grid.n_cells > MAX_CELLS:
             raise BenchError(
                 f"a {grid} grid has {grid.n_cells} cells; the field serves up to {MAX_CELLS}, as in --grid 64"
@@ -84,7 +86,7 @@ def step_taxes(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) 
     taxes = np.zeros(len(sizes))
     start = 0
     for step, size in enumerate(sizes):
-        if size > 1:  # a cell alone is independent of nothing: exactly 0
+        if size > 1:  # a single cell pays exactly 0
             block = factor[start : start + size, start : start + size]
             taxes[step] = 0.5 * np.log((block**2).sum(axis=1)).sum() - np.log(block.diagonal()).sum()
         start += size
@@ -103,9 +105,8 @@ def parallel_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int
 
 
 def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)) -> float | None:
-    """The parallel tax of a plan, or None where the field says nothing of it or costs too much to ask.
-
-    None is no prediction, not a tax of zero: for pyramids, and above 1024 cells, where the covariance takes seconds.
+    """The parallel tax of a plan, or None where there is no prediction: for pyramids, which the field does not cover,
+    and above 1024 cells, where it would take seconds. None does not mean a tax of zero.
     """
     if not isinstance(plan.lattice, Grid) or plan.lattice.n_cells > PREDICTED_CELLS:
         return None
@@ -114,7 +115,8 @@ def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[in
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of `rank_orders`: the tax in bits per token and its spread over seeds, or why there is none."""
+    """One row of `rank_orders`. tax_bits: per token, the mean over `plans` plans. spread_bits: the standard deviation
+    over seeds, None for one plan. refusal: why there is no tax."""
 
     order: str
     tax_bits: float | None
@@ -149,7 +151,7 @@ def rank_orders(
 
     names: which; default every registered one. each: walks the names; a progress bar, for instance.
     """
-    Pace.parse(pace).sizes(grid)  # a pace that no order can be cut by is one mistake, not one a line
+    Pace.parse(pace).sizes(grid)  # a pace that fits no order is refused once, not in every row
     field.covariance(grid)
     ranked = [rank_order(name, grid, pace, field, seeds) for name in each(names or order_names())]
     return sorted(ranked, key=lambda line: (line.tax_bits is None, line.tax_bits or 0.0))

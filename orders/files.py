@@ -2,9 +2,10 @@
 
 Knows temporary names, locks and what a killed process leaves behind. Refuses to know what is in a file.
 
-A file is written under another name beside its target, brought to the disk, and then put in the target's place. That
-name begins with `.part-`, cannot be guessed and is new, so no link that waits there is followed. It is locked while it
-is written: one that nobody holds was left by a kill, and the next process that writes to the folder removes it.
+A file is written under a temporary name in the folder of its target, flushed to the disk, and then renamed. The
+temporary name begins with `.part-`, cannot be guessed and is new, so no link that was put there is followed. The file
+is locked while it is written. One that nobody holds was left by a killed process, and the next process that writes to
+the folder removes it.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ def write_whole(
     also: tuple[type[Exception], ...] = (),
     durable: bool = True,
 ) -> None:
-    """Call `write` with a path beside `file`, then put what it wrote in place of `file`; its folder is made.
+    """Call `write` with a temporary path in the folder of `file`, then rename it to `file`; the folder is made.
 
     The path ends as `file` does, for writers that take a format from it. Permissions are those of any new file: 0666
     less the umask. `file` may be a plain file, a link, which is replaced, or nothing; a device, a pipe or a folder is
     refused.
 
-    error: the exception for a reason in words; without it, OSError is let through. also: other exceptions with which
-    `write` says that it could not. durable: whether to wait for the disk; False for many files that can be made again.
+    error: makes the exception from a reason in words; without it, OSError is let through. also: other exceptions by
+    which `write` may fail. durable: whether to wait for the disk; False for many files that can be made again.
     """
     failures: tuple[type[Exception], ...] = (OSError, *also)
     try:
@@ -82,7 +83,7 @@ def _check_target(file: Path) -> None:
 
 @contextmanager
 def _reserved(file: Path) -> Iterator[Path]:
-    """A new, empty file beside another one, locked; gone in the end unless it was given another name."""
+    """A new, empty, locked file in the folder of `file`; removed in the end unless it was renamed."""
     temporary, handle = _create(file)
     try:
         yield temporary

@@ -23,7 +23,7 @@ from orderbench.orders.errors import BenchError
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-MAX_CELLS = 1 << 20  # a plan is a table of cells: past a 1024x1024 lattice a typing slip is the likelier cause
+MAX_CELLS = 1 << 20  # a plan is a table of cells; more than 1024x1024 is more likely a typing mistake
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Grid:
     def __post_init__(self) -> None:
         for side in (self.rows, self.cols):
             if isinstance(side, bool) or not isinstance(side, int):
-                raise BenchError(f"a grid's sides are whole numbers, not {side!r}; say for instance Grid(16, 16)")
+                raise BenchError(f"a grid's sides are whole numbers, not {side!r}; as in Grid(16, 16)")
         if self.rows < 1 or self.cols < 1:
             raise BenchError(f"a {self} grid holds no cell; both sides must be 1 or more, as in --grid 16x12")
         if self.n_cells > MAX_CELLS:
@@ -112,7 +112,9 @@ class Pyramid:
         if not self.levels or not all(isinstance(level, Grid) for level in self.levels):
             raise BenchError(f"a pyramid has one grid or more, not {self.levels!r}; as in --grid 1/2/4/8")
         if self.n_cells > MAX_CELLS:
-            raise BenchError(f"a {self} pyramid has {self.n_cells} cells; up to {MAX_CELLS} are served")
+            raise BenchError(
+                f"a {self} pyramid has {self.n_cells} cells; up to {MAX_CELLS} are served, as in --grid 1/2/4/8"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Pyramid:

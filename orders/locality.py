@@ -1,6 +1,6 @@
-"""Locality: near what is decoded, far from what is decoded together.
+"""Locality: near cells that are decoded, far from cells of the same step.
 
-LPD, "Locality-aware Parallel Decoding" (arXiv 2507.01957): a step takes cells beside decoded ones, which are well
+LPD, "Locality-aware Parallel Decoding" (arXiv 2507.01957): a step takes cells next to decoded ones, which are well
 predicted, but none close to another cell of the same step, from which it would not be independent.
 """
 

@@ -31,9 +31,9 @@ OrderFunction = TypeVar("OrderFunction", bound=Callable[..., Ranking])
 class Order(Entry):
     """A registered order.
 
-    seeded: the function names `rng`. sized: it names `sizes`, so it is built for given step sizes and has no native
-    groups. per_sample: every sample draws its own ranking, unless `shared=true`. whole: it ranks a whole lattice, since
-    its first parameter is annotated `Lattice`; any other order ranks one grid, and a pyramid level by level.
+    seeded: the function names `rng`. sized: it names `sizes`; it is built for given step sizes and has no native
+    groups. per_sample: every sample draws its own ranking, unless `shared=true`. whole: its first parameter is
+    annotated `Lattice`; it ranks a whole pyramid at once, where any other order ranks a pyramid level by level.
     """
 
     per_sample: bool
@@ -51,7 +51,7 @@ class BoundOrder(Bound[Order]):
 
     @property
     def order(self) -> Order:
-        """What is registered under its name."""
+        """The registered order, without options."""
         return self.entry
 
     @property

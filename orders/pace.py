@@ -1,8 +1,8 @@
 """Paces: how many cells each step takes.
 
-Knows step sizes and the papers they come from. Refuses to know which cells: every law here follows from the lattice
-and the number of steps T alone, except `native`, which takes the tied groups of the ranking it cuts. A law of one grid
-is taken level by level on a pyramid.
+Knows step sizes and the papers they come from. Refuses to know which cells. Every law follows from the lattice and the
+number of steps T alone, except `native`, which takes the tied groups of the ranking that it cuts. Laws without T are
+applied to each level of a pyramid; laws in T steps count its cells, whatever level they are on.
 
 N cells, step t = 1..T, D_t cells decoded after step t.
 """

@@ -1,7 +1,7 @@
 """Plans: a ranking cut into steps, frozen and checked.
 
-Knows which cells are decoded in which step. Refuses to know the model, the clock and the name of the order it came
-from: two orders that say the same are one plan, with one digest.
+Knows which cells are decoded in which step. Refuses to know the model, the clock and the name of the order that it came
+from: two orders that rank alike give equal plans, with one digest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCHEMA = 1
 class Recipe:
     """How each sample's cells are drawn: the order's canonical spelling and the seed.
 
-    built_for: the step sizes the order was built for, where it is built for step sizes.
+    built_for: the step sizes that were given to an order built for step sizes; None for any other order.
     """
 
     order: str
@@ -42,8 +42,8 @@ class Recipe:
         bound = parse_order(self.order)
         if not bound.per_sample or bound.order.sized != (self.built_for is not None):
             raise BenchError(
-                f"'{self.order}' with step sizes {_short(self.built_for)} is no recipe: one names an order of which "
-                f"each sample draws its own, and the step sizes where it is built for them"
+                f"'{self.order}' with step sizes {_short(self.built_for)} is no recipe; give an order that draws for "
+                f"each sample, and step sizes only if it is built for them, as in order='random', built_for=None"
             )
         object.__setattr__(self, "order", str(bound))
 
@@ -92,7 +92,7 @@ class Plan:
                     f"cells {_short(given.tolist())} are not every cell of a {_kind(self.lattice)} once; "
                     f"give a permutation of 0..{n - 1}"
                 )
-            cells = given.astype(np.int64)  # a copy: what the caller does to theirs is not our plan
+            cells = given.astype(np.int64)  # a copy, so that the caller cannot change the plan
             cells.setflags(write=False)
             object.__setattr__(self, "cells", cells)
 
@@ -109,7 +109,7 @@ class Plan:
     def cells_for(self, sample_indices: Sequence[int]) -> IntArray:
         """(n, L) int64: each sample's cells, first to last."""
         if any(sample < 0 for sample in sample_indices):
-            raise BenchError(f"samples count from 0, and {min(sample_indices)} was asked for")
+            raise BenchError(f"samples count from 0, and {min(sample_indices)} was asked for; ask for 0 or more")
         if self.recipe is None:
             assert self.cells is not None  # noqa: S101 (checked in __post_init__)
             return np.broadcast_to(self.cells, (len(sample_indices), self.lattice.n_cells))
@@ -212,7 +212,7 @@ def make_plan(order: str, lattice: Lattice, pace: str | None = None, seed: int =
 
 
 def spell_arm(order: str, pace: str | None = None) -> str:
-    """The canonical spelling of an order at a pace: the same for all ways to say the same; '@native' is left away.
+    """The canonical spelling of an order at a pace, one for all ways to write it; '@native' is left out.
 
     >>> spell_arm("radial:width=1.0:center=3.0x4"), spell_arm("raster", "even:13")
     ('radial:center=3x4', 'raster@even:13')
@@ -244,7 +244,7 @@ def cut(bound: BoundOrder, pace: Pace, lattice: Lattice, seed: int = 0) -> Plan:
         first = recipe.rank(lattice, 0)  # drawn here, so that an order that refuses does so now
         sizes = sizes or pace.sizes(lattice, first)
         if pace.needs_ranking:
-            for sample in range(1, 4):  # samples share step sizes; a few draws tell, and the sentence says what to do
+            for sample in range(1, 4):  # samples share step sizes; a few draws show whether they can
                 if pace.sizes(lattice, recipe.rank(lattice, sample)) != sizes:
                     raise BenchError(
                         f"'{bound}' has other {pace} groups in each sample, and samples share their step sizes; "
@@ -263,7 +263,7 @@ def _drawn(recipe: Recipe, lattice: Lattice, sample: int) -> IntArray:
 
 
 def forget_drawn() -> None:
-    """Draw every sample's cells anew when they are asked next: for whoever times that."""
+    """Forget drawn cells, so that the next request draws them again; for measurements of that time."""
     _drawn.cache_clear()
 
 

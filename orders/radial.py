@@ -2,8 +2,8 @@
 
 RadAR, "From Sequential to Spatial" (arXiv 2512.24639), abstract: an initial token is the centre, all others are grouped
 into concentric rings by their distance from it, and a ring is decoded in parallel. Metric, rounding and the choice of
-the centre are not in the abstract and no code is public: every unknown is an option here, and the default is the one
-whose 16x16 grid takes the abstract's 13 steps. This is a reconstruction, not a reproduction.
+the centre are not in the abstract, and no code is public. Every unknown is an option here. With the defaults a 16x16
+grid takes the 13 steps of the abstract. This is a reconstruction, not a reproduction.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orderbench.orders.ranking import Ranking
 from orderbench.orders.spelling import spell
 
 MIN_WIDTH = 0.001  # a narrower ring holds one distance only, as this one does
-_EPSILON = 1e-9  # distances that are equal on paper stay on one side of a ring's edge
+_EPSILON = 1e-9  # so that rounding does not put equal distances into two rings
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def radial(
     }[metric]
     if rings is not None:
         if width != 1.0 or rounding != "ceil":
-            raise BenchError("radial takes rings, or width and rounding, not both; leave one of them away")
+            raise BenchError("radial takes rings, or width and rounding, not both; leave one of them out")
         ring = _in_rings(distance, rings, grid)
     elif width < MIN_WIDTH:
         raise BenchError(

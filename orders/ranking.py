@@ -1,6 +1,6 @@
 """Rankings: what an order says, before anything is cut into steps.
 
-Knows ranks and ties. Refuses to know step sizes: a pace cuts, a plan keeps what was cut.
+Knows ranks and ties. Refuses to know step sizes: a pace cuts a ranking, and a plan keeps the result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scan lines: row by row, column by column, forwards, backwards, there and back.
 
-Raster order is how LlamaGen (arXiv 2406.06525) and nearly all autoregressive image models decode; the others are the
-controls of its direction. None of them ties, so their native pace is one cell a step.
+LlamaGen (arXiv 2406.06525) and nearly all autoregressive image models decode in raster order; the others are controls
+for its direction. None of them has ties, so their native pace is one cell a step.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Knows functions, their signatures and plugins. Refuses to know what is registered: orders, decoders, guidance laws,
 objective terms, corruptions, model families, tokenizers and feature spaces are all registered and spelled in this one
-way. Registering is what puts a thing under test: the property suites run over every registered name.
+way. Registering an order or a decoder puts it under test: the property suites run over every registered name.
 
 An entry comes from this package, from another distribution's entry point (group `orderbench.orders` for orders,
 `orderbench.plugins` for all else) or from a file (`--include my_order.py`). A name taken twice is an error.
@@ -81,7 +81,7 @@ class Registry(Generic[SomeEntry]):
             raise BenchError(f"the {self.kind} '{name}' must say its paper and its idea in words, as in paper='none'")
         if name in self.entries:
             raise BenchError(
-                f"two {self.kind}s want the name '{name}', one of {self.entries[name].origin} and one of "
+                f"two {_plural(self.kind)} want the name '{name}', one of {self.entries[name].origin} and one of "
                 f"{entry.origin}; register the second under another name"
             )
         self.entries[name] = entry
@@ -112,11 +112,20 @@ class Registry(Generic[SomeEntry]):
         return Bound(*self.read(text))
 
 
+def _plural(kind: str) -> str:
+    """
+    >>> _plural("order"), _plural("family of published weights")
+    ('orders', 'families of published weights')
+    """
+    head, of, rest = kind.partition(" of ")
+    return (f"{head[:-1]}ies" if head.endswith("y") else f"{head}s") + of + rest
+
+
 _REGISTRIES: list[Registry[Any]] = []
 
 
 def registries() -> tuple[Registry[Any], ...]:
-    """All there are so far."""
+    """All registries that were made so far; tests restore them."""
     return tuple(_REGISTRIES)
 
 
@@ -125,7 +134,7 @@ _loaded: set[str] = set()  # groups of entry points
 
 
 def load_plugins(group: str) -> None:
-    """Load what other installed distributions register in a group, once. What fails is kept aside, with its reason."""
+    """Load what other installed distributions register in a group, once. What fails to load is kept with its reason."""
     if group in _loaded:
         return
     _loaded.add(group)
@@ -133,7 +142,7 @@ def load_plugins(group: str) -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 point.load()
-        except (Exception, SystemExit) as problem:  # a stranger's module may do anything; the suite still works
+        except (Exception, SystemExit) as problem:  # a plugin may do anything; the suite still works
             _BROKEN[point.name] = f"{point.value}: {type(problem).__name__}: {problem}"
 
 
@@ -144,15 +153,17 @@ def broken_plugins(group: str) -> dict[str, str]:
 
 
 def include_file(path: str | Path) -> tuple[str, ...]:
-    """Run a Python file that registers orders, decoders and the like; the names it registered. The file is code and is
-    run as such."""
+    """Run a Python file that registers orders, decoders and the like, and return the names that it registered.
+
+    The file is code, and all of it is run.
+    """
     file = Path(path)
     if not file.is_file():
-        raise BenchError(f"there is no file '{path}' to include; give a Python file that registers an order")
+        raise BenchError(f"there is no file '{path}' to include; give a Python file that registers something")
     before = {(registry.kind, name) for registry in _REGISTRIES for name in registry.entries}
     spec = importlib.util.spec_from_file_location(f"orderbench_included_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise BenchError(f"'{path}' is not a Python file; give one that ends in .py and registers an order")
+        raise BenchError(f"'{path}' is not a Python file; give one that ends in .py and registers something")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -168,5 +179,8 @@ def include_file(path: str | Path) -> tuple[str, ...]:
     after = [(registry.kind, name) for registry in _REGISTRIES for name in registry.entries]
     names = tuple(name for kind, name in after if (kind, name) not in before)
     if not names:
-        raise BenchError(f"'{path}' registers no order; decorate a function with @register_order('my-name', ...)")
+        raise BenchError(
+            f"'{path}' registers no order; decorate a function with @register_order('my-name', ...), or with "
+            f"@register_decoder and the like"
+        )
     return names

@@ -1,7 +1,7 @@
 """Scales: a pyramid level by level, from coarse to fine, a whole level at a time.
 
 VAR, "Visual Autoregressive Modeling" (arXiv 2404.02905): all cells of a level are predicted together, given every
-coarser level. Other orders walk a pyramid level by level too, and cut each level as they cut a grid.
+coarser level. Other orders also take a pyramid level by level, but rank the cells within each level.
 """
 
 from __future__ import annotations
@@ -23,5 +23,8 @@ def scales(lattice: Lattice) -> Ranking:
     1 1
     """
     if not isinstance(lattice, Pyramid):
-        raise BenchError(f"scales decodes the levels of a pyramid, and a {lattice} grid has one; as in --grid 1/2/4/8")
+        raise BenchError(
+            f"scales decodes the levels of a pyramid, and a {lattice} grid has one; give a pyramid, as in "
+            f"--grid 1/2/4/8"
+        )
     return Ranking(lattice.coords[:, 0])

@@ -25,7 +25,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ArmParts(NamedTuple):
-    """The parts of an arm as text; what is not there is None."""
+    """The parts of an arm as text; a part that is not given is None."""
 
     order: str
     pace: str | None = None
@@ -88,7 +88,7 @@ class Option:
 
     @property
     def expects(self) -> str:
-        """What would do, in words."""
+        """The values that it takes, in words."""
         if typing.get_origin(self.kind) is Literal:
             return ", ".join(str(choice) for choice in typing.get_args(self.kind))
         words = {bool: "true, false", int: "a whole number", float: "a number", str: "a word"}
@@ -118,7 +118,7 @@ class Option:
             return text if WORD.fullmatch(text) else None
         try:
             return self.kind.parse(text)
-        except (ValueError, TypeError, ArithmeticError, LookupError):  # how a class of one's own may refuse
+        except (ValueError, TypeError, ArithmeticError, LookupError):  # how a class of an option may refuse
             return None
 
 
@@ -136,17 +136,17 @@ def spell(value: Any) -> str:
 
 
 def spell_call(name: str, options: tuple[Option, ...], values: Mapping[str, Any]) -> str:
-    """The canonical spelling: only what differs from the default, in the signature's order."""
+    """The canonical spelling: only options that differ from their default, in the order of the signature."""
     said = [f":{o.name}={spell(values[o.name])}" for o in options if values[o.name] != o.default]
     return name + "".join(said)
 
 
 def read_options(function: Callable[..., Any], reserved: tuple[str, ...], first: str = "grid") -> tuple[Option, ...]:
-    """The options in a function's signature: every keyword-only parameter that is not `reserved`. first: what its one
-    positional parameter is.
+    """The options in a function's signature: every keyword-only parameter that is not `reserved`.
 
-    A parameter is annotated bool, int, float, str, Literal[...], one of these | None, or a class with `parse`;
-    `Annotated[type, "words"]` adds what would do, in words. Raises BenchError for a signature that cannot be read.
+    first: what the one positional parameter is called, for error sentences. A parameter is annotated bool, int, float,
+    str, Literal[...], one of these | None, or a class with `parse`; `Annotated[type, "words"]` adds the values that it
+    takes, in words. Raises BenchError for a signature that cannot be read.
     """
     where = f"the function '{getattr(function, '__name__', function)}'"
     try:

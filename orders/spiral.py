@@ -1,9 +1,9 @@
 """Spirals: from the centre outwards, cell by cell, as EAR does, and the same walk backwards.
 
 EAR: "Expanding Autoregressive Representation", arXiv 2511.15499. The walk starts in the upper left of the central
-cells and turns right, down, left, up with arms of 1, 1, 2, 2, 3, 3, ... cells, so that the first k * k cells are a
-square. On an oblong grid it is the same walk, passing over what lies outside. EAR's groups (whole shells, whole sides)
-are paces: `spiral@ear-shells`, `spiral@ear-sides`.
+cells and turns right, down, left, up with straight runs of 1, 1, 2, 2, 3, 3, ... cells, so that the first k * k cells
+are a square. On an oblong grid the walk is the same, and places outside of the grid are skipped. EAR's groups (whole
+shells, whole sides) are paces: `spiral@ear-shells`, `spiral@ear-sides`.
 """
 
 from __future__ import annotations

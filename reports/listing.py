@@ -5,7 +5,7 @@ Knows rich, orders and plans. Refuses to compute, and to know where the text goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,11 +17,18 @@ from orderbench.orders.spelling import spell
 from orderbench.reports.terminal import sizes_line, step_map
 
 if TYPE_CHECKING:
-    from orderbench.models.decode import DecoderEntry
     from orderbench.orders import Field, Lattice, Plan
     from orderbench.orders.field import Ranked
     from orderbench.orders.order import Order
     from orderbench.orders.registry import Entry
+
+
+TRAITS = {
+    "rewrites": "overwrites codes that were decoded, so bits per token are not defined",
+    "exact": "gives the codes of one cell at a time",
+    "chooses": "chooses its cells, so it stands in the place of an order",
+    "varies": "its work depends on what is drawn",
+}  # of decoders, in words
 
 
 def orders_markdown(listed: Sequence[Order]) -> str:
@@ -43,10 +50,9 @@ def print_orders(console: Console, listed: Sequence[Order]) -> None:
     )
 
 
-def print_decoders(console: Console, listed: Sequence[DecoderEntry]) -> None:
-    """Every decoder with its idea, paper and options, and how each kind is written in an arm."""
+def print_decoders(console: Console, listed: Sequence[Entry], choosers: Sequence[str]) -> None:
+    """Every decoder with its idea, paper and options. choosers: the names of those that choose their cells."""
     _print_entries(console, listed)
-    choosers = [decoder.name for decoder in listed if decoder.chooses]
     console.print(
         "\n`bench decoders NAME` lists a decoder's options. It is written behind +, as in radial+nested.",
         highlight=False,
@@ -74,10 +80,11 @@ def print_options(console: Console, listed: Sequence[Order]) -> None:
         _print_entry(console, order, _nature(order))
 
 
-def print_decoder_options(console: Console, listed: Sequence[DecoderEntry]) -> None:
-    """Each decoder with its options, one a line."""
-    for decoder in listed:
-        _print_entry(console, decoder, _traits(decoder))
+def print_decoder_options(console: Console, listed: Sequence[tuple[Entry, Mapping[str, bool]]]) -> None:
+    """Each decoder, with the traits that hold of it, and its options, one a line."""
+    for decoder, traits in listed:
+        said = [words for trait, words in TRAITS.items() if traits[trait]]
+        _print_entry(console, decoder, "; ".join(said) or "decodes the cells of a plan, each once")
 
 
 def _print_entry(console: Console, entry: Entry, nature: str) -> None:
@@ -88,16 +95,6 @@ def _print_entry(console: Console, entry: Entry, nature: str) -> None:
         console.print(f"  {option.name:10s} {option.expects}{default}", highlight=False, markup=False)
     if not entry.options:
         console.print("  no options", highlight=False)
-
-
-def _traits(decoder: DecoderEntry) -> str:
-    said = [
-        (decoder.rewrites, "overwrites codes that were decoded, so bits per token are not defined"),
-        (decoder.exact, "gives the codes of one cell at a time"),
-        (decoder.chooses, "chooses its cells, so it stands in the place of an order"),
-        (decoder.varies, "its work depends on what is drawn"),
-    ]
-    return "; ".join(words for holds, words in said if holds) or "decodes the cells of a plan, each once"
 
 
 def _nature(order: Order) -> str:

@@ -60,8 +60,7 @@ class Arm:
     @property
     def traits(self) -> tuple[str, ...]:
         """The traits of its decoder that hold, by name."""
-        entry = self.decoder.entry
-        return tuple(name for name in ("rewrites", "exact", "chooses", "varies") if getattr(entry, name))
+        return tuple(name for name, holds in self.decoder.entry.traits.items() if holds)
 
     @property
     def has_likelihood(self) -> bool:

@@ -1,7 +1,7 @@
 """The command line: `bench`.
 
 Knows the list of commands, and what becomes of an error. Refuses to compute anything itself: every command asks one of
-the rooms and prints. Heavy imports stay inside the commands, so that `bench --help` is instant.
+the rooms and prints. Heavy imports are inside the commands, so that `bench --help` is fast.
 
 Exit codes: 0; 2 wrong usage or input; 3 regressed; 4 inconclusive or nothing comparable; 5 some arms failed;
 130 interrupted; 1 only for our own bugs, with their traceback.
@@ -30,7 +30,8 @@ UsageMistake = cast(type[Exception], typer.BadParameter.__mro__[1])  # click's U
 
 
 def main() -> None:
-    """Run `bench`: what a person can mend becomes a line on stderr and an exit code; our bugs keep their traceback."""
+    """Run `bench`. An error that a person can mend becomes a line on stderr and an exit code; our bugs keep their
+    traceback."""
     try:
         code = app(standalone_mode=False, prog_name="bench")
         sys.stdout.flush()
@@ -73,6 +74,8 @@ def bench(
       bench decoders                    every decoder, for the place behind + in an arm
       bench show radial                 the plan of one order, drawn here
       bench orders --rank --steps 13    all orders, by what they lose to parallel steps
+      bench run --orders raster,radial  two orders, measured with the weights in the package
+      bench COMMAND --help              what a command does, with examples
     """
     if version:
         from importlib.metadata import version as installed

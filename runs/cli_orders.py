@@ -139,9 +139,9 @@ def decoders(
     if as_json:
         print_json([_decoder_json(entry) for entry in chosen])
     elif names:
-        listing.print_decoder_options(piped_console(), chosen)
+        listing.print_decoder_options(piped_console(), [(entry, entry.traits) for entry in chosen])
     else:
-        listing.print_decoders(piped_console(), chosen)
+        listing.print_decoders(piped_console(), chosen, [entry.name for entry in chosen if entry.chooses])
 
 
 def show(
@@ -217,8 +217,7 @@ def _order_json(order: Order) -> dict[str, Any]:
 
 
 def _decoder_json(decoder: DecoderEntry) -> dict[str, Any]:
-    traits: dict[str, Any] = {name: getattr(decoder, name) for name in ("rewrites", "exact", "chooses", "varies")}
-    return _entry_json(decoder, {**traits, "needs": list(decoder.needs)})
+    return _entry_json(decoder, {**decoder.traits, "needs": list(decoder.needs)})
 
 
 def _entry_json(entry: Entry, traits: dict[str, Any]) -> dict[str, Any]:

@@ -25,20 +25,22 @@ from orderbench.runs.shell import (
 
 def compare(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    other: Annotated[Path | None, typer.Argument(metavar="RUN2", help="A second run; without it, arms of one.")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="RUN2", help="A second run; without it, the arms of RUN are compared.")
+    ] = None,
     baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="ARM", help="Compare the arms of one run with this one.")
+        str | None, typer.Option("--baseline", metavar="ARM", help="Compare all other arms of RUN with this one.")
     ] = None,
     space: Annotated[
-        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+        str | None, typer.Option("--space", metavar="SPACE", help="Which feature space. Default: the first.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> int:
-    """Compare the arms of a run with its baseline, or two runs with each other, through paired intervals.
+    """Compare the arms of a run with its baseline, or two runs with each other, by paired intervals.
 
-    Without --baseline, a run whose own baseline is none of its arms is compared with its first arm. Exit code 0 where
-    any measured number could be judged, for better or worse, else 4. Counters are no measurement.
+    Without --baseline, arms are compared with the baseline of the run if that is one of its arms, else with its first
+    arm. Exit code 0 if any measured number could be judged, better or worse, else 4. Counters are not measured numbers.
 
     \b
     Examples:
@@ -52,7 +54,7 @@ def compare(
     from orderbench.runs.record import load_run
 
     if other is not None and baseline is not None:
-        raise BenchError("--baseline names an arm within one run; leave it or the second run away")
+        raise BenchError("--baseline names an arm within one run; leave out either it or the second run")
     loaded = load_run(run)
     second = None
     if other is None:
@@ -78,10 +80,16 @@ def compare(
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    npz: Annotated[bool, typer.Option("--npz", help="One file an arm, as ADM's evaluator reads it.")] = False,
-    png: Annotated[bool, typer.Option("--png", help="One folder of pictures an arm.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Default RUN/export.")] = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to decode pixels.")] = "auto",
+    npz: Annotated[
+        bool, typer.Option("--npz", help="Write one .npz for each arm, as ADM's evaluator reads it.")
+    ] = False,
+    png: Annotated[bool, typer.Option("--png", help="Write one folder of PNG files for each arm.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default RUN/export.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where codes are turned into pixels.")
+    ] = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -110,16 +118,20 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="The folder of a run; several are joined.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Default RUN/report; of several, RUN/report-with-RUN2-..."),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where to write. Default RUN/report; for several runs RUN/report-with-RUN2-...",
+        ),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Also PDF figures, one and two columns wide.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Also write PDF figures, one and two columns wide.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Draw the figures, tables and page of a run, from its records alone.
 
-    Several runs become one table where they measured alike; what may not be joined, such as times of two machines,
-    stands in a part of its own, with the reason. --json prints all tables as one document, and the page is written too.
+    Several runs become one table where they measured alike. What may not be joined, such as times of two machines, gets
+    a part of its own, with the reason. --json also prints all tables as one document.
 
     \b
     Examples:
@@ -144,49 +156,82 @@ def check(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", metavar="FILE|RUN", help="What must not get worse: bench baseline's file."),
+        typer.Option(
+            "--baseline", metavar="FILE|RUN", help="What must not get worse: a file of bench baseline, or a run."
+        ),
     ] = None,
     min_speedup: Annotated[
         list[str] | None,
-        typer.Option("--min-speedup", metavar="ARM/ARM=X", help="Within the run, the first so many times faster."),
+        typer.Option(
+            "--min-speedup",
+            metavar="ARM/ARM=X",
+            help="The first arm must be at least X times as fast as the second; may be given again.",
+        ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", parser=optional_whole, metavar="B", help="Of --min-speedup. Default 1.")
+        int | None,
+        typer.Option("--batch", parser=optional_whole, metavar="B", help="The batch of --min-speedup. Default 1."),
     ] = None,
     max_fd_increase: Annotated[
         float | None,
-        typer.Option("--max-fd-increase", parser=optional_number, metavar="PERCENT", help="Of the baseline's value."),
+        typer.Option(
+            "--max-fd-increase",
+            parser=optional_number,
+            metavar="PERCENT",
+            help="How much the Frechet distance of an arm may grow, in percent of the baseline's.",
+        ),
     ] = None,
     max_bits_increase: Annotated[
         float | None,
-        typer.Option("--max-bits-increase", parser=optional_number, metavar="PERCENT", help="The same, likelihood."),
+        typer.Option(
+            "--max-bits-increase",
+            parser=optional_number,
+            metavar="PERCENT",
+            help="How much the held-out bits of an arm may grow.",
+        ),
     ] = None,
     max_speedup_loss: Annotated[
         float | None,
-        typer.Option("--max-speedup-loss", parser=optional_number, metavar="PERCENT", help="Default 10."),
+        typer.Option(
+            "--max-speedup-loss",
+            parser=optional_number,
+            metavar="PERCENT",
+            help="How much of its speed-up over the baseline arm an arm may lose. Default 10.",
+        ),
     ] = None,
     max_slowdown: Annotated[
         float | None,
-        typer.Option("--max-slowdown", parser=optional_number, metavar="PERCENT", help="Absolute; same hardware only."),
+        typer.Option(
+            "--max-slowdown",
+            parser=optional_number,
+            metavar="PERCENT",
+            help="How much slower an arm may be in absolute time, on the same hardware only.",
+        ),
     ] = None,
     any_model: Annotated[
-        bool, typer.Option("--any-model", help="A baseline of other weights will do, for counters and speed alone.")
+        bool,
+        typer.Option(
+            "--any-model", help="Accept a baseline of other weights; only counters and speed are then compared."
+        ),
     ] = False,
-    rules: Annotated[str | None, typer.Option("--rules", metavar="FILE.toml", help="The same; flags win.")] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", metavar="FILE.toml", help="Read rules of the same names; flags override them."),
+    ] = None,
     space: Annotated[
-        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+        str | None, typer.Option("--space", metavar="SPACE", help="Which feature space. Default: the first.")
     ] = None,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a job summary.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table, for a job summary.")] = False,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write the findings as JUnit's XML.")
+        Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write the findings as JUnit XML.")
     ] = None,
     debug: DebugOption = False,
 ) -> int:
-    """Gate a change: fail only where something really got worse.
+    """Gate a change: fail only if something really got worse.
 
-    Exit code 0 where all passed or improved, 3 where anything regressed, 4 where something stays open, or was asked for
-    and could not be compared. Counters compare exactly, everything else through its interval.
+    Exit code 0 if all passed or improved, 3 if anything regressed, 4 if something is inconclusive, or was asked for and
+    could not be compared. Counters are compared exactly, everything else by its interval.
 
     \b
     Examples:
@@ -230,13 +275,15 @@ def check(
 
 def baseline(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.json", help="What to write.")] = Path("baseline.json"),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.json", help="The file to write. Default baseline.json.")
+    ] = Path("baseline.json"),
     space: Annotated[
-        str | None, typer.Option("--space", metavar="SPACE", help="The feature space; default the first.")
+        str | None, typer.Option("--space", metavar="SPACE", help="Which feature space. Default: the first.")
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Write what `bench check --baseline` compares with: small enough to be reviewed and committed.
+    """Write the file that `bench check --baseline` compares with: small enough to be reviewed and committed.
 
     \b
     Examples:
@@ -251,7 +298,7 @@ def baseline(
 
 
 def _canonical(arm: str) -> str:
-    """An arm as records spell it; one that is not known here, such as an order of --include, stays as it is."""
+    """An arm as records spell it. One that is not known here, such as an order of --include, is left as it is."""
     from orderbench.runs.arms import parse_arm  # needs torch, so it is asked only for what a run has not by name
 
     try:

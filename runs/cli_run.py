@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.flags import DataOption, given_settings, with_settings
+from orderbench.runs.flags import DataOption, IncludeOption, given_settings, with_settings
 from orderbench.runs.shell import (
     DebugOption,
     JsonOption,
@@ -35,57 +35,80 @@ if TYPE_CHECKING:
 
 def train(
     what: Annotated[str, typer.Argument(metavar="tokenizer|features|model", help="What to train.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Checkpoints and weights.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where checkpoints and weights are written.")],
     data: DataOption = None,
     tokenizer: Annotated[
-        Path | None, typer.Option("--tokenizer", metavar="FILE", help="The tokenizer whose codes a model learns.")
+        Path | None,
+        typer.Option("--tokenizer", metavar="FILE", help="For a model: the tokenizer whose codes it learns."),
     ] = None,
-    codes: Annotated[int, typer.Option("--codes", parser=whole, metavar="V", help="Codes of a tokenizer.")] = 16,
+    codes: Annotated[
+        int, typer.Option("--codes", parser=whole, metavar="V", help="For a tokenizer: how many codes it has.")
+    ] = 16,
     network: Annotated[
-        str, typer.Option("--network", metavar="plain|residual", help="Which feature network; residual for colour.")
+        str,
+        typer.Option(
+            "--network", metavar="plain|residual", help="For features: which network; residual suits colour images."
+        ),
     ] = "plain",
     mixture: Annotated[
-        str, typer.Option("--mixture", metavar="shipped|random|FILE", help="Which orders a model sees, how often.")
+        str,
+        typer.Option(
+            "--mixture",
+            metavar="shipped|random|FILE",
+            help="For a model: which orders it is trained on and how often; FILE is JSON, as in a card of weights.",
+        ),
     ] = "shipped",
+    include: IncludeOption = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", parser=optional_whole, metavar="N", help="Length of the schedule.")
+        int | None,
+        typer.Option("--steps", parser=optional_whole, metavar="N", help="Length of the schedule. Default: by recipe."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", parser=optional_number, metavar="M", help="Stop and checkpoint after so long."),
+        typer.Option("--minutes", parser=optional_number, metavar="M", help="Stop after so long, with a checkpoint."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's checkpoint stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights, not fresh ones.")
+        Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights, not with random ones.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", parser=optional_whole, metavar="B", help="Images a step.")
+        int | None,
+        typer.Option("--batch", parser=optional_whole, metavar="B", help="Images a step. Default: by recipe."),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", parser=optional_number, metavar="R", help="Its peak.")
+        float | None,
+        typer.Option(
+            "--learning-rate",
+            parser=optional_number,
+            metavar="R",
+            help="The highest of the schedule. Default: by recipe.",
+        ),
     ] = None,
     every: Annotated[
         int, typer.Option("--every", parser=whole, metavar="N", help="Steps between checkpoints and reports.")
     ] = 100,
     seed: Annotated[
-        int, typer.Option("--seed", parser=whole, metavar="N", help="Of the first weights, and of all that is drawn.")
+        int, typer.Option("--seed", parser=whole, metavar="N", help="Seed of the first weights and of every draw.")
     ] = 0,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option("--threads", parser=optional_whole, metavar="N", help="Processor threads.")
+        int | None,
+        typer.Option("--threads", parser=optional_whole, metavar="N", help="How many processor threads to use."),
     ] = None,
-    side: Annotated[int, typer.Option("--side", parser=whole, metavar="PIXELS", help="Side of the images.")] = 32,
+    side: Annotated[
+        int, typer.Option("--side", parser=whole, metavar="PIXELS", help="Images are scaled to this side.")
+    ] = 32,
     bf16: Annotated[
-        bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 autocast; default where it is fast.")
+        bool | None, typer.Option("--bf16/--no-bf16", help="Train in bfloat16. Default: where it is fast.")
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train the tokenizer, the feature network or the shared transformer.
 
-    Everything a step draws is addressed by (seed, step): --resume goes on bit for bit on the same machine and thread
-    count, and `torchrun` splits every batch among its processes. A kill loses at most --every steps. --steps fixes the
-    schedule; --minutes only stops and checkpoints.
+    What a step draws follows from --seed and the number of the step. So --resume continues bit for bit, on the same
+    machine and with as many threads, and `torchrun` splits every batch among its processes. A run that is killed loses
+    at most --every steps. The schedule follows from --steps; --minutes only ends a session earlier.
 
     \b
     Examples:
@@ -94,11 +117,12 @@ def train(
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
       bench train features --out run/features --data images.npz --device cuda
-      bench train features --network residual --out run/features --data cifar10
+      bench train features --network residual --out run/features --data cifar-10-batches-py
     """
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training
 
+    include_files(include)
     fetch_data(data)
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
@@ -139,7 +163,7 @@ def _training_progress(what: str) -> Iterator[tuple[Any, Any]]:
 
 
 def fetch_data(data: str | None) -> None:
-    """--data download: what is missing, fetched under a bar; after that it is a folder like any other."""
+    """For --data download: fetch the files that are missing, with a progress bar."""
     if data is not None:
         from orderbench.models.download import download_folder, fetch
 
@@ -152,7 +176,10 @@ def fetch_data(data: str | None) -> None:
 def run(
     *,
     config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="The same settings from .toml or .json; flags win.")
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Read settings of the same names from .toml or .json; flags override it."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.")
@@ -160,27 +187,38 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the trials and what they will take, and stop.")
+        bool, typer.Option("--dry-run", help="List the trials and how long they will take, and stop.")
     ] = False,
     no_report: Annotated[
-        bool, typer.Option("--no-report", help="Records and summary alone; bench report draws the page later.")
+        bool, typer.Option("--no-report", help="Do not draw the page; bench report can draw it later.")
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
     **settings: Any,
 ) -> int:
-    """Decode real samples under every arm; measure quality, likelihood and speed; write records and a summary.
+    """Decode samples with every arm, measure quality, likelihood and speed, and write records, a summary and a page.
 
-    Without --steps, --pace and --correction each order gets its ladder: an order of single cells also in as many even
-    steps as the grid has rings, any other also with nested correction, and halton in as many cosine steps beside them.
+    An arm is spelled ORDER[@PACE][+DECODER][~MODEL]. `bench orders` lists orders, `bench decoders` lists decoders, and
+    `bench show --help` lists paces. confidence@cosine:13 takes the place of an order: it chooses its cells as it
+    decodes.
+
+    Without --steps, --pace and --correction each order is also compared with a variant: at even:N if it decodes one
+    cell a step (N is the number of rings of radial on this grid, 13 on 16x16), otherwise with +nested. halton@cosine:N
+    is always added.
+
+    An arm that its model cannot decode is left out with a sentence, and the run goes on. Exit code 0 if all went well,
+    2 if nothing could be run, 5 if some arms failed.
 
     \b
     Examples:
       bench run --orders raster,radial
       bench run --orders raster,radial --quick
       bench run --orders raster,halton,random --steps 8,13,32 --only likelihood
+      bench run --orders radial+nested:every=12,confidence@cosine:13 --correction off
       bench run --orders radial --correction off,nested:margin=1,nested:every=3:window=3 --samples 5000 --seeds 3
       bench run --orders raster,radial --tune guidance=1,1.5,2,3
+      bench run --model my_model:build --tokenizer tokenizer.safetensors --orders raster
+      bench run --model shared --model own=own.safetensors --orders radial,radial~own --correction off
       bench run --config sweep.toml --out runs/sweep
       bench run --resume --out runs/sweep
       torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
@@ -285,18 +323,22 @@ def _print_trials(trials: Sequence[Trial], planned: int, estimates: dict[str, fl
 
 def doctor(
     model: Annotated[
-        str | None, typer.Option("--model", metavar="pkg.module:factory", help="Test this model, not the machine.")
+        str | None,
+        typer.Option(
+            "--model", metavar="pkg.module:factory", help="Test the model that this function returns, not the machine."
+        ),
     ] = None,
+    include: IncludeOption = None,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Look whether this machine has what `bench run` needs; or test a model of your own before it is measured.
+    """Check that this machine has what `bench run` needs; or test a model of your own before it is measured.
 
-    --model imports the factory (a function without arguments), and tries what it returns: are answers what they must
-    be, does the cache say what a fresh one says, do masks hide what they must, do rewind and refill forget, and do all
-    registered decoders keep what they promise with it? Exit code 2 if something that is needed is missing, or a check
-    fails.
+    --model calls a function without arguments and tests the model that it returns. Do answers have the right form? Does
+    a filled cache give the answers of a fresh one? Do masks hide what they must? Do rewind and refill forget? Does
+    every registered decoder keep its promises with it, also those of --include? Exit code 2 if something that is needed
+    is missing, or if a check fails.
 
     \b
     Examples:
@@ -304,7 +346,9 @@ def doctor(
       bench doctor --json
       bench doctor --device cuda
       bench doctor --model my_model:build
+      bench doctor --model my_model:build --include my_decoder.py
     """
+    include_files(include)
     if model is None:
         from orderbench.runs.doctor import examine
 

@@ -1,6 +1,6 @@
 """The settings of a run as options of a command: one option for every field of `RunSpec`, made from its type and flag.
 
-Knows how each type is typed. Refuses to know what a setting means: names, ranges and help stand at the fields.
+Knows how a value of each type is typed. Refuses to know what a setting means: names, ranges and help are in `spec.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orderbench.runs.spec import Axes, Scale, read_tune, setting_flags, setting_
 
 
 def _words(text: str | None, parse: Callable[[str], Any] = str) -> list[Any] | None:
-    """A comma list; None stays None, so that what was not given does not override."""
+    """The entries of a comma list. None stays None, so that an option that was not given overrides nothing."""
     return None if text is None else [parse(word.strip()) for word in text.split(",") if word.strip()]
 
 
@@ -59,8 +59,8 @@ DataOption = Annotated[str | None, setting_option("data")]
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for every setting, before its own; what is typed arrives by name, None or False where
-    nothing was."""
+    """Give a command an option for every setting, before its own options. It gets their values by name; None or False
+    for an option that was not given."""
     own = inspect.signature(command, eval_str=True)
     settings = [
         inspect.Parameter(
@@ -78,6 +78,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_settings(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that were given, as `RunSpec.from_json` reads them; BenchError or typer's own for one misspelt."""
+    """The settings that were given, as `RunSpec.from_json` reads them; BenchError or typer's own error for one that is
+    misspelt."""
     read = {name: _typed(name).read(value) for name, value in typed.items()}
     return {name: value for name, value in read.items() if value is not None}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def whole(text: str | int) -> int:
-    """A whole number as it was typed; typer parses defaults too."""
+    """A whole number from what was typed, or from a default, which typer passes through here too."""
     text = str(text)
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise typer.BadParameter(f"'{text}' is not a whole number")
@@ -38,12 +38,12 @@ def number(text: str | float) -> float:
 
 
 def optional_whole(text: str | int | None) -> int | None:
-    """The same of an option that may be left away."""
+    """The same for an option that may be left out."""
     return None if text is None else whole(text)
 
 
 def optional_number(text: str | float | None) -> float | None:
-    """The same of an option that may be left away."""
+    """The same for an option that may be left out."""
     return None if text is None else number(text)
 
 
@@ -52,7 +52,7 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback b
 
 
 def drop_stdout() -> None:
-    """Nothing more can be written there, not even what is buffered."""
+    """Write nothing more to stdout, not even what is buffered."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -66,13 +66,13 @@ def write(text: str) -> None:
 
 
 def say(sentence: str, code: int) -> int:
-    """One sentence on stderr; the exit code is handed on."""
+    """Print one sentence on stderr, and return the exit code."""
     print(f"bench: {sentence}", file=sys.stderr)
     return code
 
 
 def piped_console() -> Console:
-    """A console on stdout whose reader may leave."""
+    """A console on stdout that ends quietly if its reader leaves."""
     from rich.console import Console
 
     class Piped(Console):
@@ -102,7 +102,7 @@ def print_json(document: object) -> None:
 
 
 def include_files(files: Iterable[str] | None) -> None:
-    """Load the orders of Python files, as --include asks."""
+    """Run the Python files that --include names, which register orders, decoders and the like."""
     from orderbench.orders.registry import include_file
 
     for file in files or ():

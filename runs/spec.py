@@ -31,11 +31,8 @@ Axes = Mapping[str, tuple[Any, ...]]  # values by the name of a setting
 
 @dataclass(frozen=True)
 class Flag:
-    """How a setting stands on a command line, where its name is the flag's: its metavar, and its help, in which
-    {default} is filled in.
-
-    repeated: given once for each of several values, where others take a comma list.
-    """
+    """How a setting is given on a command line, under its own name. metavar: of the option. says: its help, in which
+    {default} is filled in. repeated: the option is given once for each value, where others take a comma list."""
 
     metavar: str | None
     says: str
@@ -44,72 +41,122 @@ class Flag:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """One run. Settings that are None take what the weights' card recommends, or the plain ones.
+    """One run. Sampling settings that are None take what the card of the weights recommends, else no filter at all.
 
-    orders: arms, or orders that paces and corrections multiply. samples: images a trial. seeds: replicates, of seeds
-    first_seed, first_seed + 1, .... batch: of the throughput measurement. rounds: of the speed measurement, each all
-    arms once. held_out: images of the likelihood. tune: settings to try for each arm, on seeds of their own.
+    orders: arms, or orders that are combined with every pace and every decoder. samples: images a trial. seeds: how
+    many replicates, with the seeds first_seed, first_seed + 1, .... batch: of the throughput measurement. rounds: of
+    the speed measurement; all arms are timed once a round. held_out: images of the likelihood. tune: settings to try
+    for each arm, on seeds that are used for nothing else.
     """
 
     orders: Annotated[
-        tuple[str, ...], Flag("ARM,ARM,...", "Arms, ORDER[@PACE][+DECODER][~MODEL]. Default {default}.")
+        tuple[str, ...],
+        Flag(
+            "ARM,ARM,...",
+            "What is compared: arms, spelled ORDER[@PACE][+DECODER][~MODEL], as in halton@cosine:13 or radial+nested. "
+            "Default {default}.",
+        ),
     ] = (
         "raster",
         "radial",
     )
-    steps: Annotated[tuple[int, ...], Flag("T,T,...", "Every order in so many cosine steps.")] = ()
-    pace: Annotated[tuple[str, ...], Flag("PACE,...", "Every order at these paces.")] = ()
-    correction: Annotated[tuple[str, ...], Flag("off,nested[:...]", "Every order with these corrections.")] = ()
-    samples: Annotated[int, Flag("N", "Images an arm. Default {default}.")] = 256
-    seeds: Annotated[int, Flag("S", "Replicates. Default {default}.")] = 1
-    first_seed: Annotated[int, Flag("S", "Of the replicates. Default {default}.")] = 0
+    steps: Annotated[
+        tuple[int, ...], Flag("T,T,...", "Take every order that names no pace at cosine:T, for each T.")
+    ] = ()
+    pace: Annotated[
+        tuple[str, ...], Flag("PACE,...", "Take every order that names no pace at each of these, as in native,even:13.")
+    ] = ()
+    correction: Annotated[
+        tuple[str, ...],
+        Flag("off,nested[:...]", "Take every order that names no decoder with each of these; off is plain decoding."),
+    ] = ()
+    samples: Annotated[int, Flag("N", "Images that are decoded for each arm and seed. Default {default}.")] = 256
+    seeds: Annotated[int, Flag("S", "How many seeds, that is, replicates of the samples. Default {default}.")] = 1
+    first_seed: Annotated[int, Flag("S", "The first of these seeds. Default {default}.")] = 0
     held_out: Annotated[int, Flag("N", "Images of the likelihood. Default {default}.")] = 1000
-    batch: Annotated[int, Flag("B", "Throughput batch. Default {default}.")] = 16
-    rounds: Annotated[int, Flag("R", "Timings, all arms in turns. Default {default}.")] = 9
-    guidance: Annotated[Scale | None, Flag("S|KIND:scale=S", "Linear up to S, or as in constant:scale=1.5; none.")] = (
-        None
-    )
-    temperature: Annotated[float | None, Flag("T", "Above 0.")] = None
-    top_k: Annotated[int | None, Flag("K", "0 for all codes.")] = None
-    top_p: Annotated[float | None, Flag("P", "1 for all codes.")] = None
-    tune: Annotated[Axes | None, Flag("NAME=V,V,...", "Also each arm's best setting, found on other seeds.")] = None
+    batch: Annotated[int, Flag("B", "Speed is measured at batch 1 and at this batch. Default {default}.")] = 16
+    rounds: Annotated[
+        int, Flag("R", "How often each arm is timed; in a round all arms take turns. Default {default}.")
+    ] = 9
+    guidance: Annotated[
+        Scale | None,
+        Flag(
+            "S|KIND:scale=S",
+            "Classifier-free guidance: a scale that rises linearly to S, or as in constant:scale=1.5, or none.",
+        ),
+    ] = None
+    temperature: Annotated[float | None, Flag("T", "Of sampling, above 0.")] = None
+    top_k: Annotated[int | None, Flag("K", "Sample among the K likeliest codes; 0 for all.")] = None
+    top_p: Annotated[
+        float | None, Flag("P", "Sample among the fewest codes that hold this share of probability; 1 for all.")
+    ] = None
+    tune: Annotated[
+        Axes | None,
+        Flag(
+            "NAME=V,V,...",
+            "Also measure each arm at its own best setting, which is found on other seeds, as in guidance=1,2,3.",
+        ),
+    ] = None
     model: Annotated[
         tuple[str, ...],
         Flag(
             "[NAME=]NAME|FILE|pkg.module:factory",
-            "Default: the weights in the package, called shared. Given again, another model, whose arms are spelled "
-            "ORDER~NAME.",
+            "The model that decodes: a shipped name, a file of weights, or a function that returns a model. Default: "
+            "the weights in the package, called shared. Give it again for more models, as in --model shared "
+            "--model par=par.safetensors; then raster is decoded by the first one and raster~par by par.",
             repeated=True,
         ),
     ] = ()
     tokenizer: Annotated[
-        tuple[str, ...], Flag("[NAME=]FILE", "The tokenizer of a model of your own.", repeated=True)
+        tuple[str, ...],
+        Flag(
+            "[NAME=]FILE",
+            "The tokenizer that turns codes of a model into images; with NAME=, that of the model NAME. Needed for "
+            "quality and likelihood of your own models.",
+            repeated=True,
+        ),
     ] = ()
     data: Annotated[
         str | None,
         Flag(
             "PATH|download[:FOLDER]",
-            "A folder (one folder a class, or CIFAR-10's batches) or .npz, of which a tenth is held out if it has no "
-            "test split; download fetches Fashion-MNIST (31 MB, into a cache). Default: what travels with the shipped "
-            "weights, else an installed Fashion-MNIST.",
+            "Images: a folder with one folder for each class, CIFAR-10's batches, or an .npz file. If there is no test "
+            "split, a tenth is held out. download fetches Fashion-MNIST (31 MB, into a cache or FOLDER). Default: the "
+            "data that is shipped with the weights, else an installed Fashion-MNIST.",
         ),
     ] = None
-    reference: Annotated[str | None, Flag("FILE.npz", "ADM's images or statistics to compare with.")] = None
+    reference: Annotated[
+        str | None, Flag("FILE.npz", "Compare samples with these images or statistics, in the format of ADM.")
+    ] = None
     space: Annotated[
-        tuple[str, ...], Flag("NAME|FILE,...", "fashion-features, the default, lite0, inception:WEIGHTS, or a file.")
+        tuple[str, ...],
+        Flag(
+            "NAME|FILE,...",
+            "Feature spaces of the quality: fashion-features (the default), lite0, inception:WEIGHTS, or a file of "
+            "bench train features.",
+        ),
     ] = ()
     device: Annotated[str, Flag("auto|cpu|cuda", "Where to compute.")] = "auto"
-    dtype: Annotated[str, Flag("fp32|bf16", "Of the weights.")] = "fp32"
-    threads: Annotated[int | None, Flag("N", "Of the processor.")] = None
-    only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Some measurements alone.")] = KINDS
-    include: Annotated[tuple[str, ...], Flag("FILE.py", "Also load the orders of a Python file.", repeated=True)] = ()
-    no_baseline: Annotated[bool, Flag(None, "Leave out the baseline that speed-ups are measured against.")] = False
+    dtype: Annotated[str, Flag("fp32|bf16", "The type of the weights.")] = "fp32"
+    threads: Annotated[int | None, Flag("N", "How many processor threads to use.")] = None
+    only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Which measurements to make. Default all.")] = KINDS
+    include: Annotated[
+        tuple[str, ...],
+        Flag("FILE.py", "First run a Python file that registers orders, decoders or models.", repeated=True),
+    ] = ()
+    no_baseline: Annotated[
+        bool,
+        Flag(
+            None,
+            "Do not add the baseline of the speed-ups, which is the model's native order one cell at a time.",
+        ),
+    ] = False
     quick: Annotated[
         bool,
         Flag(
             None,
             f"A first look: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, {QUICK['rounds']} "
-            f"rounds, batch {QUICK['batch']}; no uncached baseline.",
+            f"rounds, batch {QUICK['batch']}, and no timing without a cache.",
         ),
     ] = False
 
@@ -169,7 +216,7 @@ class RunSpec:
         return self.pace or tuple(f"cosine:{steps}" for steps in self.steps)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, None left away; `from_json` reads them again."""
+        """Plain values, None left out; `from_json` reads them again."""
         value = {name: entry for name, entry in asdict(self).items() if entry is not None}
         return {name: list(entry) if isinstance(entry, tuple) else entry for name, entry in value.items()} | (
             {"tune": {name: list(values) for name, values in self.tune.items()}} if self.tune else {}
@@ -212,7 +259,7 @@ def setting_kinds() -> dict[str, Any]:
 
 
 def setting_flags() -> dict[str, Flag]:
-    """How every setting stands on a command line, the default filled in."""
+    """How every setting is given on a command line, the default filled in."""
     flags = {}
     for one in fields(RunSpec):
         flag = _hints()[one.name][1]
@@ -242,7 +289,8 @@ def read_config(file: str) -> dict[str, Any]:
 
 
 def effective(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A new run's settings: flags beat a file, and `quick` sets what stands neither beside it nor in a flag."""
+    """The settings of a new run. Precedence: flags, then the file, then the values of `quick`. But `quick` given as a
+    flag comes before the file."""
     if flags.get("quick"):
         return {**file, **QUICK, **flags}
     quick = QUICK if file.get("quick") else {}
