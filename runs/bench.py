@@ -46,10 +46,6 @@ class Bench:
         """All trials of the run."""
         return self.agenda.trials
 
-    def subject(self, arm: str) -> Subject:
-        """The model of an arm, or of a floor that is one model's."""
-        return self.subjects.of(arm.partition("~")[2])
-
     def fixed(self, subject: Subject) -> Sampling:
         """The setting of a model's trials that are not about others."""
         return sampling_of(self.spec, subject.recommended)

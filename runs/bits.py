@@ -29,7 +29,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
 
     The tax is None where the model does not serve the same cells one at a time.
     """
-    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    arm, subject = bench.arms[trial.arm], bench.subjects.of(trial.model)
     assert subject.held_out is not None  # noqa: S101 (planned only where there are some)
     plan = arm.plan(subject.model.lattice, trial.seed)
     codes_NLK, labels_N = (part[: bench.spec.held_out] for part in subject.held_out)

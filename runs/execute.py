@@ -128,7 +128,7 @@ def _describe_model(subject: Subject, agenda: Agenda) -> dict[str, Any]:
     own = subject is agenda.subjects.own
     baseline = agenda.lineup.baselines.get("" if own else subject.name)
     readers = [trial for trial in agenda.trials if kind_of(trial).reads_held_out(trial)
-               and agenda.subjects.of(trial.arm.partition("~")[2]) is subject]  # fmt: skip
+               and agenda.subjects.of(trial.model) is subject]  # fmt: skip
     return {
         **subject.about,
         **(subject.describe_held_out() if readers else {}),

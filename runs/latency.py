@@ -50,7 +50,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
             counters[name] = tile.counters
             return tile.codes_BLK
 
-        contenders.append(Contender(name, generate, _pixel_decoder(bench.subject(str(arm)))))
+        contenders.append(Contender(name, generate, _pixel_decoder(bench.subjects.of(arm.model))))
 
     for name, arm in bench.arms.items():
         contend(name, arm, arm.decoder)

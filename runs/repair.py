@@ -18,7 +18,7 @@ ERROR_RATES = (0.05, 0.1, 0.2)
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     """How many injected errors are repaired, and how many right codes are damaged, at every rate."""
-    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    arm, subject = bench.arms[trial.arm], bench.subjects.of(trial.model)
     assert subject.held_out is not None  # noqa: S101 (planned only where there are some)
     n, sampling = bench.spec.repaired, bench.fixed(subject)
     codes_BLK, labels = subject.held_out[0][:n].to(subject.device), subject.held_out[1][:n].tolist()

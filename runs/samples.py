@@ -38,7 +38,7 @@ _IN_TILE = ("codes_NLK", "changed_NL", "counters", "n_steps", "wall_s")
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     """Decode and judge the samples of one arm under one setting; every process takes part, the first one answers."""
-    arm, subject = bench.arms[trial.arm], bench.subject(trial.arm)
+    arm, subject = bench.arms[trial.arm], bench.subjects.of(trial.model)
     sampling = _sampling(trial, bench, subject)
     plan = arm.plan(subject.model.lattice, trial.seed)
     n = bench.spec.samples
@@ -136,7 +136,7 @@ def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, s
         except RecordProblem:
             pass  # broken: decoded anew
     began = time.perf_counter()
-    subject = bench.subject(trial.arm)
+    subject = bench.subjects.of(trial.model)
     decoded = decode(
         subject.model,
         plan,
@@ -182,7 +182,7 @@ def _result(
 
 def measure_floor(trial: Trial, bench: Bench) -> dict[str, Any]:
     """Judge images that no arm made: real ones, real ones through a model's tokenizer, or random codes."""
-    subject, what = bench.subject(trial.arm), trial.arm.partition("~")[0]
+    subject, what = bench.subjects.of(trial.model), trial.arm.removesuffix(f"~{trial.model}")
     n, classes = bench.spec.samples, subject.model.n_classes
     if what == "real":
         results = []

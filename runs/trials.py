@@ -25,7 +25,8 @@ class Trial:
 
     kind: 'likelihood' (bits of held-out images), 'floor' (a set of images that no arm made), 'tuning' and 'quality'
     (samples of an arm under a setting), 'repair' (injected errors), 'latency' (all arms in turns at one batch).
-    setting: 'fixed', 'tuned' (the best of this arm's tuning), or, when tuning, the values tried.
+    arm: its canonical spelling, or the name of a floor. setting: 'fixed', 'tuned' (the best of this arm's tuning), or,
+    when tuning, the values tried. model: whose arm or floor it is; '' is the run's own.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Trial:
     seed: int = 0
     setting: str = "fixed"
     batch: int = 0
+    model: str = ""
 
     @property
     def id(self) -> str:
@@ -82,20 +84,20 @@ def plan_trials(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> tuple[Tria
             sampling_of(spec, subject.recommended, values)
     trials: list[Trial] = []
     if "likelihood" in spec.only:
-        trials += [Trial("likelihood", arm.name) for arm in lineup.arms
+        trials += [Trial("likelihood", arm.name, model=arm.model) for arm in lineup.arms
                    if arm.has_likelihood and subject_of[arm.name].held_out_source is not None]  # fmt: skip
     if "quality" in spec.only and subjects.judges:
         trials += _floors(subjects, used)
         sampled = [arm for arm in lineup.arms if subject_of[arm.name].codec is not None]
         trials += [
-            Trial("tuning", arm.name, TUNING_SEED + seed, name)
+            Trial("tuning", arm.name, TUNING_SEED + seed, name, model=arm.model)
             for arm in sampled for name in tried for seed in range(spec.seeds)
         ]  # fmt: skip
         for seed in spec.replicates:
             for arm in sampled:
-                trials += [Trial("quality", arm.name, seed)]
-                trials += [Trial("quality", arm.name, seed, "tuned")] if tried else []
-        trials += [Trial("repair", arm.name) for arm in sampled
+                settings = ("fixed", "tuned") if tried else ("fixed",)
+                trials += [Trial("quality", arm.name, seed, setting, model=arm.model) for setting in settings]
+        trials += [Trial("repair", arm.name, model=arm.model) for arm in sampled
                    if "rewrites" in arm.traits and subject_of[arm.name].held_out_source is not None]  # fmt: skip
     if "latency" in spec.only:
         trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
@@ -115,10 +117,9 @@ def _floors(subjects: Subjects, used: Sequence[Subject]) -> list[Trial]:
         if subject.codec is None or any(subject.codec is codec for codec in seen):
             continue
         seen.append(subject.codec)
-        of = "" if subject is subjects.own else f"~{subject.name}"
-        if subject.held_out_source is not None:
-            floors.append(Trial("floor", f"reconstructed{of}"))
-        floors.append(Trial("floor", f"noise{of}"))
+        model = "" if subject is subjects.own else subject.name
+        for what in ("reconstructed", "noise") if subject.held_out_source is not None else ("noise",):
+            floors.append(Trial("floor", f"{what}~{model}" if model else what, model=model))
     return floors
 
 
