@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.flags import DataOption, given_settings, with_settings
+from orderbench.runs.flags import DataOption, IncludeOption, given_settings, with_settings
 from orderbench.runs.shell import (
     DebugOption,
     JsonOption,
@@ -78,6 +78,7 @@ def train(
     bf16: Annotated[
         bool | None, typer.Option("--bf16/--no-bf16", help="bfloat16 autocast; default where it is fast.")
     ] = None,
+    include: IncludeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -95,10 +96,12 @@ def train(
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
       bench train features --out run/features --data images.npz --device cuda
       bench train features --network residual --out run/features --data cifar10
+      bench train model --include my_term.py --mixture mixture.json --tokenizer tokenizer.safetensors --out run/mine
     """
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training
 
+    include_files(include)
     fetch_data(data)
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,

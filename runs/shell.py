@@ -102,7 +102,7 @@ def print_json(document: object) -> None:
 
 
 def include_files(files: Iterable[str] | None) -> None:
-    """Load the orders of Python files, as --include asks."""
+    """Load what Python files register, as --include asks."""
     from orderbench.orders.registry import include_file
 
     for file in files or ():

@@ -102,7 +102,9 @@ class RunSpec:
     dtype: Annotated[str, Flag("fp32|bf16", "Of the weights.")] = "fp32"
     threads: Annotated[int | None, Flag("N", "Of the processor.")] = None
     only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Some measurements alone.")] = KINDS
-    include: Annotated[tuple[str, ...], Flag("FILE.py", "Also load the orders of a Python file.", repeated=True)] = ()
+    include: Annotated[
+        tuple[str, ...], Flag("FILE.py", "Also load what a Python file registers, such as orders.", repeated=True)
+    ] = ()
     no_baseline: Annotated[bool, Flag(None, "Leave out the baseline that speed-ups are measured against.")] = False
     quick: Annotated[
         bool,
