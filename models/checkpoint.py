@@ -97,11 +97,15 @@ def load_network(kind: Callable[[Any], Network], config: Any, state: Mapping[str
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Put tensors into a module made on the meta device; BenchError names what is missing, unexpected or misshapen."""
     own = dict(module.state_dict())
+    check_fits(own, state, where, type(module).__name__)
+    module.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in own.items()}, assign=True)
+
+
+def check_fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str, kind: str) -> None:
+    """BenchError names what tensors lack to take the places of a network's own, or have too much."""
     missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or unexpected:
-        raise BenchError(
-            f"'{where}' does not fit {type(module).__name__}: missing {_some(missing)}; unexpected {_some(unexpected)}"
-        )
+        raise BenchError(f"'{where}' does not fit {kind}: missing {_some(missing)}; unexpected {_some(unexpected)}")
     for name, tensor in own.items():
         given = state[name]
         if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
@@ -109,7 +113,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) ->
                 f"'{where}' holds {name} as {given.dtype} of shape {tuple(given.shape)}; {tensor.dtype} of shape "
                 f"{tuple(tensor.shape)} would do"
             )
-    module.load_state_dict({name: state[name].to(tensor.dtype) for name, tensor in own.items()}, assign=True)
 
 
 def _some(names: list[str]) -> str:

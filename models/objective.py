@@ -28,6 +28,7 @@ from orderbench.models.sampling import PLAIN, CellNoise
 from orderbench.models.transformer import Transformer
 from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, Plan, make_plan
+from orderbench.orders.errors import unknown
 from orderbench.orders.registry import Bound, Entry, Registry
 from orderbench.orders.spelling import read_options
 from orderbench.orders.streams import generator
@@ -176,6 +177,8 @@ class ObjectiveConfig:
     nested: the share of batches that are one nested step. noise: in a nested batch, the share of known codes that are
     wrong is uniform in [0, noise]. corruptions: by name; each nested batch takes one of them. label_drop: the share of
     images whose label is replaced by the null class. terms: of the loss, as in 'ce' or 'ce:weight=0.5'.
+
+    Whether corruptions and terms are registered is asked by whoever trains: a card is read without its plugins.
     """
 
     mixture: tuple[Share, ...]
@@ -200,10 +203,6 @@ class ObjectiveConfig:
                 raise BenchError(f"the objective's {name} is {getattr(self, name):g}; it is a share, from 0 to 1")
         if not self.corruptions or not self.terms:
             raise BenchError("an objective has one corruption and one term or more, as in uniform and ce")
-        for name in self.corruptions:
-            CORRUPTIONS.get(name)
-        for term in self.terms:
-            TERMS.parse(term)
 
 
 def objective_to_plain(objective: ObjectiveConfig) -> dict[str, Any]:
@@ -261,6 +260,8 @@ class ModelJob:
         self.tokens_NL, self.labels_N = tokens_NL, labels_N
         self.held_codes_BLK = held_out[0][:held_out_images, :, None].long().to(device)
         self.held_labels_B = held_out[1][:held_out_images].to(device)
+        for corruption in objective.corruptions:
+            CORRUPTIONS.get(corruption)
         for part in objective.mixture:  # so that a plan that this lattice does not serve is refused now
             for pace in part.paces:
                 make_plan(part.order, model.grid, pace)
@@ -268,6 +269,8 @@ class ModelJob:
     def build(self) -> nn.Module:
         network = Transformer(self.model)
         network.initialize()
+        with listening(network, self._heard):  # a module that it has not is said now
+            pass
         helpers = {str(n): term.entry.helper(self.model) for n, term in enumerate(self.terms) if term.entry.helper}
         return Taught(network, helpers) if helpers else network
 
@@ -278,6 +281,10 @@ class ModelJob:
         """The tensors that are kept as weights: those of the network, without the terms' helpers."""
         own = {name.removeprefix("network."): tensor for name, tensor in state.items() if name.startswith("network.")}
         return own or dict(state)
+
+    @property
+    def _heard(self) -> list[str]:
+        return [name for term in self.terms for name in term.entry.hears]
 
     def _own(self, network: nn.Module) -> Transformer:
         own = network.network if isinstance(network, Taught) else network
@@ -302,12 +309,11 @@ class ModelJob:
         cells_BL = cells_BL.expand(codes_BLK.shape[:2])
         draws = Draws(rng, len(indices_B), share, codes_BLK.device)
         nested = rng.random() < self.objective.nested and plan.n_steps > 1
-        with listening(own, [name for term in self.terms for name in term.entry.hears]) as hidden:
+        with listening(own, self._heard) as hidden:
             view = self._nested if nested else self._plain
             lesson = view(own, codes_BLK, labels_B, cells_BL, plan, draws, step / self.steps, hidden)
         helpers = dict(network.helpers.items()) if isinstance(network, Taught) else {}
-        losses = [term_loss(term, lesson, helpers.get(str(n)))
-                  for n, term in enumerate(self.terms)]  # fmt: skip
+        losses = [term_loss(term, lesson, helpers.get(str(n))) for n, term in enumerate(self.terms)]
         return torch.stack(losses).sum(), {}
 
     def _draw_plan(self, rng: np.random.Generator) -> Plan:
@@ -393,14 +399,11 @@ def listening(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Te
     def keep(name: str) -> Callable[..., None]:
         return lambda module, inputs, output: hidden.__setitem__(name, output)
 
-    hooks = []
-    for name in dict.fromkeys(names):
-        if name not in modules:
-            raise BenchError(
-                f"a term listens to '{name}', which {type(network).__name__} has not; its modules are "
-                f"{', '.join(list(modules)[1:4])}, ..."
-            )
-        hooks.append(modules[name].register_forward_hook(keep(name)))
+    absent = [name for name in names if name not in modules]
+    if absent:
+        ask = "a term's `hears` names modules as torch's named_modules() does"
+        raise unknown(f"module of {type(network).__name__}", absent[0], filter(None, modules), ask)
+    hooks = [modules[name].register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
     try:
         yield hidden
     finally:

@@ -169,8 +169,8 @@ def fit(
     """Train, and return the final checkpoint. `folder`/checkpoint.pt is whole at all times.
 
     every: steps between checkpoints and reports; a killed run loses at most so many steps. minutes: stop after them,
-    with a checkpoint; the schedule stays that of `config.steps`. start: weights to begin with, instead of fresh ones.
-    report: called after every checkpoint but the first. tick: called after every step.
+    with a checkpoint; the schedule stays that of `config.steps`. start: weights to begin with, instead of fresh ones, as
+    `Job.ships` names them. report: called after every checkpoint but the first. tick: called after every step.
 
     Raises BenchError if there is something to resume and `resume` is not set, nothing to resume and it is, or the
     checkpoint is of another job or configuration.
@@ -183,8 +183,8 @@ def fit(
     averaged.load_state_dict(network.state_dict())
     optimizers = make_optimizers(network, job.hidden_matrices(network), config)
     if start is not None:
-        network.load_state_dict(start)
-        averaged.load_state_dict(start)
+        for one in (network, averaged):
+            _begin_with(job.ships(one.state_dict()), start)
     first, history = 0, []
     if resume:
         if not file.is_file():
@@ -259,6 +259,12 @@ def fit(
         if stop:
             break
     return state
+
+
+@torch.no_grad()
+def _begin_with(own: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+    for name, tensor in own.items():
+        tensor.copy_(start[name])
 
 
 @torch.no_grad()

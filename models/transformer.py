@@ -150,8 +150,8 @@ class Cache:
         for kept, new in ((self.keys, k_BHGK), (self.values, v_BHGK)):
             if slots_BG is not None:
                 kept[layer].scatter_(2, slots_BG[:, None, :, None].expand_as(new), new)
-            elif self.grows:
-                kept[layer] = torch.cat([kept[layer][:, :, : self.length], new], dim=2)
+            elif self.grows:  # under autocast what is kept has another type than the weights
+                kept[layer] = torch.cat([kept[layer][:, :, : self.length].to(new.dtype), new], dim=2)
             else:
                 kept[layer][:, :, self.length : stop] = new
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]

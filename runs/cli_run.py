@@ -118,6 +118,7 @@ def train(
       bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
       bench train features --out run/features --data images.npz --device cuda
       bench train features --network residual --out run/features --data cifar-10-batches-py
+      bench train model --include my_term.py --mixture mixture.json --tokenizer tokenizer.safetensors --out run/mine
     """
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orderbench.models.checkpoint import load_strictly, read_tensors, write_atomically
+from orderbench.models.checkpoint import check_fits, read_tensors, write_atomically
 from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import load_images
@@ -153,7 +153,8 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
 def _weights(file: Path, job: Job) -> dict[str, Tensor]:
     tensors = read_tensors(file)
     with torch.device("meta"):
-        load_strictly(job.build(), tensors, str(file))
+        network = job.build()
+    check_fits(job.ships(network.state_dict()), tensors, str(file), type(network).__name__)
     return tensors
 
 

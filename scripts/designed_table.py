@@ -20,7 +20,11 @@ LENGTHS = (1, 2, 4, 12, 40)
 def main() -> None:
     for length in LENGTHS:
         field = Field(length=float(length))
-        rows = {name: [rank_order(name, GRID, f"cosine:{T}", field).tax_bits for T in STEPS] for name in order_names()}
+        rows = {}
+        for name in order_names():
+            taxes = [rank_order(name, GRID, f"cosine:{T}", field).tax_bits for T in STEPS]
+            if None not in taxes:  # an order of pyramids alone has none
+                rows[name] = taxes
         if length != 4:
             spelled = f"designed:length={length}"
             rows[spelled] = [parallel_tax(make_plan(f"{spelled}@cosine:{T}", GRID), field) for T in STEPS]

@@ -24,6 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
+from orderbench.models.answer import Categorical
 from orderbench.models.shipped import load_shipped
 from orderbench.models.transformer import Cache, Transformer
 from orderbench.reports.check import Rules, check, exit_code
@@ -45,15 +46,15 @@ class Slowed(Transformer):
         self.mark = time.perf_counter()
         return super().start(labels_B, slots)
 
-    def logits(self, cache: Cache, cells_BQ: Tensor) -> Tensor:
-        logits_BQV = super().logits(cache, cells_BQ)
+    def answer(self, cache: Cache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
+        answer = super().answer(cache, cells_BQ, seen=seen)
         now = time.perf_counter()
         if cells_BQ.shape[1] > 1:
             wake = now + (self.factor - 1) * (now - self.mark)
             while now < wake:
                 now = time.perf_counter()
         self.mark = now
-        return logits_BQV
+        return answer
 
 
 def slowed() -> Slowed:

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from orderbench.models.checkpoint import write_atomically
+from orderbench.models.codec import Codec, encode_images
 from orderbench.models.data import Images, load_images
 from orderbench.models.shipped import load_weights
-from orderbench.models.tokenizer import Tokenizer, encode
 from orderbench.runs.spaces import N_REFERENCE, feature_space
 
 TARGET = Path(__file__).parent.parent / "models"
@@ -50,7 +50,7 @@ def main() -> None:
     test = interleaved(test)
 
     tokenizer = load_weights(files["tokenizer"], "tokenizer")
-    tokens_NL = encode(cast(Tokenizer, tokenizer.network), test, "cpu", tokenizer.about["tokenizer"]["codes"])
+    tokens_NL = encode_images(cast(Codec, tokenizer.network), test, "cpu")[..., 0]
     ship_arrays(
         "fashion-held-out",
         {"tokens_NL": tokens_NL, "labels_N": test.labels_N.to(torch.uint8)},

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from orderbench.models.decode import make_tile, run_tile, uncached_steps
+from orderbench.models.decode import Decoder, make_tile, run_tile, uncached_steps
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval, paired_ratio
@@ -28,7 +27,7 @@ from orderbench.runs.arms import parse_arm
 from orderbench.runs.execute import execute
 from orderbench.runs.record import load_run
 from orderbench.runs.spec import RunSpec
-from orderbench.runs.subject import load_subjects
+from orderbench.runs.subject import Subject, Subjects, load_subjects
 from orderbench.runs.timing import Contender, rounds, warm_up
 from orderbench.runs.trials import Trial, make_agenda, sampling_of
 
@@ -64,21 +63,27 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     print()
 
 
-def noise(given: argparse.Namespace) -> None:
-    """The same arm twice: how often does the interval of its ratio exclude 1?"""
-    subject = load_subjects(RunSpec(device=given.device, only=("latency",)))
-    arm = parse_arm("radial")
-    tile = make_tile(subject.model, arm.plan(subject.model.lattice, 0), range(4), sampling=sampling_of(RunSpec(), {}),
-                     seed=0, in_group="block", device=subject.device)  # fmt: skip
+def contender(name: str, subject: Subject, arm: str, decoder: Decoder | None = None) -> Contender:
+    """Four samples of an arm, laid out before the clock starts; decoded by its own decoder or by another."""
+    bound = parse_arm(arm)
+    tile = make_tile(subject.model, bound.plan(subject.model.lattice), range(4), sampling=sampling_of(RunSpec(), {}),
+                     device=subject.device)  # fmt: skip
 
     def generate() -> torch.Tensor:
-        return run_tile(tile, arm.decoder)[0]
+        run_tile(tile, decoder or bound.decoder)
+        return tile.codes_BLK
 
-    contenders = [Contender(name, generate) for name in ("A", "A again")]
-    warm = warm_up(contenders, None, device=subject.device)
+    return Contender(name, generate)
+
+
+def noise(given: argparse.Namespace) -> None:
+    """The same arm twice: how often does the interval of its ratio exclude 1?"""
+    subject = load_subjects(RunSpec(device=given.device, only=("latency",))).own
+    contenders = [contender(name, subject, "radial") for name in ("A", "A again")]
+    warm = warm_up(contenders, device=subject.device)
     ratios: list[Interval] = []
     for trial in range(given.trials):
-        finished = list(rounds(contenders, None, rounds=9, seed=trial, device=subject.device, warm=warm))
+        finished = list(rounds(contenders, rounds=9, seed=trial, device=subject.device, warm=warm))
         times = [[s.total_s for one in finished for s in one if s.name == c.name] for c in contenders]
         ratios.append(paired_ratio(*times))
     alarms = sum(r.low is not None and r.high is not None and not r.low <= 1 <= r.high for r in ratios)
@@ -87,9 +92,9 @@ def noise(given: argparse.Namespace) -> None:
           f"{values.max():.3f}, half of them within {np.median(np.abs(values - 1)):.3f} of 1.\n")  # fmt: skip
 
 
-def judged(subject: Subject, tokens_NL: torch.Tensor, labels_N: np.ndarray) -> dict[str, Any]:
-    judge = subject.judges[0]
-    features, logits = judge.space.extract(subject.pixels(tokens_NL))
+def judged(subjects: Subjects, codes_NLK: torch.Tensor, labels_N: np.ndarray) -> dict[str, Any]:
+    judge, subject = subjects.judges[0], subjects.own
+    features, logits = judge.space.extract(subject.pixels(codes_NLK))
     return judge.judge(features, logits, labels_N, subject.model.n_classes)
 
 
@@ -97,42 +102,40 @@ def shown(result: dict[str, Any]) -> list[str]:
     return [f"{result[metric]['value']:.3f}" for metric in METRICS]
 
 
-def held_out(given: argparse.Namespace) -> tuple[Subject, torch.Tensor, np.ndarray]:
-    subject = load_subjects(RunSpec(device=given.device, only=("quality",)))
-    assert subject.held_out is not None
-    tokens_NL, labels_N = (part[: given.samples] for part in subject.held_out)
-    return subject, tokens_NL, labels_N.numpy()
+def held_out(given: argparse.Namespace) -> tuple[Subjects, torch.Tensor, np.ndarray]:
+    subjects = load_subjects(RunSpec(device=given.device, only=("quality",)))
+    assert subjects.own.held_out is not None
+    codes_NLK, labels_N = (part[: given.samples] for part in subjects.own.held_out)
+    return subjects, codes_NLK, labels_N.numpy()
 
 
 def sanity(given: argparse.Namespace) -> None:
     """Sets of images that no honest metric may like."""
-    subject, tokens_NL, labels_N = held_out(given)
-    n, cells = tokens_NL.shape
+    subjects, codes_NLK, labels_N = held_out(given)
+    n, cells, _ = codes_NLK.shape
     shuffled = torch.stack([row[torch.from_numpy(generator(1, "noise", i).permutation(cells))]
-                            for i, row in enumerate(tokens_NL)])  # fmt: skip
-    uniform = torch.from_numpy(generator(2, "noise").integers(0, subject.model.n_codes, (n, cells)))
-    copied = tokens_NL[:1].expand(n, -1)
+                            for i, row in enumerate(codes_NLK)])  # fmt: skip
+    uniform = torch.from_numpy(generator(2, "noise").integers(0, subjects.own.model.code_sizes[0], (n, cells, 1)))
     sets = {
-        "reconstructed images": tokens_NL,
-        "one image, copied": copied,
+        "reconstructed images": codes_NLK,
+        "one image, copied": codes_NLK[:1].expand(n, -1, -1),
         "codes shuffled within each image": shuffled,
         "uniform codes": uniform,
     }
-    table(["set", *METRICS], [[name, *shown(judged(subject, tokens, labels_N))] for name, tokens in sets.items()])
+    table(["set", *METRICS], [[name, *shown(judged(subjects, codes, labels_N))] for name, codes in sets.items()])
 
 
 def errors(given: argparse.Namespace) -> None:
     """Codes of real images replaced by others: every number must worsen with their share."""
-    subject, tokens_NL, labels_N = held_out(given)
-    n, cells = tokens_NL.shape
-    draw = generator(3, "noise")
-    order = torch.from_numpy(draw.random((n, cells)))
-    other = (tokens_NL + torch.from_numpy(draw.integers(1, subject.model.n_codes, (n, cells)))) % subject.model.n_codes
+    subjects, codes_NLK, labels_N = held_out(given)
+    n, cells, _ = codes_NLK.shape
+    draw, size = generator(3, "noise"), subjects.own.model.code_sizes[0]
+    order = torch.from_numpy(draw.random((n, cells, 1)))
+    other = (codes_NLK + torch.from_numpy(draw.integers(1, size, (n, cells, 1)))) % size
     rows = []
     for rate in (0.0, 0.02, 0.05, 0.1, 0.2, 0.5):
-        rows.append(
-            [f"{100 * rate:g} %", *shown(judged(subject, torch.where(order < rate, other, tokens_NL), labels_N))]
-        )
+        wrong = torch.where(order < rate, other, codes_NLK)
+        rows.append([f"{100 * rate:g} %", *shown(judged(subjects, wrong, labels_N))])
     table(["wrong codes", *METRICS], rows)
 
 
@@ -161,27 +164,21 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 def cache(given: argparse.Namespace) -> None:
     """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
-    subject = load_subjects(RunSpec(device=given.device, only=("latency",)))
-    plans, decoders = ("raster", "raster@even:64", "radial", "halton@cosine:13"), ("with", "without")
-    grid = subject.model.lattice
-
-    def generate(name: str, decoder: str) -> torch.Tensor:
-        arm = parse_arm(name)
-        tile = make_tile(subject.model, arm.plan(grid, 0), range(4), sampling=sampling_of(RunSpec(), {}), seed=0,
-                         in_group="block", device=subject.device)  # fmt: skip
-        return run_tile(tile, arm.decoder if decoder == "with" else uncached_steps)[0]
-
-    contenders = [Contender(f"{name} {d}", partial(generate, name, d)) for name in plans for d in decoders]
-    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for finished in rounds(contenders, None, rounds=5, device=subject.device):
+    subject = load_subjects(RunSpec(device=given.device, only=("latency",))).own
+    plans = ("raster", "raster@even:64", "radial", "halton@cosine:13")
+    decoders = {"with": None, "without": uncached_steps}
+    contenders = {f"{name} {d}": contender(f"{name} {d}", subject, name, decoder)
+                  for name in plans for d, decoder in decoders.items()}  # fmt: skip
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for finished in rounds(list(contenders.values()), rounds=5, device=subject.device):
         for sample in finished:
             times[sample.name].append(sample.total_s)
     rows = []
     for name in plans:
         one, two = (times[f"{name} {d}"] for d in decoders)
-        differ = int((generate(name, "with") != generate(name, "without")).sum())
+        differ = int((contenders[f"{name} with"].generate() != contenders[f"{name} without"].generate()).sum())
         over = (paired_ratio(times[f"raster {d}"], times[f"{name} {d}"]) for d in decoders)
-        rows.append([f"`{name}`", f"{differ} of {4 * grid.rows * grid.cols}",
+        rows.append([f"`{name}`", f"{differ} of {4 * subject.model.lattice.n_cells}",
                      *(f"{1000 * float(np.median(t)):.0f} ms" for t in (one, two)), bounds(paired_ratio(two, one)),
                      *map(bounds, over)])  # fmt: skip
     table(["plan", "codes that differ", "with a cache", "without", "faster by the cache", "over raster, both with",
@@ -216,8 +213,8 @@ def control(given: argparse.Namespace) -> None:
     for model in ("fashion-model", given.control):  # both with a tokenizer named, so that both see the same images
         both = ("likelihood", "quality")
         sides.append(measured(RunSpec(orders=("raster", *plans), correction=("off",), only=both,
-                                      samples=given.samples, model=model,
-                                      tokenizer="fashion-tokenizer", held_out=given.samples,
+                                      samples=given.samples, model=(model,),
+                                      tokenizer=("fashion-tokenizer",), held_out=given.samples,
                                       device=given.device)))  # fmt: skip
     rows = []
     for one, two in zip(sides[0].arms, sides[1].arms, strict=True):
