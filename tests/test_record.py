@@ -171,3 +171,21 @@ def test_a_run_of_the_current_schema_is_read_as_it_is(record: Run, folder: Path)
     assert again.about == record.about
     assert again.trials == record.trials
     assert own(again.about)["lattice"] == "4x4"
+
+
+def test_the_kept_record_of_schema_2_is_read() -> None:
+    """Two models, one of which refuses an arm: the numbers are those of the files, and every table can be made."""
+    kept = load_run(Path(__file__).parent / "records" / "schema-2")
+    assert kept.about["schema"] == 2
+    assert list(kept.about["refused"]) == ["radial~one"]
+    results = results_of(kept)
+    rows = {row.arm: row for row in results.arms}
+    assert {arm: (row.model, row.baseline, row.ratio) for arm, row in rows.items()} == {
+        "raster": ("toy-model", "raster", True),
+        "radial+nested": ("toy-model", "raster", True),
+        "regions~one": ("one", "regions~one", False),
+    }
+    bits_N = kept.arrays("likelihood-regions_one-s0-b192d477", "bits")["bits_N"]
+    assert rows["regions~one"].figures["bits"].value == pytest.approx(bits_N.mean())
+    assert rows["radial+nested"].speedup
+    assert not rows["regions~one"].speedup
