@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -75,6 +76,12 @@ def one_seed_less(record: Run) -> Run:
             trial.update(status="failed", reason="[/red] out of memory")
 
     return changed(record, "less", trial=fail)
+
+
+def pytest_collection_finish() -> None:
+    """The clock collects garbage before every sample, and what is imported by now would be looked through each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
