@@ -297,13 +297,13 @@ def test_refused_arms_at_the_command_line(
         "--out", folder,
     )  # fmt: skip
     assert code == 0, err
-    assert err.splitlines()[0] == f"bench: {REFUSAL}"
+    assert err.splitlines()[0] == f"bench: raster~par is left out: {REFUSAL}"
     document = json.loads(out)
     assert [arm["arm"] for arm in document["arms"]] == ["regions~par"]
     assert load_run(folder).about["refused"] == {"raster~par": REFUSAL}
     code, out, err = bench_run(monkeypatch, capsys, *models, "--orders", "raster~par,radial~par", "--dry-run")
     assert (code, out) == (2, "")
-    assert err.splitlines() == [f"bench: {REFUSAL}; {REFUSAL}"]
+    assert err.splitlines() == [f"bench: raster~par is left out: {REFUSAL}; radial~par is left out: {REFUSAL}"]
     code, out, err = bench_run(monkeypatch, capsys, *models, "--orders", "raster~ear", "--dry-run")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "no shipped model named 'ear'" in err
