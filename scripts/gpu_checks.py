@@ -851,7 +851,7 @@ def _told_graphs(result: Mapping[str, Any]) -> list[str]:
 
 def _told_quality(dtype: str, run: Mapping[str, Any]) -> list[str]:
     names = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
-    rows = [[f"`{one['arm']}`", one["n"], *(_interval(one["figures"].get(name)) for name in names), one["failed"] or ""]
+    rows = [[f"`{one['arm']}`", one["n"], *(_interval(one["figures"].get(name)) for name in names), one.get("failed") or ""]
             for one in (*run["arms"], *run["floors"])]  # fmt: skip
     return [f"{dtype}, features `{run['space']}`:", "", *_table(["arm", "n", *names, "failed"], rows)]
 
@@ -865,7 +865,7 @@ def _told_speed(dtype: str, result: Mapping[str, Any]) -> list[str]:
             latency_ms = {name: value and 1e3 * value for name, value in (figures.get("latency_s") or {}).items()}
             rows.append([
                 batch, f"`{one['arm']}`", one["n_steps"], _interval(latency_ms), _interval(figures.get("images_per_s")),
-                _interval(speedup.get("1")), _interval(speedup.get(batch)), one["failed"] or "",
+                _interval(speedup.get("1")), _interval(speedup.get(batch)), one.get("failed") or "",
             ])  # fmt: skip
     noise = "; ".join(
         f"batch {at}: {_interval(interval)}" for run in result.values() for at, interval in run["noise"].items()
