@@ -169,8 +169,8 @@ def fit(
     """Train, and return the final checkpoint. `folder`/checkpoint.pt is whole at all times.
 
     every: steps between checkpoints and reports; a killed run loses at most so many steps. minutes: stop after them,
-    with a checkpoint; the schedule stays that of `config.steps`. start: weights to begin with, instead of fresh ones, as
-    `Job.ships` names them. report: called after every checkpoint but the first. tick: called after every step.
+    with a checkpoint; the schedule stays that of `config.steps`. start: weights to begin with, instead of fresh ones,
+    as `Job.ships` names them. report: called after every checkpoint but the first. tick: called after every step.
 
     Raises BenchError if there is something to resume and `resume` is not set, nothing to resume and it is, or the
     checkpoint is of another job or configuration.

@@ -21,7 +21,7 @@ from orderbench.reports.results import own_model, round_times
 from orderbench.runs.record import Run
 from orderbench.runs.schema import ArmAbout, ModelAbout, RunAbout
 
-KINDS = {
+RECORD_KINDS = {
     "samples": ("quality", "tuning", "floor", "repair"),
     "likelihood": ("likelihood",),
     "timings": ("latency",),
@@ -78,12 +78,12 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
             f"bench run --resume --out {runs[0].folder}"
         )
     if len(runs) == 1:
-        has = tuple((kind, names[0]) for kind in KINDS if _of_kind(runs[0], kind))
+        has = tuple((kind, names[0]) for kind in RECORD_KINDS if _of_kind(runs[0], kind))
         return (Part(runs[0], tuple(names), has, ()),)
     parts: list[_Part] = []
     apart: dict[tuple[int, int, str, str], list[str]] = {}
     for name, run in zip(names, runs, strict=True):
-        for kind in KINDS:
+        for kind in RECORD_KINDS:
             if not _of_kind(run, kind):
                 continue
             refused = []
@@ -118,7 +118,7 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _of_kind(run: Run, kind: str) -> list[dict[str, Any]]:
-    return [trial for trial in run.trials.values() if trial["kind"] in KINDS[kind]]
+    return [trial for trial in run.trials.values() if trial["kind"] in RECORD_KINDS[kind]]
 
 
 @dataclass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orderbench.orders.registry import Entry
 
 
-TRAITS = {
+DECODER_TRAITS = {
     "rewrites": "overwrites codes that were decoded, so bits per token are not defined",
     "exact": "gives the codes of one cell at a time",
     "chooses": "chooses its cells, so it stands in the place of an order",
@@ -83,7 +83,7 @@ def print_options(console: Console, listed: Sequence[Order]) -> None:
 def print_decoder_options(console: Console, listed: Sequence[tuple[Entry, Mapping[str, bool]]]) -> None:
     """Each decoder, with the traits that hold of it, and its options, one a line."""
     for decoder, traits in listed:
-        said = [words for trait, words in TRAITS.items() if traits[trait]]
+        said = [words for trait, words in DECODER_TRAITS.items() if traits[trait]]
         _print_entry(console, decoder, "; ".join(said) or "decodes the cells of a plan, each once")
 
 

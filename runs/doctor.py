@@ -108,9 +108,10 @@ def _look_at_fidelity() -> Iterator[Thing]:
 def _look_at_weights() -> Iterator[Thing]:
     from orderbench.models.shipped import load_shipped, load_shipped_arrays, shipped_names
     from orderbench.runs.spaces import FEATURES, REFERENCE
-    from orderbench.runs.subject import HELD_OUT, MODEL, TOKENIZER
+    from orderbench.runs.spec import SHARED_FILE
+    from orderbench.runs.subject import HELD_OUT, TOKENIZER
 
-    needed = (MODEL, TOKENIZER, FEATURES)
+    needed = (SHARED_FILE, TOKENIZER, FEATURES)
     loads: dict[str, Callable[[], Any]] = {}
     for name in (*needed, *(other for other in shipped_names() if other not in needed)):
         loads[name] = partial(load_shipped, name)

@@ -122,7 +122,7 @@ class RunAbout(TypedDict):
     trials: list[str]
 
 
-class Trial(TypedDict):
+class TrialHead(TypedDict):
     """What all records of trials hold; the rest depends on `kind`, and is there once `status` is 'done'."""
 
     trial: str
@@ -164,7 +164,7 @@ class QualityResult(TypedDict):
     fd_extrapolated: NotRequired[float | None]
 
 
-class QualityTrial(Trial):
+class QualityTrial(TrialHead):
     """Samples of an arm."""
 
     n: int
@@ -181,14 +181,14 @@ class QualityTrial(Trial):
     quality: list[QualityResult]
 
 
-class FloorTrial(Trial):
+class FloorTrial(TrialHead):
     """Images that no arm made."""
 
     n: int
     quality: list[QualityResult]
 
 
-class LikelihoodTrial(Trial):
+class LikelihoodTrial(TrialHead):
     """Bits of held-out images under an arm."""
 
     n: int
@@ -217,7 +217,7 @@ class RepairRates(TypedDict):
     damage_rate: float | None
 
 
-class RepairTrial(Trial):
+class RepairTrial(TrialHead):
     """Repair of injected errors."""
 
     n: int
@@ -234,7 +234,7 @@ class TimedSample(TypedDict):
     pixels_s: float | None
 
 
-class LatencyTrial(Trial):
+class LatencyTrial(TrialHead):
     """All arms in turns at one batch."""
 
     batch: int

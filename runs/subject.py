@@ -37,10 +37,9 @@ from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device
 from orderbench.runs.factory import call_factory
 from orderbench.runs.spaces import Judge, judges_of
-from orderbench.runs.spec import RunSpec
+from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
-MODEL, TOKENIZER, HELD_OUT = "fashion-model", "fashion-tokenizer", "fashion-held-out"  # that travel in the package
-SHARED = "shared"  # what the package's own model is called in a run
+TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -154,14 +153,12 @@ def named_sources(spec: RunSpec) -> dict[str, str | None]:
 
 
 def _named(text: str | None) -> tuple[str, str | None]:
-    if text is None or text in (SHARED, MODEL):
+    if text is None or text in (SHARED, SHARED_FILE):
         return SHARED, None if text in (None, SHARED) else text
     given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
     if given is not None and not Path(text).exists():
         return given[1], None if given[2] == SHARED else given[2]
-    module, colon, _ = text.partition(":")
-    plain = module.rpartition(".")[2] if colon and not Path(text).exists() else Path(text).stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "model", text
+    return model_name(text.replace(":", "-") if Path(text).exists() else text), text  # a file is no module:function
 
 
 def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
@@ -271,7 +268,7 @@ def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str
     if source is not None and ":" in source and not Path(source).exists():
         model = _own_model(source, device, dtype)
         return model, {"name": source, "factory": True, **_weights_digest(model), **_about(model)}, {}
-    if source is None and MODEL not in shipped_names():
+    if source is None and SHARED_FILE not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
     family = _family(source)
@@ -284,14 +281,14 @@ def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str
         }
     else:
         if source is None or source in shipped_names():
-            loaded = load_shipped(source or MODEL, "model")
+            loaded = load_shipped(source or SHARED_FILE, "model")
         else:
             if not Path(source).exists() and Path(source).suffix == "":
                 load_shipped(source, "model")  # raises, with the nearest name
             loaded = load_weights(source, "model")
         model, card = cast(Model, loaded.network), loaded.card
         about = {
-            "name": source if source in shipped_names() else MODEL if source is None else Path(source).name,
+            "name": source if source in shipped_names() else SHARED_FILE if source is None else Path(source).name,
             "sha256": loaded.sha256,
             "data": loaded.about.get("data", ""),
             "objective": loaded.about.get("objective"),

@@ -506,7 +506,7 @@ def test_mixture_shares_are_drawn_as_stated() -> None:
                    data="none", seed=0, device="cpu")  # fmt: skip
     raster = make_plan("raster", Grid(4, 4))
     rng = np.random.default_rng(0)
-    share = np.mean([job._draw_plan(rng) == raster for _ in range(600)])
+    share = np.mean([job.draw_plan(rng) == raster for _ in range(600)])
     assert abs(share - 0.7) < 0.08
 
 
