@@ -96,7 +96,8 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
         try:
             value = tomllib.loads(Path(file).read_text())
         except (OSError, ValueError) as problem:
-            raise BenchError(f"the rules '{file}' could not be read: {problem}; name a .toml file") from problem
+            why = getattr(problem, "strerror", None) or problem
+            raise BenchError(f"the rules '{file}' could not be read: {why}; name a .toml file") from problem
     known = [f.name.replace("_", "-") for f in fields(Rules)]
     for name in value:
         if name.replace("_", "-") not in known:

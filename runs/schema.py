@@ -6,7 +6,9 @@ older ones are brought up to date (`migration`). A test holds the tables of that
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
 
 SCHEMA = 2
 KIND = "orderbench run"
@@ -251,3 +253,24 @@ class LatencyTrial(TrialHead):
     step_s: NotRequired[dict[str, list[list[float]]]]
     clock_after: dict[str, Any] | None
     failed_arms: dict[str, str]
+
+
+TRIALS: Mapping[str, type] = {
+    "quality": QualityTrial,
+    "tuning": QualityTrial,
+    "floor": FloorTrial,
+    "likelihood": LikelihoodTrial,
+    "repair": RepairTrial,
+    "latency": LatencyTrial,
+}
+
+
+@cache
+def required(shape: type) -> tuple[str, ...]:
+    """The fields that a record of this shape always has, in the order in which they are declared.
+
+    >>> required(HeldOutAbout)
+    ('images', 'sha256')
+    """
+    hints = get_type_hints(shape, include_extras=True)
+    return tuple(name for name, hint in hints.items() if get_origin(hint) is not NotRequired)

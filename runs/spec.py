@@ -292,9 +292,8 @@ def read_config(file: str) -> dict[str, Any]:
         text = path.read_text()
         value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, UnicodeDecodeError) as problem:
-        raise BenchError(f"the configuration '{file}' could not be read: {problem}; name a .toml or .json file") from (
-            problem
-        )
+        why = getattr(problem, "strerror", None) or problem
+        raise BenchError(f"'{file}' could not be read: {why}; name a .toml or .json file of settings") from problem
     except ValueError as problem:
         raise BenchError(f"'{file}' is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {problem}") from problem
     if not isinstance(value, dict):

@@ -137,17 +137,24 @@ def named_sources(spec: RunSpec) -> dict[str, str | None]:
     """The models of a run by name, the run's own first, and what each is loaded from (None: the package's own).
 
     `--model SOURCE` or `--model NAME=SOURCE`, the first being the run's own; a name that an arm has behind ~ and that
-    was given to none is looked for among the shipped weights. BenchError for a name given twice.
+    was given to none is looked for among the shipped weights. BenchError for a name given twice, and for one behind ~
+    that is not there either.
     """
     sources: dict[str, str | None] = {}
     for text in spec.model or (None,):
         name, source = _named(text)
         if name in sources:
-            raise BenchError(f"two models are called '{name}'; name them apart, as in --model {name}-2={source}")
+            again = f"{name}-2={source or SHARED}"
+            raise BenchError(f"two models are called '{name}'; name them apart, as in --model {again}")
         sources[name] = source
     for arm in spec.orders:
         wanted = split_arm(arm).model
         if wanted is not None and wanted not in sources:
+            if wanted != SHARED and wanted not in shipped_names():
+                raise BenchError(
+                    f"'{arm}' names the model '{wanted}', and the run has {', '.join(sources)} alone; name its weights "
+                    f"too, as in --model {next(iter(sources))} --model {wanted}=FILE"
+                )
             sources[wanted] = None if wanted == SHARED else wanted
     return sources
 

@@ -171,3 +171,20 @@ def test_a_run_of_the_current_schema_is_read_as_it_is(record: Run, folder: Path)
     assert again.about == record.about
     assert again.trials == record.trials
     assert own(again.about)["lattice"] == "4x4"
+
+
+def test_a_record_of_the_current_schema_without_a_field_is_refused(record: Run, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps(record.about))
+    for name, trial in record.trials.items():
+        (folder / "trials" / f"{name}.json").write_text(json.dumps(trial))
+    name = "latency-b1-cc55acbe"
+    lacking = {key: value for key, value in record.trials[name].items() if key not in ("counters", "memory")}
+    (folder / "trials" / f"{name}.json").write_text(json.dumps(lacking))
+    with pytest.raises(RecordProblem, match="lacks counters, memory; remove it, and --resume measures anew"):
+        load_run(folder)
+    (folder / "trials" / f"{name}.json").write_text(json.dumps({**lacking, "status": "partial"}))
+    load_run(folder)  # what is not finished lacks some of it
+    arm = {key: value for key, value in record.about["arms"][0].items() if key != "traits"}
+    (folder / "run.json").write_text(json.dumps({**record.about, "arms": [arm]}))
+    with pytest.raises(RecordProblem, match="lacks traits of an arm; bring the file back or measure anew"):
+        load_run(folder)
