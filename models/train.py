@@ -188,7 +188,7 @@ def fit(
     first, history = 0, []
     if resume:
         if not file.is_file():
-            raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume away to start one")
+            raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume out to start one")
         state = read_pickle(file)
         if state.get("identity") != identity:
             raise BenchError(f"'{file}' was trained otherwise than now asked; start again in another folder")

@@ -104,7 +104,7 @@ def busy(run: Run) -> str:
         states = [trial["clock_after"], *(one.get("clock") for one in run.about["environments"])]
         load = max((one["load_average"][0] for one in states if one and one.get("load_average")), default=0.0)
         if own and load > own + 1:
-            return f"others computed beside it (load {load:.1f} on {own} cores)"
+            return f"other programs were running (load {load:.1f} on {own} cores)"
     return ""
 
 

@@ -144,7 +144,13 @@ def _devices(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Rule:
-    """One row of the table. name: the field; noun: what differs, in the plural; because: by kind, what follows."""
+    """One row of the table.
+
+    name: the field. noun: what differs, in the plural. parts, changes: the kinds of number that it parts, and for which
+    it is a change on purpose. told: how two values that differ are shown behind the noun. because: by kind of number,
+    what follows from the difference. differ: whether two values differ. whole: the whole sentence, where it is not made
+    of these parts.
+    """
 
     name: str
     noun: str

@@ -100,7 +100,7 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
             for number, why in refused:
                 apart.setdefault((number, home, name, why), []).append(kind)
     for (number, home, name, why), kinds in apart.items():
-        sentence = f"{' and '.join(kinds)} of {name} stand apart from {parts[number].names[0]}: {why}"
+        sentence = f"{' and '.join(kinds)} of {name} are kept apart from {parts[number].names[0]}: {why}"
         for part in (parts[number], parts[home]):
             part.notes.append(sentence[0].upper() + sentence[1:])
     return tuple(part.joined() for part in parts)

@@ -1,4 +1,4 @@
-"""Results: what a run's records say of every arm, with intervals, and what two arms or two runs say of each other.
+"""Results: what a run's records say of every arm, with intervals, and how far each arm is from its baseline.
 
 Knows records and statistics. Refuses to know how anything is shown, and torch. The summary of `bench run`,
 `bench compare`, `bench check` and the report all read this one table.

@@ -101,7 +101,7 @@ def _look_at_fidelity() -> Iterator[Thing]:
     else:
         state: Literal["broken", "missing"] = "missing" if status["version"] is None else "broken"
         yield Thing(
-            "torch-fidelity", state, status["how"], "`pip install torch-fidelity` beside the torch that is here"
+            "torch-fidelity", state, status["how"], "`pip install torch-fidelity` next to the torch that is here"
         )
 
 
@@ -131,7 +131,7 @@ def _look_at_weights() -> Iterator[Thing]:
         if found.card:
             yield Thing(f"weights {name}", "works", f"sha256 {found.sha256[:16]} as on its card", needed=is_needed)
         else:
-            says = "no card beside it says what it must hold"
+            says = "it has no card that says what it must hold"
             yield Thing(f"weights {name}", "broken", says, "install orderbench anew", is_needed)
 
 

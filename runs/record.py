@@ -1,6 +1,6 @@
 """Records: what was asked, what happened and on what machine, in one folder a run.
 
-    RUN/run.json            schema, configuration, subject, environments, the trials that were planned
+    RUN/run.json            schema, configuration, models, arms, environments, the trials that were planned
     RUN/trials/ID.json      one trial: what was asked of it, its status, its numbers and raw samples
     RUN/data/ID.*.npz       its arrays: tokens, features, bits an image, a few pictures
     RUN/tiles/ID/           tokens of tiles that are decoded, until the trial has all of them

@@ -2,8 +2,8 @@
 
 Knows names of shipped weights, files and a user's own factories. Refuses to know arms and measurements.
 
-A run has one model of its own, and may hold others beside it, each under a name (`--model par=FILE`); an arm spelled
-with `~par` is decoded by that one.
+A run has a model of its own. It may have others too, each under a name (`--model par=FILE`). An arm spelled with `~par`
+is decoded by the model of that name.
 """
 
 from __future__ import annotations
@@ -351,7 +351,7 @@ def _own_model(name: str, device: str, dtype: str) -> Model:
         return EightMembers(moved) if isinstance(model, EightMembers) else cast(Model, moved)
     if dtype != "fp32":
         raise BenchError(
-            f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype away "
+            f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype out "
             f"and let the factory choose"
         )
     return model

@@ -83,7 +83,7 @@ def test_a_refused_arm_says_why_and_the_others_go_on() -> None:
         "regions+nested~par": "par does not serve this decoder, which needs that fed codes can be taken back (refill "
         "and rewind); plain decoding would do",
     }
-    with pytest.raises(BenchError, match=r"^par does not serve this plan: .*; par does not serve this plan: "):
+    with pytest.raises(BenchError, match=r"^raster~par is left out: par does .*; radial~par is left out: par does "):
         line_up(["raster~par", "radial~par"], [], [], TWO)
     with pytest.raises(BenchError, match="the model does not serve this plan: it was trained for regions"):
         line_up(["raster"], [], [], {"": regions_model()})

@@ -399,7 +399,7 @@ def test_a_busy_machine_leaves_speed_open_and_nothing_else(tmp_path: Path) -> No
         assert findings["min-speedup", "radial"] == ("pass" if now is quiet else "inconclusive")
         assert findings["counters", "radial"] == "pass"
     (said, *_) = check(busy, None, Rules(min_speedup={"radial/raster": 3}))
-    assert "others computed beside it (load 4.2 on 2 cores)" in said.says
+    assert "other programs were running (load 4.2 on 2 cores)" in said.says
     assert exit_code(check(quiet, snapshot(quiet), asked)) == 0
 
 

@@ -124,7 +124,7 @@ def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
 
 
 def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Results, tmp_path: Path) -> None:
-    said = "others computed beside it (load 9.5 on 2 cores)"
+    said = "other programs were running (load 9.5 on 2 cores)"
     loaded = results_of(changed(record, "loaded", trial=busy_machine))
     captions = {table.name: table.caption for table in tables_of(loaded)}
     assert {name for name, caption in captions.items() if said in caption} == {"main", "speed", "correction"}
@@ -134,7 +134,7 @@ def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Result
     for draw in (figures.speedups, figures.quality_by_speed("latency_s")):
         figure = draw(loaded, Sheet())
         assert figure is not None
-        assert any("others computed beside the timing" in text.get_text() for text in figure.texts)
+        assert any("other programs ran during the timing" in text.get_text() for text in figure.texts)
     page = write_report([only(loaded.run, "latency")], tmp_path)
     html = page.read_text()
     assert re.search(rf'<p class="note">[^<]*{re.escape(said)}', html)
