@@ -272,7 +272,7 @@ class _Pair:
     def conditions(self) -> tuple[Conditions, Conditions]:
         """Of both sides, at the batch of throughput."""
         one, two = (
-            conditions_of(results.run, row.about, space=results.space, batch=throughput_batch(results, row))
+            conditions_of(results.run, row.about, space=results.space, batch=_timed_batch(results, row))
             for results, row in ((self.before, self.one), (self.after, self.two))
         )
         return one, two
@@ -284,7 +284,7 @@ class _Pair:
         return _one_sided(a, b) or apart(replace(one, batch=None) if latency else one, two, what)
 
 
-def throughput_batch(results: Results, row: Row) -> int | None:
+def _timed_batch(results: Results, row: Row) -> int | None:
     """The batch above 1 at which an arm was timed."""
     batches = [trial["batch"] for trial in results.run.done("latency") if round_times(trial, row.arm)]
     return next((batch for batch in reversed(batches) if batch != 1), None)

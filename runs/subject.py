@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -153,7 +153,7 @@ def named_sources(spec: RunSpec) -> dict[str, str | None]:
             if wanted != SHARED and wanted not in shipped_names():
                 raise BenchError(
                     f"'{arm}' names the model '{wanted}', and the run has {', '.join(sources)} alone; name its weights "
-                    f"too, as in --model {next(iter(sources))} --model {wanted}=FILE"
+                    f"too, as in {'' if spec.model else f'--model {SHARED} '}--model {wanted}=FILE"
                 )
             sources[wanted] = None if wanted == SHARED else wanted
     return sources
@@ -180,6 +180,17 @@ def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
     return None
 
 
+def _check_tokenizers(texts: tuple[str, ...], models: Sequence[str]) -> None:
+    """BenchError for a NAME=FILE that names no model of the run: it would be ignored."""
+    for text in texts:
+        given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
+        if given is not None and not Path(text).exists() and given[1] not in models:
+            raise BenchError(
+                f"--tokenizer {text} is for a model '{given[1]}', and the run has {', '.join(models)}; name one of "
+                f"these, as in --tokenizer {models[0]}={given[2]}"
+            )
+
+
 def load_subjects(spec: RunSpec) -> Subjects:
     """Load what a run needs, check that its parts fit, and set threads and precision for this process.
 
@@ -189,15 +200,17 @@ def load_subjects(spec: RunSpec) -> Subjects:
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    sources = named_sources(spec)
+    _check_tokenizers(spec.tokenizer, list(sources))
     subjects: dict[str, Subject] = {}
-    for name, source in named_sources(spec).items():
+    for name, source in sources.items():
         subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
     own = next(iter(subjects.values()))
     judges: tuple[Judge, ...] = ()
     codec = next((subject.codec for subject in subjects.values() if subject.codec is not None), None)
     if "quality" in spec.only and codec is not None:
-        source = named_sources(spec)[own.name]
-        shipped = _is_shipped(source) and spec.data is None and named_file(spec.tokenizer, own.name, True) is None
+        given = spec.data is not None or named_file(spec.tokenizer, own.name, True) is not None
+        shipped = _is_shipped(sources[own.name]) and not given
         lattice = next(s.model.lattice for s in subjects.values() if s.codec is codec)
         readable = any(subject.held_out_source is not None for subject in subjects.values())
         judges = judges_of(
@@ -214,15 +227,13 @@ def _is_shipped(source: str | None) -> bool:
 def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
     """One model with its tokenizer and held-out codes. own: the run's own, None while that is loaded."""
     model, about, card = _model(source, device, spec.dtype)
-    subject = Subject(name, model, device, about, recommended=card.get("setting", {}))
-    if "objective" in about:
-        subject.objective = objective_of(about["objective"], "the weights' metadata")
+    objective = objective_of(about["objective"], "the weights' metadata") if "objective" in about else None
+    alone = Subject(name, model, device, about, recommended=card.get("setting", {}), objective=objective)
     file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
-    if file is None and own is not None and _shares_codes(subject, own):
-        subject.codec, subject.about["tokenizer"] = own.codec, own.about["tokenizer"]
-        if own.held_out_source is not None:
-            subject.held_out_source = lambda: cast(tuple[Tensor, Tensor], own.held_out)
-        return subject
+    if file is None and own is not None and _shares_codes(alone, own):
+        shared = None if own.held_out_source is None else partial(_held_out_of, own)
+        about = {**about, "tokenizer": own.about["tokenizer"]}
+        return replace(alone, about=about, codec=own.codec, held_out_source=shared)
     if file is None and not shipped:
         asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
         if asked and own is None:
@@ -230,7 +241,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
                 f"{' and '.join(asked)} need a tokenizer that turns this model's codes into images; name it, as in "
                 f"--tokenizer FILE"
             )
-        return subject
+        return alone
     codec, said = load_tokenizer(file or TOKENIZER, device)
     if codec.code_sizes != model.code_sizes:
         raise BenchError(
@@ -240,12 +251,17 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
     differs = _tokenizer_differs(about, said)
     if differs:
         raise BenchError(differs)
-    subject.codec, subject.about["tokenizer"] = codec, said
+    held_out: Callable[[], tuple[Tensor, Tensor]] | None = None
     if shipped and spec.data is None and file is None:
-        subject.held_out_source = _shipped_held_out
+        held_out = _shipped_held_out
     elif spec.data is not None or not isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
-        subject.held_out_source = lambda: _encoded(spec, subject, codec)
-    return subject
+        held_out = partial(_encoded, spec, model, codec, device)
+    return replace(alone, about={**about, "tokenizer": said}, codec=codec, held_out_source=held_out)
+
+
+def _held_out_of(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The held-out codes of a subject that has some; encoded once, whoever asks first."""
+    return cast(tuple[Tensor, Tensor], subject.held_out)
 
 
 def _shares_codes(subject: Subject, own: Subject) -> bool:
@@ -385,12 +401,12 @@ def _shipped_held_out() -> tuple[Tensor, Tensor]:
     return arrays.tensors["tokens_NL"].long()[..., None], arrays.tensors["labels_N"].long()
 
 
-def _encoded(spec: RunSpec, subject: Subject, codec: Codec) -> tuple[Tensor, Tensor]:
+def _encoded(spec: RunSpec, model: Model, codec: Codec, device: str) -> tuple[Tensor, Tensor]:
     n = max(spec.held_out, spec.samples)
-    images = load_images(spec.data, "test", codec.side(subject.model.lattice), limit=n)
-    if images.classes > subject.model.n_classes:
+    images = load_images(spec.data, "test", codec.side(model.lattice), limit=n)
+    if images.classes > model.n_classes:
         raise BenchError(
-            f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
+            f"{images.name} has {images.classes} classes and the model {model.n_classes}; name the data that "
             f"the model was trained on, as in --data FOLDER"
         )
-    return encode_images(codec, images, subject.device).long(), images.labels_N
+    return encode_images(codec, images, device).long(), images.labels_N

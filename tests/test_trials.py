@@ -66,6 +66,8 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
         BenchError, match=r"'raster~mine' names the model 'mine', and the run has model alone; name its "
     ):
         load_subjects(spec_of(files, orders=("raster", "raster~mine")))
+    with pytest.raises(BenchError, match=r"--tokenizer mine=.* is for a model 'mine', and the run has model; name"):
+        load_subjects(spec_of(files, tokenizer=f"mine={files['tokenizer']}"))
     twice = (files["model"], files["model"])
     with pytest.raises(BenchError, match=r"two models are called 'model'; name them apart, as in --model model-2="):
         load_subjects(spec_of(files, model=twice))
