@@ -60,9 +60,9 @@ class Comparison:
 
 
 def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
-    """What a run calls an arm: its very name, or another spelling of it; where it has none, the text as it is.
+    """The name of an arm in a run, from any of its spellings; the text as it is where the run has no such arm.
 
-    spell: to the canonical spelling, for which reports lack the networks.
+    spell: makes the canonical spelling, which needs the registered decoders and so torch.
     """
     names = [arm["name"] for arm in run.about["arms"]]
     if text in names:
@@ -79,8 +79,9 @@ def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
 
 
 def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str] = str) -> str | None:
-    """The one arm that a run's others are compared with: the one asked for, else the run's own baseline, else, where
-    that was timed but is no arm, the first. None where every model has its own, and for a run without arms."""
+    """The one arm that the others of a run are compared with: the arm asked for, else the run's own baseline. Where
+    that was timed but is no arm of the run, it is the first arm. None where there are several models, each with a
+    baseline of its own, and for a run without arms."""
     if asked is not None:
         return named_arm(run, asked, spell)
     if len({arm["model"] for arm in run.about["arms"]}) > 1:
@@ -94,9 +95,10 @@ def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str]
 
 
 def busy(run: Run) -> str:
-    """In words, that others computed during the timings; empty where no recorded load was above the run's own.
+    """In words, that other programs were running during the timings; empty where no load above the run's own is
+    recorded.
 
-    Threads that wait for each other slow arms unequally once they share their cores, and neither turns nor A/A show it.
+    Arms are slowed unequally once their threads share the cores with others. Neither taking turns nor A/A shows it.
     """
     for trial in run.done("latency"):
         cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))

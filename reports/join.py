@@ -32,9 +32,8 @@ _ASKED: dict[str, tuple[What, ...]] = {
     "timings": ("speed-up", "time"),
 }
 _NOTHING = frozenset[int]()
-_SAID_OF: dict[
-    str, dict[str, Any]
-] = {  # conditions that records of one kind say, and what is said where there are none
+# conditions that only records of one kind say, with the value for a run that has no such records
+_SAID_OF: dict[str, dict[str, Any]] = {
     "samples": {"space": None, "reference": None, "n": None, "groups": _NOTHING, "kernel": _NOTHING},
     "likelihood": {"images": None, "n_images": None},
     "timings": {"device": None, "batch": None},
@@ -123,7 +122,8 @@ def _of_kind(run: Run, kind: str) -> list[dict[str, Any]]:
 
 @dataclass
 class _Part:
-    """A part under construction. order matters: of two timings of one batch, readers take the later."""
+    """A part under construction. The order of its trials matters: of two timings of one batch, readers take the
+    last."""
 
     head: Run
     names: list[str] = field(default_factory=list)

@@ -104,6 +104,8 @@ class _Piece:
 
 
 class _Report:
+    """A report while it is made: its parts, the looks of their orders, and the figures drawn so far."""
+
     def __init__(self, runs: Sequence[Run], out: Path, paper: bool) -> None:
         self.runs, self.out, self.paper = runs, out, paper
         self.parts = [(part, results_of(part.run)) for part in join(runs)]
@@ -577,7 +579,7 @@ def _argv(words: Any) -> str:
 
 
 def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
-    """What makes this part again."""
+    """The commands that make the records of this part again."""
     named = dict(zip(run_names(runs), runs, strict=True))
     for name in part.runs:
         first = next((_argv(one.get("argv")) for one in named[name].about["environments"]), "")

@@ -187,7 +187,7 @@ def n_seeds(rows: Sequence[Row]) -> str:
 
 
 def times_seeds(rows: Sequence[Row]) -> str:
-    """The same, as it follows an n: ' x 2 seeds'; empty for one."""
+    """The same in words that follow an n, as in ' x 2 seeds'; empty for one seed."""
     n = n_seeds(rows)
     return "" if n == "1" else f" x {n} seeds"
 

@@ -68,12 +68,12 @@ def _arm_from_1(arm: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def _predicted(tax_bits: float | None, parallel: bool) -> float | None:
-    """Steps of several cells always pay on the field: there, 0 says that it was not asked."""
+    """Schema 1 wrote 0 also where nothing was predicted. Parallel steps have a tax above 0, so there 0 becomes None."""
     return None if parallel and not tax_bits else tax_bits
 
 
 def _environment_from_1(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The clock's state came later than the load."""
+    """The first records have the load alone, and not the state of the clock."""
     return {"clock": {"load_average": environment.get("load_average"), "gpu": None}, **environment}
 
 

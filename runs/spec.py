@@ -24,7 +24,7 @@ MEASUREMENTS = ("quality", "latency", "likelihood")
 SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
 SHARED, SHARED_FILE = "shared", "fashion-model"  # the model in the package: its name in a run, and its file
-_ALONE = ("model", "tokenizer")  # lists of which one, or none, may be given as it is
+_ALONE = ("model", "tokenizer")  # lists that may also be given as one value, or as null
 QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 
 Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one

@@ -45,7 +45,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass
 class Subject:
-    """One model, and what its arms are measured with. name: in the run; about: what `run.json` says of it.
+    """One model, and what its arms are measured with. name: in the run. about: what `run.json` says of it.
 
     codec: between its codes and pixels; None where there is none, and with it no quality. recommended: the sampling
     setting of its card. objective: what it was trained on, where that is known.
@@ -169,7 +169,7 @@ def _named(text: str | None) -> tuple[str, str | None]:
 
 
 def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
-    """Of flags that may be NAME=FILE, the file for a model; one without a name is the run's own."""
+    """The file for a model, among values that may be NAME=FILE; one without a name is for the run's own model."""
     for text in texts:
         given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
         if given is not None and not Path(text).exists():

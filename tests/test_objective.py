@@ -386,7 +386,7 @@ def test_a_model_is_trained_on_a_term_of_ones_own(
     code, out, err = trained()
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "no objective term named 'steep'" in err
-    sentence = "bench: there is no file 'no.py' to include; give a Python file that registers an order\n"
+    sentence = "bench: there is no file 'no.py' to include; give a Python file that registers something\n"
     assert trained("--include", "no.py", "--data", "nowhere") == (2, "", sentence)  # before anything else
     code, out, err = trained("--include", "my_term.py")
     assert code == 0, err
