@@ -32,7 +32,7 @@ _REPLAYED = 8  # steps of a plan that are compared with a fresh cache: each is f
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ModelVerdict:
     """What one check found. 'note': worth knowing, no failure. 'skipped': not tried, since an earlier check failed."""
 
     check: str
@@ -410,7 +410,7 @@ def check_model(
     thing: object,
     device: str,
     each: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
-) -> list[Verdict]:
+) -> list[ModelVerdict]:
     """Check what `Model` promises, that different ways to one answer agree, and every decoder that the model serves.
 
     thing: a model, or a network of the older form. device: where labels and codes are put; the model must be there
@@ -425,7 +425,7 @@ def check_model(
                 f"a {type(thing).__name__} has no {', '.join(lacks)}; orderbench.models.model.Model says what each "
                 f"must do"
             )
-            return [Verdict("protocol", "fail", says)]
+            return [ModelVerdict("protocol", "fail", says)]
         model = as_model(thing, "the model")
         first = _verdict(_Check("protocol", "all there", lambda _: _check_protocol(model)), None)
         if first.verdict == "fail":
@@ -435,20 +435,22 @@ def check_model(
         checks = {check.name: check for check in _checks(probe)}
         for check in each(list(checks)):
             if verdicts[1].verdict == "fail":
-                verdicts.append(Verdict(check, "skipped", "it compares answers; mend those first"))
+                verdicts.append(ModelVerdict(check, "skipped", "it compares answers; mend those first"))
             else:
                 verdicts.append(_verdict(checks[check], probe))
     return verdicts
 
 
-def _verdict(check: _Check, probe: Any) -> Verdict:
+def _verdict(check: _Check, probe: Any) -> ModelVerdict:
     try:
         found = check.run(probe)
     except Broken as broken:
-        return Verdict(check.name, "fail" if check.breaks else "note", str(broken))
+        return ModelVerdict(check.name, "fail" if check.breaks else "note", str(broken))
     except Exception as problem:  # a user's model may do anything
-        return Verdict(check.name, "fail" if check.breaks else "note", f"it raised {said(problem)}{_line_of(problem)}")
-    return Verdict(check.name, "pass", f"{check.promise} ({found})")
+        return ModelVerdict(
+            check.name, "fail" if check.breaks else "note", f"it raised {said(problem)}{_line_of(problem)}"
+        )
+    return ModelVerdict(check.name, "pass", f"{check.promise} ({found})")
 
 
 def _line_of(problem: BaseException) -> str:

@@ -140,9 +140,8 @@ def measure_repair(
     chosen_BL = chosen_BL.to(codes_BLK.device)
     tile = make_tile(
         model, plan, range(B), labels=labels, sampling=sampling, seed=seed, device=codes_BLK.device,
-        needs=decoder.entry.needs,
+        needs=decoder.entry.needs, forced_BLK=torch.where(chosen_BL[..., None], wrong_BLK, codes_BLK),
     )  # fmt: skip
-    tile.forced_BLK = torch.where(chosen_BL[..., None], wrong_BLK, codes_BLK)
     run_tile(tile, decoder)
     known_BL = torch.ones_like(chosen_BL).scatter_(1, tile.cells_BL[:, tile.starts[-2] :], False)
     corrupted_BL, clean_BL = known_BL & chosen_BL, known_BL & ~chosen_BL

@@ -166,7 +166,7 @@ def _read_npz(file: Path, split: str, limit: int | None) -> tuple[np.ndarray, np
     if labels.max() >= classes:
         raise BenchError(
             f"'{file}' holds test images of class {labels.max()}, and training images of 0 to {classes - 1} alone; "
-            f"leave away those that no model can have learnt"
+            f"leave out those that no model can have learnt"
         )
     picks = _picks(labels, split, apart)[:limit]
     if not len(picks):
@@ -184,7 +184,7 @@ def _read_folder(folder: Path, split: str, limit: int | None, side: int) -> tupl
     if foreign:
         raise BenchError(
             f"'{folder / split}' holds the classes {', '.join(foreign[:4])}, which '{train}' does not; "
-            f"leave away those that no model can have learnt"
+            f"leave out those that no model can have learnt"
         )
     labels = np.array([known[file.parent.name] for file in files], np.int64)
     picks = _picks(labels, split, apart)[:limit]

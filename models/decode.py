@@ -218,11 +218,12 @@ def make_tile(
     in_group: InGroup = "block",
     device: torch.device | str = "cpu",
     needs: tuple[str, ...] = (),
+    forced_BLK: Tensor | None = None,
 ) -> Tile:
     """A tile, after a check of what was asked. Labels default to the sample index modulo C.
 
-    needs: what the decoder needs of the model. BenchError where the model refuses the plan or does not serve a need,
-    and for labels out of range.
+    needs: what the decoder needs of the model. forced_BLK: codes that new cells take instead of drawn ones. BenchError
+    where the model refuses the plan or does not serve a need, and for labels out of range.
     """
     check(model, plan, needs)
     chosen = [i % model.n_classes for i in samples] if labels is None else list(labels)
@@ -250,6 +251,7 @@ def make_tile(
         scales_L=sampling.guidance.along(plan.sizes).to(device),
         codes_BLK=torch.zeros(*cells_BL.shape, K, dtype=torch.int64, device=device),
         changes_BL=torch.zeros_like(cells_BL),
+        forced_BLK=forced_BLK,
     )
 
 

@@ -122,9 +122,8 @@ def step_bits(
     """(B, L) bits of given codes, by cell index, as decoding step by step predicts them."""
     tile = make_tile(
         model, plan, range(len(codes_BLK)) if samples is None else samples, labels=labels, in_group=in_group,
-        device=codes_BLK.device,
+        device=codes_BLK.device, forced_BLK=codes_BLK,
     )  # fmt: skip
-    tile.forced_BLK = codes_BLK
     bits_BL = torch.empty(codes_BLK.shape[:2], device=codes_BLK.device)
     for step in plain_steps(tile):
         bits_BL.scatter_(1, step.cells_BQ, to_bits(step.answer.log_prob(step.codes_BQK)))

@@ -304,7 +304,7 @@ class ModelJob:
         labels_B = self.labels_N[indices_B[share]].to(self.device)
         dropped_B = rng.random(len(indices_B))[share] < self.objective.label_drop
         labels_B = labels_B.masked_fill(torch.from_numpy(dropped_B).to(self.device), self.model.classes)
-        plan = self._draw_plan(rng)
+        plan = self.draw_plan(rng)
         cells_BL = walk(plan, indices_B[share].tolist() if plan.per_sample else [0], self.device)
         cells_BL = cells_BL.expand(codes_BLK.shape[:2])
         draws = Draws(rng, len(indices_B), share, codes_BLK.device)
@@ -316,7 +316,8 @@ class ModelJob:
         losses = [term_loss(term, lesson, helpers.get(str(n))) for n, term in enumerate(self.terms)]
         return torch.stack(losses).sum(), {}
 
-    def _draw_plan(self, rng: np.random.Generator) -> Plan:
+    def draw_plan(self, rng: np.random.Generator) -> Plan:
+        """A plan of the mixture: a part by its share, then one of its paces, each as likely."""
         shares = [part.share for part in self.objective.mixture]
         part = self.objective.mixture[rng.choice(len(shares), p=shares)]
         pace = part.paces[rng.integers(len(part.paces))]

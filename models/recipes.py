@@ -38,7 +38,7 @@ class TokenizerJob:
     def build(self) -> Tokenizer:
         return Tokenizer(self.config)
 
-    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+    def hidden_matrices(self, network: Tokenizer) -> list[nn.Parameter]:
         return []
 
     def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,8 +50,7 @@ class TokenizerJob:
     def __len__(self) -> int:
         return len(self.train)
 
-    def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(network, Tokenizer)  # noqa: S101 (what build() made)
+    def loss(self, network: Tokenizer, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
         images = self.train.floats(indices_B[share]).to(self.device)
         latent = network.latents(images)
         quantized = network.quantize(latent)
@@ -61,8 +60,7 @@ class TokenizerJob:
         error = F.mse_loss(rebuilt, images)
         return error + 0.2 * F.l1_loss(rebuilt, images) + quantized.loss, {"mse": float(error.detach())}
 
-    def after(self, network: nn.Module, step: int) -> None:
-        assert isinstance(network, Tokenizer)  # noqa: S101
+    def after(self, network: Tokenizer, step: int) -> None:
         if (step + 1) % self.revive_every == 0:
             if step < self.last_revival and self._latent is not None:
                 picks = generator(self.seed, "train", step).integers(0, 2**31, self.config.codes)
@@ -78,8 +76,7 @@ class TokenizerJob:
         self._used_V = state["used_V"].clone()
 
     @torch.no_grad()
-    def evaluate(self, network: nn.Module) -> dict[str, float]:
-        assert isinstance(network, Tokenizer)  # noqa: S101
+    def evaluate(self, network: Tokenizer) -> dict[str, float]:
         errors, used_V = [], torch.zeros(self.config.codes, dtype=torch.int64)
         for start in range(0, min(2000, len(self.test)), 250):
             images = self.test.floats(slice(start, start + 250)).to(self.device)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -66,15 +66,18 @@ class TrainConfig:
         return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-class Job(Protocol):
-    """What is trained."""
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Job(Protocol[Network]):
+    """What is trained: a kind of network, and what it learns."""
 
     name: str
 
-    def build(self) -> nn.Module:
+    def build(self) -> Network:
         """A fresh network; called under a seeded generator."""
 
-    def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
+    def hidden_matrices(self, network: Network) -> list[nn.Parameter]:
         """The matrices between embeddings and head, which Muon may train."""
 
     def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,11 +86,11 @@ class Job(Protocol):
     def describe(self) -> dict[str, Any]:
         """What is saved with the weights: configurations, data, mixture. A plain value; resuming compares it."""
 
-    def loss(self, network: nn.Module, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, network: Network, indices_B: Tensor, share: slice, step: int) -> tuple[Tensor, dict[str, float]]:
         """The mean loss of this process's share of a batch, and figures to show. Random numbers are drawn for the whole
         batch."""
 
-    def after(self, network: nn.Module, step: int) -> None:
+    def after(self, network: Network, step: int) -> None:
         """Called after every optimizer step."""
 
     def state(self) -> dict[str, Tensor]:
@@ -96,7 +99,7 @@ class Job(Protocol):
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from what `state` gave."""
 
-    def evaluate(self, network: nn.Module) -> dict[str, float]:
+    def evaluate(self, network: Network) -> dict[str, float]:
         """Held-out figures of the averaged weights."""
 
     def __len__(self) -> int:
@@ -154,7 +157,7 @@ def make_optimizers(network: nn.Module, hidden: list[nn.Parameter], config: Trai
 
 
 def fit(
-    job: Job,
+    job: Job[Network],
     config: TrainConfig,
     folder: Path,
     *,
@@ -188,7 +191,7 @@ def fit(
     first, history = 0, []
     if resume:
         if not file.is_file():
-            raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume away to start one")
+            raise BenchError(f"'{folder}' holds no training run to go on with; leave --resume out to start one")
         state = read_pickle(file)
         if state.get("identity") != identity:
             raise BenchError(f"'{file}' was trained otherwise than now asked; start again in another folder")

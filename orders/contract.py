@@ -41,7 +41,7 @@ class BrokenPromise(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
+class OrderFinding:
     """A broken promise, and where."""
 
     where: str
@@ -100,33 +100,33 @@ def check_on(text: str, grid: Lattice, paces: list[Pace] | None = None) -> None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class OrderVerdict:
     """What the suite found about one order: broken promises (none if it keeps its contract), lattices that it serves,
     and how it refuses the others."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[OrderFinding, ...]
     served: tuple[Lattice, ...]
     refusals: tuple[str, ...]
 
 
-def check_order(name: str, include: Sequence[str] = ()) -> Verdict:
+def check_order(name: str, include: Sequence[str] = ()) -> OrderVerdict:
     """The whole suite over a registered order; it stops at the first grid on which a promise is broken.
 
     include: files that a fresh process must include to find the order.
     """
     served: list[Lattice] = []
     refusals: list[str] = []
-    findings: list[Finding] = []
+    findings: list[OrderFinding] = []
     for grid in LATTICES:
         try:
             check_on(name, grid)
         except OrderFault as fault:
-            findings = [Finding(_place(grid), str(fault), fault)]
+            findings = [OrderFinding(_place(grid), str(fault), fault)]
             break
         except BenchError as refusal:
             refusals.append(str(refusal))
         except BrokenPromise as broken:
-            findings = [Finding(_place(grid), str(broken))]
+            findings = [OrderFinding(_place(grid), str(broken))]
             break
         else:
             served.append(grid)
@@ -134,18 +134,18 @@ def check_order(name: str, include: Sequence[str] = ()) -> Verdict:
         if served:
             findings = [*_check_options(name, served), *_check_elsewhere(name, served[-1], include)]
         else:
-            findings = [Finding("every grid tried", f"it refuses them all; it said: {refusals[-1]}")]
-    return Verdict(tuple(findings), tuple(served), tuple(refusals))
+            findings = [OrderFinding("every grid tried", f"it refuses them all; it said: {refusals[-1]}")]
+    return OrderVerdict(tuple(findings), tuple(served), tuple(refusals))
 
 
-def _check_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> Iterator[Finding]:
+def _check_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> Iterator[OrderFinding]:
     try:
         if digest_elsewhere(name, grid, include) == plan_and_cells_digest(name, grid):
             return
         problem = "another process makes another plan; do not rank by hash(), id() or the order of a set"
     except OrderFault as fault:
         problem = str(fault)
-    yield Finding(_place(grid), problem)
+    yield OrderFinding(_place(grid), problem)
 
 
 def plan_and_cells_digest(name: str, grid: Lattice) -> str:
@@ -175,7 +175,7 @@ def digest_elsewhere(name: str, grid: Lattice, include: Sequence[str]) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
-def _check_options(name: str, served: list[Lattice]) -> Iterator[Finding]:
+def _check_options(name: str, served: list[Lattice]) -> Iterator[OrderFinding]:
     """Every choice of a Literal is served. Booleans and numbers are served, or refused by BenchError."""
     order = get_order(name)
     grids = served[-2:]
@@ -190,21 +190,23 @@ def _check_options(name: str, served: list[Lattice]) -> Iterator[Finding]:
                         warnings.simplefilter("error")
                         check_on(text, grid, [Pace("even", 1), Pace("one")])
             except (OrderFault, BrokenPromise) as problem:
-                yield Finding(_place(grid), f"{text}: {problem}", problem if isinstance(problem, OrderFault) else None)
+                yield OrderFinding(
+                    _place(grid), f"{text}: {problem}", problem if isinstance(problem, OrderFault) else None
+                )
             except BenchError as refusal:
                 if literal:
-                    yield Finding(_place(grid), f"{text} is in its signature but not served: {refusal}")
+                    yield OrderFinding(_place(grid), f"{text} is in its signature but not served: {refusal}")
     for given in ("no-such-option=1", *(f"{o.name}=no.such.value" for o in order.options if o.kind is not str)):
         try:
             parse_order(f"{name}:{given}")
         except BenchError:
             continue
         except Exception as problem:
-            yield Finding(
+            yield OrderFinding(
                 "any grid", f"{name}:{given} raises {type(problem).__name__} ({problem}) instead of BenchError"
             )
         else:
-            yield Finding("any grid", f"{name}:{given} is taken, although it means nothing")
+            yield OrderFinding("any grid", f"{name}:{given} is taken, although it means nothing")
 
 
 _TRIED: dict[Any, tuple[Any, ...]] = {

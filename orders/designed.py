@@ -56,14 +56,14 @@ def designed(
             f"dither and locality serve it and are the next best, as in dither@cosine:13"
         )
     covariance = Field(field, length, power).covariance(grid)
-    starts = [_greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
-    ends = [_exchange(covariance, start, sizes) for start in starts]
+    starts = [greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
+    ends = [exchange(covariance, start, sizes) for start in starts]
     costs = np.array([step_taxes(covariance, end, sizes).sum() for end in ends])
     best = ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
     return Ranking(np.argsort(best))
 
 
-def _greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
+def greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
     """(L,) cells, each the one that the cells already in its step tell least about.
 
     A pivoted Cholesky factor grows by a row a cell, so the variance given all chosen cells is always at hand; what the
@@ -89,7 +89,7 @@ def _greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:
     return np.array(order, np.int64)
 
 
-def _exchange(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) -> IntArray:
+def exchange(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) -> IntArray:
     """(L,) cells after trades between neighbouring steps, made until none gains or the work is spent.
 
     Trades inside one pair of steps do not change what other pairs are conditioned on. So one factorisation serves all

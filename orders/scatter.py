@@ -43,7 +43,7 @@ def halton(grid: Grid) -> Ranking:
     start, count = 1, 4 * grid.n_cells
     while (first_visit < 0).any():
         i = np.arange(start, start + count, dtype=np.int64)
-        cell = _radical_inverse(i, 2, grid.rows) * grid.cols + _radical_inverse(i, 3, grid.cols)
+        cell = radical_inverse(i, 2, grid.rows) * grid.cols + radical_inverse(i, 3, grid.cols)
         visited, first = np.unique(cell, return_index=True)
         new = first_visit[visited] < 0
         first_visit[visited[new]] = i[first[new]]
@@ -51,7 +51,7 @@ def halton(grid: Grid) -> Ranking:
     return Ranking(first_visit)
 
 
-def _radical_inverse(i: IntArray, base: int, scale: int) -> IntArray:
+def radical_inverse(i: IntArray, base: int, scale: int) -> IntArray:
     """floor(scale * phi_base(i)), in whole numbers, so that no cell border is missed by rounding."""
     mirrored, weight = np.zeros_like(i), 1
     while i.any():

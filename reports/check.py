@@ -96,7 +96,8 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
         try:
             value = tomllib.loads(Path(file).read_text())
         except (OSError, ValueError) as problem:
-            raise BenchError(f"the rules '{file}' could not be read: {problem}; name a .toml file") from problem
+            why = getattr(problem, "strerror", None) or problem
+            raise BenchError(f"the rules '{file}' could not be read: {why}; name a .toml file") from problem
     known = [f.name.replace("_", "-") for f in fields(Rules)]
     for name in value:
         if name.replace("_", "-") not in known:
@@ -187,7 +188,7 @@ class _Sides:
         return one, two
 
     def unlike(self, arm: str, what: What) -> str:
-        """Why the two were not measured alike; of quality and likelihood, weights are never forgiven."""
+        """Why the two were not measured alike; for quality and likelihood, other weights are never forgiven."""
         forgive = "model" if what in ("counters", "speed-up", "time") else ""
         return unlike(*self.conditions(arm), what, forgive)
 
@@ -206,8 +207,9 @@ def _trials(run: Run) -> list[CheckFinding]:
 def _speed_verdict(
     verdict: CheckVerdict, says: str, others: Sequence[str], rounds: int, beyond: float, noise: float
 ) -> tuple[CheckVerdict, str]:
-    """Left open where a machine was busy, or where too few rounds would fail something, or less than one arm differs
-    from itself. beyond: the factor by which the whole interval lies beyond the limit."""
+    """A verdict on a speed, left open where it cannot be trusted: where a machine was busy, and where it would fail on
+    too few rounds or by less than one arm timed twice differs from itself. others: that a machine was busy, in words;
+    empty texts do not count. beyond: the factor by which the whole interval lies beyond the limit."""
     for one in filter(None, others):
         return "inconclusive", f"{says}; {one}"
     if verdict == "regressed" and rounds < FEWEST_ROUNDS:

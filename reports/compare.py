@@ -60,9 +60,9 @@ class Comparison:
 
 
 def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
-    """What a run calls an arm: its very name, or another spelling of it; where it has none, the text as it is.
+    """The name of an arm in a run, from any of its spellings; the text as it is where the run has no such arm.
 
-    spell: to the canonical spelling, for which reports lack the networks.
+    spell: makes the canonical spelling, which needs the registered decoders and so torch.
     """
     names = [arm["name"] for arm in run.about["arms"]]
     if text in names:
@@ -79,8 +79,9 @@ def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
 
 
 def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str] = str) -> str | None:
-    """The one arm that a run's others are compared with: the one asked for, else the run's own baseline, else, where
-    that was timed but is no arm, the first. None where every model has its own, and for a run without arms."""
+    """The one arm that the others of a run are compared with: the arm asked for, else the run's own baseline. Where
+    that was timed but is no arm of the run, it is the first arm. None where there are several models, each with a
+    baseline of its own, and for a run without arms."""
     if asked is not None:
         return named_arm(run, asked, spell)
     if len({arm["model"] for arm in run.about["arms"]}) > 1:
@@ -94,9 +95,10 @@ def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str]
 
 
 def busy(run: Run) -> str:
-    """In words, that others computed during the timings; empty where no recorded load was above the run's own.
+    """In words, that other programs were running during the timings; empty where no load above the run's own is
+    recorded.
 
-    Threads that wait for each other slow arms unequally once they share their cores, and neither turns nor A/A show it.
+    Arms are slowed unequally once their threads share the cores with others. Neither taking turns nor A/A shows it.
     """
     for trial in run.done("latency"):
         cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))
@@ -104,7 +106,7 @@ def busy(run: Run) -> str:
         states = [trial["clock_after"], *(one.get("clock") for one in run.about["environments"])]
         load = max((one["load_average"][0] for one in states if one and one.get("load_average")), default=0.0)
         if own and load > own + 1:
-            return f"others computed beside it (load {load:.1f} on {own} cores)"
+            return f"other programs were running (load {load:.1f} on {own} cores)"
     return ""
 
 
@@ -272,7 +274,7 @@ class _Pair:
     def conditions(self) -> tuple[Conditions, Conditions]:
         """Of both sides, at the batch of throughput."""
         one, two = (
-            conditions_of(results.run, row.about, space=results.space, batch=throughput_batch(results, row))
+            conditions_of(results.run, row.about, space=results.space, batch=_timed_batch(results, row))
             for results, row in ((self.before, self.one), (self.after, self.two))
         )
         return one, two
@@ -284,7 +286,7 @@ class _Pair:
         return _one_sided(a, b) or apart(replace(one, batch=None) if latency else one, two, what)
 
 
-def throughput_batch(results: Results, row: Row) -> int | None:
+def _timed_batch(results: Results, row: Row) -> int | None:
     """The batch above 1 at which an arm was timed."""
     batches = [trial["batch"] for trial in results.run.done("latency") if round_times(trial, row.arm)]
     return next((batch for batch in reversed(batches) if batch != 1), None)

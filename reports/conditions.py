@@ -39,7 +39,7 @@ What = Literal["quality", "kernel distance", "bits", "counters", "speed-up", "ti
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file or a set of images is told by. images: how many, where that is known."""
+    """What identifies a file or a set of images. images: how many, where that is known."""
 
     name: str | None
     sha256: str | None = None
@@ -144,7 +144,13 @@ def _devices(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Rule:
-    """One row of the table. name: the field; noun: what differs, in the plural; because: by kind, what follows."""
+    """One row of the table.
+
+    name: the field. noun: what differs, in the plural. parts, changes: the kinds of number that it parts, and for which
+    it is a change on purpose. told: how two values that differ are shown behind the noun. because: by kind of number,
+    what follows from the difference. differ: whether two values differ. whole: the whole sentence, where it is not made
+    of these parts.
+    """
 
     name: str
     noun: str
@@ -245,7 +251,7 @@ def conditions_of(
 
 
 def tokenizer_of(model: ModelAbout) -> str:
-    """What tells the tokenizer of a model; empty where it has none, and decodes no pixels."""
+    """What identifies the tokenizer of a model; empty where it has none, and decodes no pixels."""
     said = model.get("tokenizer")
     return "" if said is None else said.get("sha256") or said.get("name") or ""
 
@@ -277,7 +283,7 @@ def describe_device(device: Mapping[str, Any]) -> str:
 
 
 def _known(device: Any) -> Any:
-    """A machine without what it does not tell, which an older record may lack."""
+    """A machine without its entries that are None, since older records do not have them."""
     if not isinstance(device, Mapping):
         return device
     return {key: _known(value) for key, value in device.items() if value is not None}

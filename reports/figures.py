@@ -97,7 +97,7 @@ def _about_rewriting(rows: Sequence[Row]) -> str:
 
 
 def _about_load(results: Results) -> str:
-    return "others computed beside the timing" if busy_words(results) else ""
+    return "other programs ran during the timing" if busy_words(results) else ""
 
 
 # Quality
@@ -635,7 +635,7 @@ class Plot:
 PLOTS = (
     Plot("fd-by-steps", "quality", quality_by_steps("fd"),
          "Each line is one order under the same weights, noise and labels; whiskers are 95 % jackknife intervals. FD "
-         "is biased upwards at small n, not by the same amount for every arm: read it beside KD, and read no value as "
+         "is biased upwards at small n, not by the same amount for every arm: read it with KD, and read no value as "
          "a published FID."),
     Plot("kd-by-steps", "quality", quality_by_steps("kd"),
          "The kernel distance is nearly unbiased, and the one to read where n is small: balanced classes make it "

@@ -14,11 +14,11 @@ from orderbench.reports.results import METRICS, metric_of, model_of, replicate
 from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
 from orderbench.runs.schema import Setting
+from orderbench.runs.spec import SAMPLING
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
-SAMPLING = ("guidance", "temperature", "top_k", "top_p")
 COLUMNS = ("run", "trial", "kind", "arm", "model", "order", "pace", "decoder", "n_steps", "seed", "setting", *SAMPLING,
            "batch", "metric", "at", "space", "value", "low", "high", "unit", "n")  # fmt: skip
 UNITS = {"fd": "squared feature distance", "kd": "squared kernel distance", "precision": "share", "recall": "share",

@@ -21,7 +21,7 @@ from orderbench.reports.results import own_model, round_times
 from orderbench.runs.record import Run
 from orderbench.runs.schema import ArmAbout, ModelAbout, RunAbout
 
-KINDS = {
+RECORD_KINDS = {
     "samples": ("quality", "tuning", "floor", "repair"),
     "likelihood": ("likelihood",),
     "timings": ("latency",),
@@ -32,9 +32,8 @@ _ASKED: dict[str, tuple[What, ...]] = {
     "timings": ("speed-up", "time"),
 }
 _NOTHING = frozenset[int]()
-_SAID_OF: dict[
-    str, dict[str, Any]
-] = {  # conditions that records of one kind say, and what is said where there are none
+# conditions that only records of one kind say, with the value for a run that has no such records
+_SAID_OF: dict[str, dict[str, Any]] = {
     "samples": {"space": None, "reference": None, "n": None, "groups": _NOTHING, "kernel": _NOTHING},
     "likelihood": {"images": None, "n_images": None},
     "timings": {"device": None, "batch": None},
@@ -78,12 +77,12 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
             f"bench run --resume --out {runs[0].folder}"
         )
     if len(runs) == 1:
-        has = tuple((kind, names[0]) for kind in KINDS if _of_kind(runs[0], kind))
+        has = tuple((kind, names[0]) for kind in RECORD_KINDS if _of_kind(runs[0], kind))
         return (Part(runs[0], tuple(names), has, ()),)
     parts: list[_Part] = []
     apart: dict[tuple[int, int, str, str], list[str]] = {}
     for name, run in zip(names, runs, strict=True):
-        for kind in KINDS:
+        for kind in RECORD_KINDS:
             if not _of_kind(run, kind):
                 continue
             refused = []
@@ -100,7 +99,7 @@ def join(runs: Sequence[Run]) -> tuple[Part, ...]:
             for number, why in refused:
                 apart.setdefault((number, home, name, why), []).append(kind)
     for (number, home, name, why), kinds in apart.items():
-        sentence = f"{' and '.join(kinds)} of {name} stand apart from {parts[number].names[0]}: {why}"
+        sentence = f"{' and '.join(kinds)} of {name} are kept apart from {parts[number].names[0]}: {why}"
         for part in (parts[number], parts[home]):
             part.notes.append(sentence[0].upper() + sentence[1:])
     return tuple(part.joined() for part in parts)
@@ -118,12 +117,13 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _of_kind(run: Run, kind: str) -> list[dict[str, Any]]:
-    return [trial for trial in run.trials.values() if trial["kind"] in KINDS[kind]]
+    return [trial for trial in run.trials.values() if trial["kind"] in RECORD_KINDS[kind]]
 
 
 @dataclass
 class _Part:
-    """A part under construction. order matters: of two timings of one batch, readers take the later."""
+    """A part under construction. The order of its trials matters: of two timings of one batch, readers take the
+    last."""
 
     head: Run
     names: list[str] = field(default_factory=list)

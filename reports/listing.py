@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from orderbench.orders.registry import Entry
 
 
-TRAITS = {
+DECODER_TRAITS = {
     "rewrites": "overwrites codes that were decoded, so bits per token are not defined",
     "exact": "gives the codes of one cell at a time",
-    "chooses": "chooses its cells, so it stands in the place of an order",
+    "chooses": "chooses its cells, so it takes the place of an order",
     "varies": "its work depends on what is drawn",
 }  # of decoders, in words
 
@@ -45,7 +45,7 @@ def print_orders(console: Console, listed: Sequence[Order]) -> None:
     _print_entries(console, listed)
     console.print("\n`bench orders NAME` lists an order's options, `bench show NAME` draws it.", highlight=False)
     console.print(
-        "Some decoders choose their cells as they decode and stand in an order's place; `bench decoders` lists them.",
+        "Some decoders choose their cells as they decode and take the place of an order; `bench decoders` lists them.",
         highlight=False,
     )
 
@@ -59,7 +59,7 @@ def print_decoders(console: Console, listed: Sequence[Entry], choosers: Sequence
     )
     if choosers:
         console.print(
-            f"Those that choose their cells stand in the order's place: {', '.join(f'{c}@PACE' for c in choosers)}.",
+            f"Those that choose their cells take the place of the order: {', '.join(f'{c}@PACE' for c in choosers)}.",
             highlight=False,
         )
 
@@ -83,7 +83,7 @@ def print_options(console: Console, listed: Sequence[Order]) -> None:
 def print_decoder_options(console: Console, listed: Sequence[tuple[Entry, Mapping[str, bool]]]) -> None:
     """Each decoder, with the traits that hold of it, and its options, one a line."""
     for decoder, traits in listed:
-        said = [words for trait, words in TRAITS.items() if traits[trait]]
+        said = [words for trait, words in DECODER_TRAITS.items() if traits[trait]]
         _print_entry(console, decoder, "; ".join(said) or "decodes the cells of a plan, each once")
 
 

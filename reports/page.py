@@ -104,6 +104,8 @@ class _Piece:
 
 
 class _Report:
+    """A report while it is made: its parts, the looks of their orders, and the figures drawn so far."""
+
     def __init__(self, runs: Sequence[Run], out: Path, paper: bool) -> None:
         self.runs, self.out, self.paper = runs, out, paper
         self.parts = [(part, results_of(part.run)) for part in join(runs)]
@@ -229,7 +231,7 @@ class _Report:
             "id": f"p{number}",
             "runs": part.runs,
             "notes": [*part.notes, *filter(None, [busy_words(results)])],
-            "answers": [_answer(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
+            "answers": [answer_of(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
             "unanswered": len(answered) - MOST_ANSWERS,
             "against": baseline_words(results) + (", one cell at a time" if one_at_a_time(results) else ""),
             "repeated": results.repeated,
@@ -249,7 +251,7 @@ class _Report:
                 for name in part.run.about["trials"]
                 if part.run.trials.get(name, {}).get("status") not in ("done", "failed")
             ],
-            "facts": list(_facts(results)),
+            "facts": list(facts_of(results)),
             "mixtures": [
                 {"model": name if len(part.run.about["models"]) > 1 else "", "rows": rows}
                 for name, model in part.run.about["models"].items()
@@ -270,7 +272,7 @@ class _Report:
                 "cells": [
                     {
                         "text": column.text(row.cells.get(column.key)),
-                        "sort": _sort_key(row.cells.get(column.key), column.key),
+                        "sort": sort_key(row.cells.get(column.key), column.key),
                         "place": best[column.key].get(place, 0),
                     }
                     for column in table.columns
@@ -364,7 +366,7 @@ def _orders(parts: Sequence[tuple[Part, Results]]) -> str:
     return ", ".join(orders[:6]) + (f" and {len(orders) - 6} more" if len(orders) > 6 else "")
 
 
-def _answer(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, Any]:
+def answer_of(results: Results, row: Row, looks: Mapping[str, Look]) -> dict[str, Any]:
     """What an arm buys, against the baseline, in a few lines."""
     lines = []
     small = too_small(results, row)
@@ -418,7 +420,7 @@ def _head(column: Column) -> dict[str, str]:
     }
 
 
-def _sort_key(cell: Any, column: str = "") -> str:
+def sort_key(cell: Any, column: str = "") -> str:
     if cell is None:
         return ""
     if column == "trained":
@@ -508,7 +510,7 @@ def _models(part: Part) -> Iterator[str]:
         yield f"{model['name']}, {model['lattice']} cells"
 
 
-def _facts(results: Results) -> Iterator[tuple[str, str]]:
+def facts_of(results: Results) -> Iterator[tuple[str, str]]:
     """What was measured on what, a line each; of several models, each by its name in the run."""
     about = results.run.about
     several = len(about["models"]) > 1
@@ -577,7 +579,7 @@ def _argv(words: Any) -> str:
 
 
 def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
-    """What makes this part again."""
+    """The commands that make the records of this part again."""
     named = dict(zip(run_names(runs), runs, strict=True))
     for name in part.runs:
         first = next((_argv(one.get("argv")) for one in named[name].about["environments"]), "")

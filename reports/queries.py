@@ -93,7 +93,7 @@ def bits_apart(results: Results) -> list[tuple[Row, np.ndarray]]:
 
 
 def latency_trials(results: Results) -> dict[int, LatencyTrial]:
-    """The timings by batch; of two of one batch, those that readers keep."""
+    """The timings by batch; where there are two of one batch, the later, which all figures use."""
     return {trial["batch"]: trial for trial in results.run.done("latency")}
 
 
@@ -129,7 +129,7 @@ def guided(guidance: str) -> bool:
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The indices of the points that no other is at least as low as in both coordinates, and lower in one.
+    """The indices of the points that no other point beats, by being as low or lower in both coordinates.
 
     >>> pareto([(1, 3), (2, 2), (3, 3)])
     [0, 1]

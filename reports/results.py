@@ -1,4 +1,4 @@
-"""Results: what a run's records say of every arm, with intervals, and what two arms or two runs say of each other.
+"""Results: what a run's records say of every arm, with intervals, and how far each arm is from its baseline.
 
 Knows records and statistics. Refuses to know how anything is shown, and torch. The summary of `bench run`,
 `bench compare`, `bench check` and the report all read this one table.
@@ -187,7 +187,7 @@ def n_seeds(rows: Sequence[Row]) -> str:
 
 
 def times_seeds(rows: Sequence[Row]) -> str:
-    """The same, as it follows an n: ' x 2 seeds'; empty for one."""
+    """The same in words that follow an n, as in ' x 2 seeds'; empty for one seed."""
     n = n_seeds(rows)
     return "" if n == "1" else f" x {n} seeds"
 

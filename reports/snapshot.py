@@ -16,7 +16,7 @@ from orderbench.orders import BenchError
 from orderbench.reports.compare import busy
 from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
 from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate
-from orderbench.reports.statistics import Interval
+from orderbench.reports.statistics import Interval, jackknife
 from orderbench.runs.migration import baseline_from_2
 from orderbench.runs.record import read_json
 
@@ -176,7 +176,31 @@ def read_snapshot(file: Path) -> dict[str, Any]:
     foreign = [arm for arm, one in value["arms"].items() if schema == SCHEMA and one["model"] not in value["models"]]
     if foreign:
         raise BenchError(f"'{file}' says nothing of the model of {foreign[0]}; write it anew with bench baseline")
-    return value if schema == SCHEMA else baseline_from_2(value)
+    current = value if schema == SCHEMA else baseline_from_2(value)
+    try:
+        for arm in current["arms"]:
+            _read_through(current, arm)
+    except (KeyError, TypeError, ValueError, AttributeError, BenchError) as problem:
+        raise BenchError(
+            f"'{file}' holds something else where numbers belong ({type(problem).__name__}: {problem}); write it anew "
+            f"with bench baseline"
+        ) from problem
+    return current
+
+
+def _read_through(value: Mapping[str, Any], arm: str) -> None:
+    """Read everything that a check reads of an arm; raises whatever a foreign value leads to."""
+    about = value["arms"][arm]
+    conditions_in(value, arm)
+    for by_seed in about["quality"].values():
+        jackknife([replicate(one) for one in by_seed.values()])
+    if about["bits"]:
+        jackknife([replicate(about["bits"])])
+    for stored in (*about["speedup"].values(), about["latency_s"]):
+        if stored is not None:
+            Interval(*stored).scaled(1.0)
+    for count in (*about["counters"].values(), *value["rounds"].values(), *value["noise"].values()):
+        float(count)
 
 
 _PARTS = ("models", "space", "reference", "dtype", "device", "busy", "rounds", "noise", "arms")

@@ -20,6 +20,7 @@ from orderbench.reports.words import (
     busy_words,
     count_words,
     fid_words,
+    one_at_a_time,
     plus_minus,
     sampling_words,
     settings_words,
@@ -122,12 +123,13 @@ def _model_cell(results: Results, row: Row | Floor) -> list[str]:
 
 
 def _speed(results: Results, wide: bool) -> Table:
-    batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise))
+    shown = any(row.ratio for row in results.arms)
+    batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise)) if shown else []
     timed = {trial["batch"] for trial in results.run.done("latency")}
     big = [batch for batch in sorted({*batches, *timed}) if batch != 1]
     single = len(results.baselines) == 1
-    against = f"{results.baselines[0]} one at a time, with a cache" if single else "each model's own baseline"
-    shown = bool(batches)
+    singly = " one at a time, with a cache" if one_at_a_time(results) else ""
+    against = f"{results.baselines[0]}{singly}" if single else "each model's own baseline"
     title = f"Speed: times faster than {against}" if shown else "Speed"
     heads = ["arm", *_model_head(results), "latency", *(f"x, batch {batch}" for batch in batches)]
     heads += [f"img/s, {batch}" for batch in big]
@@ -139,7 +141,10 @@ def _speed(results: Results, wide: bool) -> Table:
                 row.arm,
                 *_model_cell(results, row),
                 "-" if latency is None else f"{1000 * latency.value:.0f} ms",
-                *("1" if row.arm == row.baseline else bounds(row.speedup.get(batch)) for batch in batches),
+                *(
+                    "1" if row.arm == row.baseline and row.ratio else bounds(row.speedup.get(batch))
+                    for batch in batches
+                ),
                 *(
                     "-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}"
                     for _ in big

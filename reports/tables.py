@@ -194,7 +194,7 @@ def _quality_table(results: Results, setting: str) -> Table | None:
         )
         return Table("quality", title, caption, _kept(columns, lines), tuple(lines))
     too = f", {baseline_words(results)} too," if len(results.baselines) == 1 else ""
-    caption += f" Every arm{too} stands at the setting with which it had the least FD on other seeds{_tried(results)}."
+    caption += f" Every arm{too} has the setting with which it had the least FD on other seeds{_tried(results)}."
     return Table("quality-tuned", "Quality, the best setting of each arm", caption, _kept(columns, lines), tuple(lines))
 
 

@@ -92,7 +92,7 @@ def training_words(row: Row) -> str:
 
 
 def sampling_words(sampling: Setting, whole: bool = False) -> str:
-    """A setting; without `whole`, top-k and top-p only where they take something away."""
+    """A setting; without `whole`, top-k and top-p only where they leave out any code."""
     words = [f"guidance {sampling['guidance']}", f"temperature {sampling['temperature']:g}"]
     if whole or sampling["top_k"]:
         words.append(f"top-k {sampling['top_k'] or 'all'}")

@@ -21,7 +21,7 @@ from orderbench.orders.spelling import ArmParts, split_arm
 
 NATIVE, ONE = Pace("native"), Pace("one")
 PLAIN = parse_decoder("off")
-WALK = parse_order("raster")  # of a decoder that chooses its cells: the plan gives step sizes alone
+WALK = parse_order("raster")  # for a decoder that chooses its cells: of such a plan only the step sizes are used
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Arm:
 
     @property
     def order_name(self) -> str:
-        """What stands in the place of the order, with its options."""
+        """The order with its options, or the decoder that takes its place."""
         return str(self.decoder if self.order is None else self.order)
 
     @property
     def decoder_name(self) -> str:
-        """What stands behind +, with its options; 'off' for plain decoding and for what stands in the order's place."""
+        """The decoder behind +, with its options; 'off' for plain decoding and for a decoder in the order's place."""
         return "off" if self.order is None else str(self.decoder)
 
     @property
@@ -89,7 +89,7 @@ def bind(parts: ArmParts) -> Arm:
     paced = NATIVE if pace is None else Pace.parse(pace)
     if chosen.entry.chooses:
         raise BenchError(
-            f"'{parts}' puts {chosen.name} behind +, and it stands in the place of an order; write {chosen}@cosine:13"
+            f"'{parts}' puts {chosen.name} behind +, and it takes the place of an order; write {chosen}@cosine:13"
         )
     name = order.partition(":")[0]
     if name in ORDERS.names() or name not in DECODERS.names() or not DECODERS.get(name).chooses:
@@ -104,8 +104,8 @@ def bind(parts: ArmParts) -> Arm:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The arm that a model's others are measured against. ratio: whether it is one cell at a time, so that a number
-    over it says something; a native arm in groups gives none."""
+    """The arm that the other arms of its model are measured against. ratio: whether it decodes one cell at a time.
+    Only then are ratios to it shown."""
 
     arm: Arm
     ratio: bool
@@ -113,20 +113,20 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Lineup:
-    """What a run compares: arms in the order asked; refused: arms that were asked for and their models refuse, each
-    with its sentence; baselines: by model."""
+    """What a run compares. arms: in the order asked. refused: arms that were asked for and that their models refuse,
+    each with its sentence. baselines: by the name of the model."""
 
     arms: tuple[Arm, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
     def baseline(self, arm: Arm) -> Baseline | None:
-        """What an arm is measured against."""
+        """What an arm is measured against; None where its model has no baseline."""
         return self.baselines.get(arm.model)
 
     @property
     def again(self) -> Arm | None:
-        """The arm that is timed a second time, which says how far the clock can be trusted: the first baseline."""
+        """The arm that is timed twice, to show how far the clock can be trusted: the first baseline."""
         return next((baseline.arm for baseline in self.baselines.values()), None)
 
 
@@ -163,9 +163,9 @@ def line_up(
 ) -> Lineup:
     """The arms that were asked for, without doubles, in the order asked, and what they are measured against.
 
-    models: by name, '' the run's own, which `own` is another name of. An order that names no pace is taken at every
-    one of `paces`, one that names no decoder with every one of `decoders`. Where neither is asked for, an order gets
-    its ladder (see `_ladder`).
+    models: by name; '' is the run's own, and `own` is another name for it. An order that names no pace is taken at
+    every one of `paces`, one that names no decoder with every one of `decoders`. Where neither is asked for, an order
+    gets its ladder (see `_ladder`).
 
     BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
     model's lattice, and where no arm that was asked for is served.

@@ -1,4 +1,4 @@
-"""The bench that measurements stand on: what they read, and where they write.
+"""The bench: what every measurement reads, and where it writes.
 
 Knows the folder of a run. Refuses to know what is measured, and in which order.
 """
@@ -22,8 +22,8 @@ from orderbench.runs.trials import Agenda, Trial, sampling_of
 class Bench:
     """What every measurement reads.
 
-    arms: by name, baselines that are no arm of the run too. progress: to be called with a trial, how much of it is
-    done, and of how much.
+    arms: by name, with baselines that are no arm of the run. progress: called with a trial, how much of it is done, and
+    how much there is.
     """
 
     agenda: Agenda
@@ -47,7 +47,7 @@ class Bench:
         return self.agenda.trials
 
     def fixed(self, subject: Subject) -> Sampling:
-        """The setting of a model's trials that are not about others."""
+        """The fixed setting of a model: that of all its trials but tuning and tuned ones."""
         return sampling_of(self.spec, subject.recommended)
 
     def file(self, trial: Trial) -> Path:
@@ -55,7 +55,7 @@ class Bench:
         return self.folder / "trials" / f"{trial.id}.json"
 
     def data(self, trial: Trial, what: str) -> Path:
-        """Some of its arrays."""
+        """The file of some of its arrays; what: 'tokens', 'pictures' and the like."""
         return self.folder / "data" / f"{trial.id}.{what}.npz"
 
     def tiles(self, trial: Trial) -> Path:
@@ -63,7 +63,7 @@ class Bench:
         return self.folder / "tiles" / trial.id
 
     def flops_per_image(self, subject: Subject, counters: Counters, sampling: Sampling) -> float | None:
-        """Both branches of guidance; None for a network whose operations are not known."""
+        """Floating-point operations of all branches of guidance; None where the network's are not known."""
         config = subject.config
         return None if config is None else flops(config, counters) * (2 if sampling.guidance.on else 1)
 

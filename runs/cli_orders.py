@@ -89,7 +89,7 @@ def orders(
     """
     _refuse_without(context, "--rank", rank, ("grid", "steps", "seeds", "field", "length", "power"))
     if check is not None and names:
-        raise BenchError(f"--check tests the orders of '{check}'; leave {' '.join(names)} away")
+        raise BenchError(f"--check tests the orders of '{check}'; leave {' '.join(names)} out")
     if sum([rank, check is not None, markdown]) > 1 or (markdown and as_json):
         raise BenchError("--rank, --check, --markdown and a list are different answers; ask for one of them")
     include_files(include)
@@ -123,7 +123,7 @@ def decoders(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the decoders: what goes behind + in an arm, or stands in the place of an order.
+    """List the decoders: what goes behind + in an arm, or takes the place of an order.
 
     \b
     Examples:
@@ -335,7 +335,7 @@ def _refuse_without(context: typer.Context, flag: str, given: bool, names: Seque
     """Options that would be ignored are a mistake worth a sentence."""
     idle = [name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if idle and not given:
-        raise BenchError(f"--{idle[0]} says something about {flag} alone; add {flag}, or leave --{idle[0]} away")
+        raise BenchError(f"--{idle[0]} says something about {flag} alone; add {flag}, or leave --{idle[0]} out")
 
 
 def _field(kind: str, length: float, power: float) -> Field:

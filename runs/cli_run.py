@@ -235,7 +235,7 @@ def run(
                 "--resume goes on with the run in a folder; name it, as in --resume --out bench-runs/my-run"
             )
         if not (out / "run.json").is_file():
-            raise BenchError(f"'{out}' holds no run to go on with; leave --resume away to start one")
+            raise BenchError(f"'{out}' holds no run to go on with; leave --resume out to start one")
         asked = {**load_run(out).about["config"], **from_file, **given}
     else:
         asked = effective(from_file, given)

@@ -71,8 +71,8 @@ def calibrate(subject: Subject, sampling: Sampling) -> Cost | None:
     """Decode 1 and 16 samples in rings, and 16 in rows of few cells at a time, twice each; of a model that serves
     neither, its native arm.
 
-    None where the model cannot decode: it answers what is not finite, wants more memory than there is, or, being a
-    user's own, raises whatever it raises. An error of our own is none of these.
+    None where the model cannot decode. Its answers may not be finite, or it may need more memory than there is. A
+    user's own model may raise anything. Any other error of our own model is a bug, and is let through.
     """
     problems = Exception if subject.config is None else BenchError
     times, terms = [], []
@@ -106,7 +106,7 @@ def _tried(subject: Subject) -> list[tuple[Arm, int]]:
 
 
 def fit(terms_N3: np.ndarray, times_N: np.ndarray) -> Cost | None:
-    """The costs that explain the times best, relative errors counting; none is less than nothing. None of no times."""
+    """The costs that explain the times best, by relative errors; none is negative. None without times."""
     if not len(times_N):
         return None
     shares_N3, kept = terms_N3 / times_N[:, None], [0, 1, 2]
@@ -114,4 +114,4 @@ def fit(terms_N3: np.ndarray, times_N: np.ndarray) -> Cost | None:
         costs = np.linalg.lstsq(shares_N3[:, kept], np.ones(len(times_N)))[0]
         if costs.min() >= 0:
             return Cost(*(float(costs[kept.index(i)]) if i in kept else 0.0 for i in range(3)))
-        kept.pop(int(costs.argmin()))  # noise made it less than nothing
+        kept.pop(int(costs.argmin()))  # noise made it negative

@@ -101,16 +101,17 @@ def _look_at_fidelity() -> Iterator[Thing]:
     else:
         state: Literal["broken", "missing"] = "missing" if status["version"] is None else "broken"
         yield Thing(
-            "torch-fidelity", state, status["how"], "`pip install torch-fidelity` beside the torch that is here"
+            "torch-fidelity", state, status["how"], "`pip install torch-fidelity` next to the torch that is here"
         )
 
 
 def _look_at_weights() -> Iterator[Thing]:
     from orderbench.models.shipped import load_shipped, load_shipped_arrays, shipped_names
     from orderbench.runs.spaces import FEATURES, REFERENCE
-    from orderbench.runs.subject import HELD_OUT, MODEL, TOKENIZER
+    from orderbench.runs.spec import SHARED_FILE
+    from orderbench.runs.subject import HELD_OUT, TOKENIZER
 
-    needed = (MODEL, TOKENIZER, FEATURES)
+    needed = (SHARED_FILE, TOKENIZER, FEATURES)
     loads: dict[str, Callable[[], Any]] = {}
     for name in (*needed, *(other for other in shipped_names() if other not in needed)):
         loads[name] = partial(load_shipped, name)
@@ -130,7 +131,7 @@ def _look_at_weights() -> Iterator[Thing]:
         if found.card:
             yield Thing(f"weights {name}", "works", f"sha256 {found.sha256[:16]} as on its card", needed=is_needed)
         else:
-            says = "no card beside it says what it must hold"
+            says = "it has no card that says what it must hold"
             yield Thing(f"weights {name}", "broken", says, "install orderbench anew", is_needed)
 
 

@@ -59,7 +59,7 @@ def capture(device: str) -> dict[str, Any]:
 
 
 def load_average() -> list[float] | None:
-    """Processes that wanted a core, over 1, 5 and 15 minutes; for the end of a run too."""
+    """How many processes wanted a core, over 1, 5 and 15 minutes; None where the system does not say."""
     with contextlib.suppress(OSError, AttributeError):
         return [round(x, 2) for x in os.getloadavg()]
     return None
@@ -125,7 +125,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _cudnn() -> int | None:
-    with contextlib.suppress(RuntimeError):  # installed beside a torch that was built for another
+    with contextlib.suppress(RuntimeError):  # of another version than torch was built for
         version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         return version
     return None

@@ -105,7 +105,7 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
                 )
         about = {**before, "environments": [*before["environments"], environment]}
     elif resume:
-        raise RecordProblem(f"'{folder}' holds no run to go on with; leave --resume away to start one")
+        raise RecordProblem(f"'{folder}' holds no run to go on with; leave --resume out to start one")
     write_json(file, about)
 
 
@@ -124,7 +124,7 @@ def _difference(before: Any, now: Any, where: str) -> str:
 
 
 def _describe_model(subject: Subject, agenda: Agenda) -> dict[str, Any]:
-    """A model as it stands in run.json, with the baseline of its arms and the codes that its trials read."""
+    """A model as run.json holds it, with the baseline of its arms and, if a trial reads them, its held-out codes."""
     own = subject is agenda.subjects.own
     baseline = agenda.lineup.baselines.get("" if own else subject.name)
     readers = [trial for trial in agenda.trials if kind_of(trial).reads_held_out(trial)

@@ -1,6 +1,6 @@
 """torch-fidelity: the one module that imports it, and all that is asked of it.
 
-Knows how to import it beside a torchvision that does not fit, its registry and its metrics. Refuses to know spaces,
+Knows how to import it where torchvision does not fit torch, its registry and its metrics. Refuses to know spaces,
 references and samples: it is given arrays and networks.
 """
 
@@ -32,7 +32,7 @@ _declared: dict[str, torch.library.Library] = {}  # kept: a schema goes when its
 def import_torch_fidelity() -> Any:
     """torch_fidelity, imported; BenchError says why it cannot be.
 
-    torchvision's wheels for Linux are built for CUDA. Beside a CPU-only torch its operators do not load, and its import
+    torchvision's wheels for Linux are built for CUDA. With a CPU-only torch its operators do not load, and its import
     ends at the first one that it wants to describe (pytorch/vision issues 9077 and 9085). torch-fidelity needs none of
     them for what is done here, so what is missing is declared, without a body, and the import tried again.
     """

@@ -26,10 +26,8 @@ from orderbench.runs.environment import capture
 from orderbench.runs.record import read_json, write_json
 from orderbench.runs.samples import whole_counters
 from orderbench.runs.subject import Subject
-from orderbench.runs.timing import Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
+from orderbench.runs.timing import LEAST_S, Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
 from orderbench.runs.trials import Trial, is_whole
-
-_LEAST_S = 0.2  # every contender lasts so long at least
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def seconds(trial: Trial, work: Workload) -> float:
     rare = 0.0
     if trial.batch == 1 and work.uncached is not None and not work.spec.quick:
         rare = work.costs[work.again].decode_s(work.uncached, 1)
-    return (work.spec.rounds + 3) * (sum(max(_LEAST_S, s) for s in arms) + again + rare)
+    return (work.spec.rounds + 3) * (sum(max(LEAST_S, s) for s in arms) + again + rare)
 
 
 def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:

@@ -42,11 +42,11 @@ def measure(
 ) -> dict[str, Any]:
     """How N generated images compare with M reference images, ready for JSON.
 
-    features_ND, logits_NC: of the generated, as `Space.extract` returns them. labels_N: the class asked for, of sample
-    i i mod `classes`, so that consecutive blocks are balanced. reference_MD: features of the reference, in an order
-    whose every beginning is a fair sample; None where only its `statistics` are known, mean (D,) and covariance (D, D).
-    Given both, the Frechet distance is to the statistics and all else to the features, as in ADM's evaluator; given the
-    statistics alone, n_reference, kd, precision and recall are missing.
+    features_ND, logits_NC: of the generated, as `Space.extract` returns them. labels_N: the class asked for. That of
+    sample i is i mod `classes`, so consecutive blocks are balanced. reference_MD: features of the reference, in an
+    order of which every beginning is a fair sample; None where only its `statistics` are known, mean (D,) and
+    covariance (D, D). Given both, the Frechet distance is to the statistics and all else to the features, as in ADM's
+    evaluator; given the statistics alone, n_reference, kd, precision and recall are missing.
 
     n, n_reference, groups: N, M and G, at most 20, the groups of the jackknife: of size classes * ceil(N // classes /
     20), consecutive, and N // size of them. left_out[g] is the metric without samples g * size to (g + 1) * size - 1,

@@ -6,26 +6,12 @@ are. What an older record does not say becomes an explicit None, or what was tru
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
-SHARED, SHARED_FILE = "shared", "fashion-model"  # the package's own model: its name in a run, and its file
+from orderbench.runs.spec import model_name
+
 _CHOOSING = ("confidence",)  # of schema 1: what is written in the place of an order and chooses its cells
-
-
-def model_name(name: str) -> str:
-    """What a run calls a model, from its file or factory.
-
-    >>> model_name("fashion-model"), model_name("toy model.safetensors"), model_name("pkg.mine:build")
-    ('shared', 'toy-model', 'mine')
-    """
-    if name == SHARED_FILE:
-        return SHARED
-    module, colon, _ = name.partition(":")
-    plain = module.rpartition(".")[2] if colon else PurePath(name).stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "model"
 
 
 # A run
@@ -82,12 +68,12 @@ def _arm_from_1(arm: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def _predicted(tax_bits: float | None, parallel: bool) -> float | None:
-    """Steps of several cells always pay on the field: there, 0 says that it was not asked."""
+    """Schema 1 wrote 0 also where nothing was predicted. Parallel steps have a tax above 0, so there 0 becomes None."""
     return None if parallel and not tax_bits else tax_bits
 
 
 def _environment_from_1(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The clock's state came later than the load."""
+    """The first records have the load alone, and not the state of the clock."""
     return {"clock": {"load_average": environment.get("load_average"), "gpu": None}, **environment}
 
 

@@ -1,6 +1,6 @@
 """Records: what was asked, what happened and on what machine, in one folder a run.
 
-    RUN/run.json            schema, configuration, subject, environments, the trials that were planned
+    RUN/run.json            schema, configuration, models, arms, environments, the trials that were planned
     RUN/trials/ID.json      one trial: what was asked of it, its status, its numbers and raw samples
     RUN/data/ID.*.npz       its arrays: tokens, features, bits an image, a few pictures
     RUN/tiles/ID/           tokens of tiles that are decoded, until the trial has all of them
@@ -31,12 +31,18 @@ from orderbench.runs import migration
 from orderbench.runs.schema import (
     KIND,
     SCHEMA,
+    TRIALS,
+    ArmAbout,
     FloorTrial,
     LatencyTrial,
     LikelihoodTrial,
+    ModelAbout,
     QualityTrial,
     RepairTrial,
     RunAbout,
+    SpaceAbout,
+    TrialHead,
+    required,
 )
 
 
@@ -100,8 +106,8 @@ def _write(file: Path, write: Callable[[Path], object]) -> None:
         file,
         write,
         error=lambda reason: RecordProblem(
-            f"'{file}' could not be written: {reason}; what was there before is kept; mend that and ask again, a run "
-            f"with --resume"
+            f"'{file}' could not be written: {reason}; what was there before is kept; mend the cause and start again, "
+            f"a run with --resume"
         ),
     )
 
@@ -133,9 +139,11 @@ def read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as problem:
         raise RecordProblem(f"there is no '{file}'; name a folder that bench run wrote") from problem
     except (OSError, UnicodeDecodeError) as problem:
-        raise RecordProblem(f"'{file}' could not be read: {problem}") from problem
+        why = getattr(problem, "strerror", None) or problem
+        raise RecordProblem(f"'{file}' could not be read: {why}") from problem
     except ValueError as problem:
-        remedy = "; remove it, and --resume measures anew" if file.parent.name == "trials" else ""
+        remove = file.parent.name == "trials"
+        remedy = "; remove it, and --resume measures anew" if remove else "; bring the file back, or name another"
         raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}{remedy}") from problem
     if not isinstance(value, dict):
         raise RecordProblem(f"'{file}' holds a {type(value).__name__}, not a record of this suite")
@@ -166,6 +174,7 @@ def load_run(folder: str | Path) -> Run:
     schema = _schema_of(stored, file)
     _check_whole(stored, file, migration.RUN_1 if schema == 1 else _NEEDED)
     about = _migrated(file, migration.run_from_1, stored) if schema == 1 else stored
+    _check_entries(about, file)
     trials = {}
     for name in about["trials"]:
         file = where / "trials" / f"{name}.json"
@@ -176,6 +185,7 @@ def load_run(folder: str | Path) -> Run:
                     f"'{file}' is not the record of trial {name}; remove it, and --resume measures anew"
                 )
             trials[name] = _migrated(file, migration.trial_from_1, trial, stored) if schema == 1 else trial
+            _check_trial(trials[name], file)
     return Run(where, cast(RunAbout, {**about, "schema": SCHEMA}), trials)
 
 
@@ -200,6 +210,33 @@ def _check_whole(stored: Mapping[str, Any], file: Path, needed: Mapping[str, typ
             f"'{file}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the file back or measure "
             f"anew, as in bench run --out NEW"
         )
+
+
+def _check_entries(about: Mapping[str, Any], file: Path) -> None:
+    """Whether every arm, model and space of a run.json has its fields."""
+    for what, entries, shape in (
+        ("an arm", about["arms"], ArmAbout),
+        ("a model", about["models"].values(), ModelAbout),
+        ("a space", about["spaces"], SpaceAbout),
+    ):
+        for entry in entries:
+            missing = _missing(entry, shape)
+            if missing:
+                raise RecordProblem(
+                    f"'{file}' lacks {', '.join(missing)} of {what}; bring the file back or measure anew, as in "
+                    f"bench run --out NEW"
+                )
+
+
+def _check_trial(trial: Mapping[str, Any], file: Path) -> None:
+    """Whether a finished trial has the fields of its kind, and any other those of all trials."""
+    missing = _missing(trial, TRIALS.get(trial["kind"], TrialHead) if trial["status"] == "done" else TrialHead)
+    if missing:
+        raise RecordProblem(f"'{file}' lacks {', '.join(missing)}; remove it, and --resume measures anew")
+
+
+def _missing(entry: Any, shape: type) -> list[str]:
+    return [name for name in required(shape) if not isinstance(entry, Mapping) or name not in entry]
 
 
 def _migrated(file: Path, migrate: Callable[..., dict[str, Any]], *documents: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Samples of an arm, decoded in tiles and judged in feature spaces; and the floors beside them, which no arm made.
+"""Samples of an arm, decoded in tiles and judged in feature spaces; also the floors, which are images that no arm made.
 
-Knows tiles, what tuning chose, and judges. Under `torchrun` the tiles are divided among the processes; since they are
-fixed, neither that nor a resumed run changes a token. Refuses to know metrics: a judge answers.
+Knows tiles, what tuning chose, and judges. Under `torchrun` the tiles are divided among the processes. Tiles are fixed,
+so the number of processes and a resumption change no code. Refuses to know metrics: a judge answers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ older ones are brought up to date (`migration`). A test holds the tables of that
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
 
 SCHEMA = 2
 KIND = "orderbench run"
@@ -122,7 +124,7 @@ class RunAbout(TypedDict):
     trials: list[str]
 
 
-class Trial(TypedDict):
+class TrialHead(TypedDict):
     """What all records of trials hold; the rest depends on `kind`, and is there once `status` is 'done'."""
 
     trial: str
@@ -164,7 +166,7 @@ class QualityResult(TypedDict):
     fd_extrapolated: NotRequired[float | None]
 
 
-class QualityTrial(Trial):
+class QualityTrial(TrialHead):
     """Samples of an arm."""
 
     n: int
@@ -181,14 +183,14 @@ class QualityTrial(Trial):
     quality: list[QualityResult]
 
 
-class FloorTrial(Trial):
+class FloorTrial(TrialHead):
     """Images that no arm made."""
 
     n: int
     quality: list[QualityResult]
 
 
-class LikelihoodTrial(Trial):
+class LikelihoodTrial(TrialHead):
     """Bits of held-out images under an arm."""
 
     n: int
@@ -217,7 +219,7 @@ class RepairRates(TypedDict):
     damage_rate: float | None
 
 
-class RepairTrial(Trial):
+class RepairTrial(TrialHead):
     """Repair of injected errors."""
 
     n: int
@@ -234,7 +236,7 @@ class TimedSample(TypedDict):
     pixels_s: float | None
 
 
-class LatencyTrial(Trial):
+class LatencyTrial(TrialHead):
     """All arms in turns at one batch."""
 
     batch: int
@@ -251,3 +253,24 @@ class LatencyTrial(Trial):
     step_s: NotRequired[dict[str, list[list[float]]]]
     clock_after: dict[str, Any] | None
     failed_arms: dict[str, str]
+
+
+TRIALS: Mapping[str, type] = {
+    "quality": QualityTrial,
+    "tuning": QualityTrial,
+    "floor": FloorTrial,
+    "likelihood": LikelihoodTrial,
+    "repair": RepairTrial,
+    "latency": LatencyTrial,
+}
+
+
+@cache
+def required(shape: type) -> tuple[str, ...]:
+    """The fields that a record of this shape always has, in the order in which they are declared.
+
+    >>> required(HeldOutAbout)
+    ('images', 'sha256')
+    """
+    hints = get_type_hints(shape, include_extras=True)
+    return tuple(name for name, hint in hints.items() if get_origin(hint) is not NotRequired)

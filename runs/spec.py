@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, get_args, get_type_hints
 
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
 
-KINDS = ("quality", "latency", "likelihood")
+MEASUREMENTS = ("quality", "latency", "likelihood")
 SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
-_ALONE = ("model", "tokenizer")  # lists of which one, or none, may be given as it is
+SHARED, SHARED_FILE = "shared", "fashion-model"  # the model in the package: its name in a run, and its file
+_ALONE = ("model", "tokenizer")  # lists that may also be given as one value, or as null
 QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 
 Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one
@@ -139,7 +141,9 @@ class RunSpec:
     device: Annotated[str, Flag("auto|cpu|cuda", "Where to compute.")] = "auto"
     dtype: Annotated[str, Flag("fp32|bf16", "The type of the weights.")] = "fp32"
     threads: Annotated[int | None, Flag("N", "How many processor threads to use.")] = None
-    only: Annotated[tuple[str, ...], Flag(",".join(KINDS), "Which measurements to make. Default all.")] = KINDS
+    only: Annotated[tuple[str, ...], Flag(",".join(MEASUREMENTS), "Which measurements to make. Default all.")] = (
+        MEASUREMENTS
+    )
     include: Annotated[
         tuple[str, ...],
         Flag("FILE.py", "First run a Python file that registers orders, decoders or models.", repeated=True),
@@ -179,8 +183,8 @@ class RunSpec:
         if not self.only:
             raise BenchError("no measurement was asked for; name some, as in --only quality,likelihood")
         for kind in self.only:
-            if kind not in KINDS:
-                raise unknown("measurement", kind, KINDS, "as in --only quality,likelihood")
+            if kind not in MEASUREMENTS:
+                raise unknown("measurement", kind, MEASUREMENTS, "as in --only quality,likelihood")
         if self.dtype not in ("fp32", "bf16"):
             raise BenchError(f"a dtype of '{self.dtype}' is not served; fp32 or bf16 would do")
         if self.first_seed + self.seeds >= TUNING_SEED:
@@ -268,6 +272,19 @@ def setting_flags() -> dict[str, Flag]:
     return flags
 
 
+def model_name(source: str) -> str:
+    """What a run calls a model, from its file or factory.
+
+    >>> model_name("fashion-model"), model_name("toy model.safetensors"), model_name("pkg.mine:build")
+    ('shared', 'toy-model', 'mine')
+    """
+    if source == SHARED_FILE:
+        return SHARED
+    module, colon, _ = source.partition(":")
+    plain = module.rpartition(".")[2] if colon else PurePath(source).stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "model"
+
+
 def read_config(file: str) -> dict[str, Any]:
     """A .toml or .json file of settings, or the run.json of a run, whose configuration is taken."""
     path = Path(file)
@@ -275,9 +292,8 @@ def read_config(file: str) -> dict[str, Any]:
         text = path.read_text()
         value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, UnicodeDecodeError) as problem:
-        raise BenchError(f"the configuration '{file}' could not be read: {problem}; name a .toml or .json file") from (
-            problem
-        )
+        why = getattr(problem, "strerror", None) or problem
+        raise BenchError(f"'{file}' could not be read: {why}; name a .toml or .json file of settings") from problem
     except ValueError as problem:
         raise BenchError(f"'{file}' is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {problem}") from problem
     if not isinstance(value, dict):

@@ -2,17 +2,17 @@
 
 Knows names of shipped weights, files and a user's own factories. Refuses to know arms and measurements.
 
-A run has one model of its own, and may hold others beside it, each under a name (`--model par=FILE`); an arm spelled
-with `~par` is decoded by that one.
+A run has a model of its own. It may have others too, each under a name (`--model par=FILE`). An arm spelled with `~par`
+is decoded by the model of that name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,16 +37,15 @@ from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device
 from orderbench.runs.factory import call_factory
 from orderbench.runs.spaces import Judge, judges_of
-from orderbench.runs.spec import RunSpec
+from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
-MODEL, TOKENIZER, HELD_OUT = "fashion-model", "fashion-tokenizer", "fashion-held-out"  # that travel in the package
-SHARED = "shared"  # what the package's own model is called in a run
+TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass
 class Subject:
-    """One model, and what its arms are measured with. name: in the run; about: what `run.json` says of it.
+    """One model, and what its arms are measured with. name: in the run. about: what `run.json` says of it.
 
     codec: between its codes and pixels; None where there is none, and with it no quality. recommended: the sampling
     setting of its card. objective: what it was trained on, where that is known.
@@ -138,34 +137,39 @@ def named_sources(spec: RunSpec) -> dict[str, str | None]:
     """The models of a run by name, the run's own first, and what each is loaded from (None: the package's own).
 
     `--model SOURCE` or `--model NAME=SOURCE`, the first being the run's own; a name that an arm has behind ~ and that
-    was given to none is looked for among the shipped weights. BenchError for a name given twice.
+    was given to none is looked for among the shipped weights. BenchError for a name given twice, and for one behind ~
+    that is not there either.
     """
     sources: dict[str, str | None] = {}
     for text in spec.model or (None,):
         name, source = _named(text)
         if name in sources:
-            raise BenchError(f"two models are called '{name}'; name them apart, as in --model {name}-2={source}")
+            again = f"{name}-2={source or SHARED}"
+            raise BenchError(f"two models are called '{name}'; name them apart, as in --model {again}")
         sources[name] = source
     for arm in spec.orders:
         wanted = split_arm(arm).model
         if wanted is not None and wanted not in sources:
+            if wanted != SHARED and wanted not in shipped_names():
+                raise BenchError(
+                    f"'{arm}' names the model '{wanted}', and the run has {', '.join(sources)} alone; name its weights "
+                    f"too, as in {'' if spec.model else f'--model {SHARED} '}--model {wanted}=FILE"
+                )
             sources[wanted] = None if wanted == SHARED else wanted
     return sources
 
 
 def _named(text: str | None) -> tuple[str, str | None]:
-    if text is None or text in (SHARED, MODEL):
+    if text is None or text in (SHARED, SHARED_FILE):
         return SHARED, None if text in (None, SHARED) else text
     given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
     if given is not None and not Path(text).exists():
         return given[1], None if given[2] == SHARED else given[2]
-    module, colon, _ = text.partition(":")
-    plain = module.rpartition(".")[2] if colon and not Path(text).exists() else Path(text).stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._") or "model", text
+    return model_name(text.replace(":", "-") if Path(text).exists() else text), text  # a file is no module:function
 
 
 def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
-    """Of flags that may be NAME=FILE, the file for a model; one without a name is the run's own."""
+    """The file for a model, among values that may be NAME=FILE; one without a name is for the run's own model."""
     for text in texts:
         given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
         if given is not None and not Path(text).exists():
@@ -174,6 +178,17 @@ def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
         elif own:
             return text
     return None
+
+
+def _check_tokenizers(texts: tuple[str, ...], models: Sequence[str]) -> None:
+    """BenchError for a NAME=FILE that names no model of the run: it would be ignored."""
+    for text in texts:
+        given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
+        if given is not None and not Path(text).exists() and given[1] not in models:
+            raise BenchError(
+                f"--tokenizer {text} is for a model '{given[1]}', and the run has {', '.join(models)}; name one of "
+                f"these, as in --tokenizer {models[0]}={given[2]}"
+            )
 
 
 def load_subjects(spec: RunSpec) -> Subjects:
@@ -185,15 +200,17 @@ def load_subjects(spec: RunSpec) -> Subjects:
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    sources = named_sources(spec)
+    _check_tokenizers(spec.tokenizer, list(sources))
     subjects: dict[str, Subject] = {}
-    for name, source in named_sources(spec).items():
+    for name, source in sources.items():
         subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
     own = next(iter(subjects.values()))
     judges: tuple[Judge, ...] = ()
     codec = next((subject.codec for subject in subjects.values() if subject.codec is not None), None)
     if "quality" in spec.only and codec is not None:
-        source = named_sources(spec)[own.name]
-        shipped = _is_shipped(source) and spec.data is None and named_file(spec.tokenizer, own.name, True) is None
+        given = spec.data is not None or named_file(spec.tokenizer, own.name, True) is not None
+        shipped = _is_shipped(sources[own.name]) and not given
         lattice = next(s.model.lattice for s in subjects.values() if s.codec is codec)
         readable = any(subject.held_out_source is not None for subject in subjects.values())
         judges = judges_of(
@@ -210,15 +227,13 @@ def _is_shipped(source: str | None) -> bool:
 def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
     """One model with its tokenizer and held-out codes. own: the run's own, None while that is loaded."""
     model, about, card = _model(source, device, spec.dtype)
-    subject = Subject(name, model, device, about, recommended=card.get("setting", {}))
-    if "objective" in about:
-        subject.objective = objective_of(about["objective"], "the weights' metadata")
+    objective = objective_of(about["objective"], "the weights' metadata") if "objective" in about else None
+    alone = Subject(name, model, device, about, recommended=card.get("setting", {}), objective=objective)
     file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
-    if file is None and own is not None and _shares_codes(subject, own):
-        subject.codec, subject.about["tokenizer"] = own.codec, own.about["tokenizer"]
-        if own.held_out_source is not None:
-            subject.held_out_source = lambda: cast(tuple[Tensor, Tensor], own.held_out)
-        return subject
+    if file is None and own is not None and _shares_codes(alone, own):
+        shared = None if own.held_out_source is None else partial(_held_out_of, own)
+        about = {**about, "tokenizer": own.about["tokenizer"]}
+        return replace(alone, about=about, codec=own.codec, held_out_source=shared)
     if file is None and not shipped:
         asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
         if asked and own is None:
@@ -226,7 +241,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
                 f"{' and '.join(asked)} need a tokenizer that turns this model's codes into images; name it, as in "
                 f"--tokenizer FILE"
             )
-        return subject
+        return alone
     codec, said = load_tokenizer(file or TOKENIZER, device)
     if codec.code_sizes != model.code_sizes:
         raise BenchError(
@@ -236,12 +251,17 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
     differs = _tokenizer_differs(about, said)
     if differs:
         raise BenchError(differs)
-    subject.codec, subject.about["tokenizer"] = codec, said
+    held_out: Callable[[], tuple[Tensor, Tensor]] | None = None
     if shipped and spec.data is None and file is None:
-        subject.held_out_source = _shipped_held_out
+        held_out = _shipped_held_out
     elif spec.data is not None or not isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
-        subject.held_out_source = lambda: _encoded(spec, subject, codec)
-    return subject
+        held_out = partial(_encoded, spec, model, codec, device)
+    return replace(alone, about={**about, "tokenizer": said}, codec=codec, held_out_source=held_out)
+
+
+def _held_out_of(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The held-out codes of a subject that has some; encoded once, whoever asks first."""
+    return cast(tuple[Tensor, Tensor], subject.held_out)
 
 
 def _shares_codes(subject: Subject, own: Subject) -> bool:
@@ -271,7 +291,7 @@ def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str
     if source is not None and ":" in source and not Path(source).exists():
         model = _own_model(source, device, dtype)
         return model, {"name": source, "factory": True, **_weights_digest(model), **_about(model)}, {}
-    if source is None and MODEL not in shipped_names():
+    if source is None and SHARED_FILE not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
     family = _family(source)
@@ -284,14 +304,14 @@ def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str
         }
     else:
         if source is None or source in shipped_names():
-            loaded = load_shipped(source or MODEL, "model")
+            loaded = load_shipped(source or SHARED_FILE, "model")
         else:
             if not Path(source).exists() and Path(source).suffix == "":
                 load_shipped(source, "model")  # raises, with the nearest name
             loaded = load_weights(source, "model")
         model, card = cast(Model, loaded.network), loaded.card
         about = {
-            "name": source if source in shipped_names() else MODEL if source is None else Path(source).name,
+            "name": source if source in shipped_names() else SHARED_FILE if source is None else Path(source).name,
             "sha256": loaded.sha256,
             "data": loaded.about.get("data", ""),
             "objective": loaded.about.get("objective"),
@@ -347,7 +367,7 @@ def _own_model(name: str, device: str, dtype: str) -> Model:
         return EightMembers(moved) if isinstance(model, EightMembers) else cast(Model, moved)
     if dtype != "fp32":
         raise BenchError(
-            f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype away "
+            f"what '{name}' returned is no torch module, so its weights cannot be cast to {dtype}; leave --dtype out "
             f"and let the factory choose"
         )
     return model
@@ -381,12 +401,12 @@ def _shipped_held_out() -> tuple[Tensor, Tensor]:
     return arrays.tensors["tokens_NL"].long()[..., None], arrays.tensors["labels_N"].long()
 
 
-def _encoded(spec: RunSpec, subject: Subject, codec: Codec) -> tuple[Tensor, Tensor]:
+def _encoded(spec: RunSpec, model: Model, codec: Codec, device: str) -> tuple[Tensor, Tensor]:
     n = max(spec.held_out, spec.samples)
-    images = load_images(spec.data, "test", codec.side(subject.model.lattice), limit=n)
-    if images.classes > subject.model.n_classes:
+    images = load_images(spec.data, "test", codec.side(model.lattice), limit=n)
+    if images.classes > model.n_classes:
         raise BenchError(
-            f"{images.name} has {images.classes} classes and the model {subject.model.n_classes}; name the data that "
+            f"{images.name} has {images.classes} classes and the model {model.n_classes}; name the data that "
             f"the model was trained on, as in --data FOLDER"
         )
-    return encode_images(codec, images, subject.device).long(), images.labels_N
+    return encode_images(codec, images, device).long(), images.labels_N

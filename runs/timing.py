@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from torch import Tensor
 from orderbench.orders import BenchError
 from orderbench.orders.streams import check_seed
 from orderbench.runs.device import nvidia_smi
+from orderbench.runs.environment import load_average
 
-_LEAST_S = 0.2  # shorter samples are mostly noise on a shared machine
+LEAST_S = 0.2  # shorter samples are mostly noise on a shared machine
 _WARM_RUNS = 3
 
 
@@ -74,7 +74,7 @@ def warm_up(
     contenders: Sequence[Contender],
     *,
     device: torch.device | str,
-    least_s: float = _LEAST_S,
+    least_s: float = LEAST_S,
 ) -> dict[str, WarmUp]:
     """Run every contender whole, pixel decoder included, then again to see how many generations last `least_s`.
 
@@ -248,12 +248,11 @@ def clock_state(device: torch.device | str) -> dict[str, Any]:
     total_bytes, and from nvidia-smi driver, sm_clock_mhz, max_sm_clock_mhz and temperature_c, None where it is missing
     or does not say.
     """
-    load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     gpu: dict[str, Any] | None = None
     if torch.device(device).type == "cuda":
         about = torch.cuda.get_device_properties(device)
         gpu = {"name": about.name, "total_bytes": about.total_memory, **card_state(getattr(about, "uuid", None))}
-    return {"load_average": load, "gpu": gpu}
+    return {"load_average": load_average(), "gpu": gpu}
 
 
 def card_state(uuid: object) -> dict[str, str | int | None]:

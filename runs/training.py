@@ -114,7 +114,7 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     return _write(spec, job, config, state)
 
 
-def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
+def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job[Any]:
     train_images = load_images(spec.data, "train", spec.side)
     test_images = load_images(spec.data, "test", spec.side)
     channels = train_images.images_Nchw.shape[1]
@@ -150,7 +150,7 @@ def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job:
     )
 
 
-def _weights(file: Path, job: Job) -> dict[str, Tensor]:
+def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:
     tensors = read_tensors(file)
     with torch.device("meta"):
         network = job.build()
@@ -158,7 +158,7 @@ def _weights(file: Path, job: Job) -> dict[str, Tensor]:
     return tensors
 
 
-def _write(spec: TrainSpec, job: Job, config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
+def _write(spec: TrainSpec, job: Job[Any], config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
     about = job.describe()
     weights = spec.out / f"{spec.what}.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in job.ships(state["averaged"]).items()}

@@ -851,7 +851,8 @@ def _told_graphs(result: Mapping[str, Any]) -> list[str]:
 
 def _told_quality(dtype: str, run: Mapping[str, Any]) -> list[str]:
     names = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
-    rows = [[f"`{one['arm']}`", one["n"], *(_interval(one["figures"].get(name)) for name in names), one.get("failed") or ""]
+    rows = [[f"`{one['arm']}`", one["n"], *(_interval(one["figures"].get(name)) for name in names),
+             one.get("failed") or ""]
             for one in (*run["arms"], *run["floors"])]  # fmt: skip
     return [f"{dtype}, features `{run['space']}`:", "", *_table(["arm", "n", *names, "failed"], rows)]
 

@@ -31,7 +31,7 @@ from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run, write_arrays, write_json
-from orderbench.runs.schema import RunAbout
+from orderbench.runs.schema import TRIALS, RunAbout, required
 
 GUIDED = {"guidance": "linear:scale=3", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 SETTING = {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -91,7 +91,8 @@ def made(
     about["trials"] = list(trials)
     write_json(folder / "run.json", about)
     for name, trial in trials.items():
-        write_json(folder / "trials" / f"{name}.json", trial)
+        unread = dict.fromkeys(required(TRIALS[trial["kind"]]))  # by the gate
+        write_json(folder / "trials" / f"{name}.json", {**unread, **trial})
     return results_of(Run(folder, cast(RunAbout, about), trials))
 
 
@@ -398,7 +399,7 @@ def test_a_busy_machine_leaves_speed_open_and_nothing_else(tmp_path: Path) -> No
         assert findings["min-speedup", "radial"] == ("pass" if now is quiet else "inconclusive")
         assert findings["counters", "radial"] == "pass"
     (said, *_) = check(busy, None, Rules(min_speedup={"radial/raster": 3}))
-    assert "others computed beside it (load 4.2 on 2 cores)" in said.says
+    assert "other programs were running (load 4.2 on 2 cores)" in said.says
     assert exit_code(check(quiet, snapshot(quiet), asked)) == 0
 
 
@@ -556,6 +557,10 @@ def test_the_commands(tmp_path: Path) -> None:
 def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
     whole = snapshot(made(tmp_path / "run"))
     file = tmp_path / "baseline.json"
+
+    def changed(name: str, value: Any) -> dict[str, Any]:
+        return {**whole, "arms": {**whole["arms"], "radial": {**whole["arms"]["radial"], name: value}}}
+
     for content, sentence in (
         ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 3; write it anew"),
         ({"kind": "orderbench baseline", "schema": 4}, "has schema 4 and .* reads 3: install a newer one, or write it"),
@@ -565,6 +570,12 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
         ({**whole, "models": {}}, "says nothing of the model of raster"),
         ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),
         ({**whole, "arms": 3}, "an entry of kind arm lacks plan_digest"),
+        (
+            changed("latency_s", ["fast", 1, 2]),
+            r"holds something else where numbers belong .TypeError: .*write it",
+        ),
+        (changed("counters", {"passes": "many"}), r"holds something else where numbers belong \(ValueError: .*'many'"),
+        (changed("quality", {"fd": {"0": 7}}), "holds something else where numbers belong"),
     ):
         write_json(file, content)
         with pytest.raises(BenchError, match=sentence):

@@ -53,7 +53,7 @@ def test_version() -> None:
         (["orders", "radail"], "no order named 'radail'"),
         (["orders", "confidence"], "confidence chooses its cells as it decodes"),
         (["show", "raster,confidence@cosine:13"], "as in bench run --orders raster,confidence@cosine:13"),
-        (["orders", "raster", "--check", "my.py"], "--check tests the orders of 'my.py'; leave raster away"),
+        (["orders", "raster", "--check", "my.py"], "--check tests the orders of 'my.py'; leave raster out"),
         (["orders", "--check", "no.py"], "there is no file 'no.py' to include"),
         (["orders", "--rank", "--steps", "400"], "asks for 400 steps"),
         (["orders", "--rank", "--seeds", "0"], "--seeds 0 averages over nothing"),

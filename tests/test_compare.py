@@ -76,7 +76,7 @@ def test_a_busy_machine_leaves_speeds_unjudged(results: Results, tmp_path: Path)
         tmp_path / "busy", lambda about, _: about["environments"][0].update(clock={"load_average": [9.5] * 3})
     )
     assert busy(results.run) == ""
-    assert busy(loaded) == snapshot(results_of(loaded))["busy"] == "others computed beside it (load 9.5 on 2 cores)"
+    assert busy(loaded) == snapshot(results_of(loaded))["busy"] == "other programs were running (load 9.5 on 2 cores)"
     quiet, said = found(compare_arms(results), "radial"), found(compare_arms(results_of(loaded)), "radial")
     assert quiet["x, batch 1"] == ("better", "")
     assert said["x, batch 1"] == said["x, batch 2"] == ("not judged", "the machine was busy")
@@ -84,7 +84,7 @@ def test_a_busy_machine_leaves_speeds_unjudged(results: Results, tmp_path: Path)
     for sides in ((results, results_of(loaded)), (results_of(loaded), results)):
         lines = compare_runs(*sides)
         assert found(lines, "radial")["latency_s"] == ("not judged", "the machine was busy")
-        assert any("others computed beside it (load 9.5" in note for note in notes(lines, *sides))
+        assert any("other programs were running (load 9.5" in note for note in notes(lines, *sides))
     assert found(compare_runs(results, results), "radial")["latency_s"] == ("no difference shown", "")
 
 

@@ -189,7 +189,7 @@ def test_data_that_changed_makes_another_run(whole: Run, files: dict[str, str], 
 
 
 def test_there_must_be_a_run_to_resume(files: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(RecordProblem, match="holds no run to go on with; leave --resume away"):
+    with pytest.raises(RecordProblem, match="holds no run to go on with; leave --resume out"):
         run(spec_of(files), tmp_path / "nothing", resume=True)
 
 

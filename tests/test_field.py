@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderbench.orders import BenchError, Field, Grid, make_plan, order_names, parallel_tax, rank_orders, tax_by_step
-from orderbench.orders.designed import _exchange, _greedy
+from orderbench.orders.designed import exchange, greedy
 from orderbench.orders.field import step_taxes
 
 SQUARE = Grid(16, 16)
@@ -144,9 +144,9 @@ def test_designed_beats_every_other_order_on_its_field(steps: int) -> None:
 
 def test_designed_beats_the_plain_greedy_it_starts_from() -> None:
     covariance, sizes = Field().covariance(SQUARE), make_plan("raster@cosine:13", SQUARE).sizes
-    greedy = _greedy(covariance, sizes)
+    start = greedy(covariance, sizes)
     before, after = (
-        step_taxes(covariance, cells, sizes).sum() for cells in (greedy, _exchange(covariance, greedy, sizes))
+        step_taxes(covariance, cells, sizes).sum() for cells in (start, exchange(covariance, start, sizes))
     )
     assert after < before
     assert parallel_tax(make_plan("designed@cosine:13", SQUARE)) <= after / math.log(2) / 256 + 1e-9

@@ -56,11 +56,16 @@ def test_rounds_on_one_machine_are_pooled_and_other_arms_stand_by_their_own_base
 @pytest.mark.parametrize(
     ("about", "trial", "why", "parts"),
     [
-        (model, None, "Samples and likelihood and timings of other stand apart from schema-1: the models differ", 2),
+        (model, None, "Samples and likelihood and timings of other are kept apart from schema-1: the models differ", 2),
         (space, None, "the feature spaces differ (toy-features", 2),
         (plan, None, "for radial, the plans differ (0f984695, ffffffff)", 2),
         (setting, None, "the sampling settings differ (guidance none and linear:scale=3)", 2),
-        (None, fewer_samples, "Samples of other stand apart from schema-1: the numbers of samples differ (48, 24)", 2),
+        (
+            None,
+            fewer_samples,
+            "Samples of other are kept apart from schema-1: the numbers of samples differ (48, 24)",
+            2,
+        ),
         (
             None,
             hardware,

@@ -151,10 +151,10 @@ def test_halton_starts_as_released() -> None:
     ("side", "points"), [(8, 79), (12, 319), (16, 685), (24, 2201), (32, 2292), (48, 7070), (64, 10363)]
 )
 def test_halton_reaches_every_cell_after_the_published_number_of_points(side: int, points: int) -> None:
-    from orderbench.orders.scatter import _radical_inverse
+    from orderbench.orders.scatter import radical_inverse
 
     i = np.arange(1, points + 1)
-    cells = _radical_inverse(i, 2, side) * side + _radical_inverse(i, 3, side)
+    cells = radical_inverse(i, 2, side) * side + radical_inverse(i, 3, side)
     assert len(np.unique(cells)) == side * side
     assert len(np.unique(cells[:-1])) == side * side - 1
 

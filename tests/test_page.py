@@ -124,7 +124,7 @@ def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
 
 
 def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Results, tmp_path: Path) -> None:
-    said = "others computed beside it (load 9.5 on 2 cores)"
+    said = "other programs were running (load 9.5 on 2 cores)"
     loaded = results_of(changed(record, "loaded", trial=busy_machine))
     captions = {table.name: table.caption for table in tables_of(loaded)}
     assert {name for name, caption in captions.items() if said in caption} == {"main", "speed", "correction"}
@@ -134,7 +134,7 @@ def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Result
     for draw in (figures.speedups, figures.quality_by_speed("latency_s")):
         figure = draw(loaded, Sheet())
         assert figure is not None
-        assert any("others computed beside the timing" in text.get_text() for text in figure.texts)
+        assert any("other programs ran during the timing" in text.get_text() for text in figure.texts)
     page = write_report([only(loaded.run, "latency")], tmp_path)
     html = page.read_text()
     assert re.search(rf'<p class="note">[^<]*{re.escape(said)}', html)
@@ -143,7 +143,7 @@ def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Result
 
 def test_no_verdict_is_given_on_a_distance_of_too_few_samples(record: Run, results: Results) -> None:
     def verdicts(results: Results) -> dict[str, str]:
-        answer = report_page._answer(results, results.row("radial"), looks_of([results]))
+        answer = report_page.answer_of(results, results.row("radial"), looks_of([results]))
         return {line["name"]: line["verdict"] for line in answer["lines"]}
 
     few = verdicts(results)
@@ -172,7 +172,7 @@ def test_captions_say_where_seeds_are_missing(one_seed_less: Run) -> None:
     figure = figures.quality_by_steps("fd")(results, Sheet())
     assert figure is not None
     assert "n = 48 x 1 to 2 seeds: a first look" in [text.get_text() for text in figure.texts]
-    assert ("samples", "n = 48 an arm and seed, 1 to 2 seeds") in list(report_page._facts(results))
+    assert ("samples", "n = 48 an arm and seed, 1 to 2 seeds") in list(report_page.facts_of(results))
 
 
 def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, tmp_path: Path) -> None:
@@ -214,10 +214,10 @@ def test_a_tax_is_said_to_be_none_only_where_cells_come_one_at_a_time(record: Ru
 
 def test_training_sorts_by_share() -> None:
     cells = ["9 %", "50 %*", "never", "12 %"]
-    assert sorted(cells, key=lambda cell: float(report_page._sort_key(cell, "trained"))) == [
+    assert sorted(cells, key=lambda cell: float(report_page.sort_key(cell, "trained"))) == [
         "never", "9 %", "12 %", "50 %*",
     ]  # fmt: skip
-    assert report_page._sort_key("never", "arm") == "never"
+    assert report_page.sort_key("never", "arm") == "never"
 
 
 class Browser:

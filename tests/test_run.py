@@ -98,7 +98,7 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     assert all(t["estimate_s"] > 0 for t in trials)
     nothing = bench("run", "--resume", "--out", str(tmp_path / "nothing"))
     assert nothing.returncode == 2
-    assert "holds no run to go on with; leave --resume away to start one" in nothing.stderr
+    assert "holds no run to go on with; leave --resume out to start one" in nothing.stderr
     again = bench(*asked, "--out", str(tmp_path / "run"))
     assert again.returncode == 2
     assert "holds a run already" in again.stderr

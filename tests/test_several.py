@@ -197,3 +197,6 @@ def test_a_native_baseline_in_groups_gives_differences_and_no_ratio(record: Run,
     words = " ".join(" ".join(Text(write_report([only(run, "likelihood")], tmp_path).read_text()).words).split())
     assert "Against radial " in words
     assert "Against radial, one cell at a time" not in words
+    shown = printed(summary.summary(results, 120), 120)
+    assert "Speed" in [line.strip() for line in shown.splitlines()]
+    assert not any(words in shown for words in ("times faster", "A/A", "x, batch 1"))

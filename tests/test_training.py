@@ -245,7 +245,7 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         (lambda: here("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
         (
             lambda: here("model", new, pictures, tokenizer, resume=True),
-            "holds no training run to go on with; leave --resume away",
+            "holds no training run to go on with; leave --resume out",
         ),
         (lambda: here("model", out, pictures, tokenizer, resume=True, seed=1), "was trained otherwise than now asked"),
         (lambda: here("model", new, pictures), "as in --tokenizer tokenizer.safetensors"),
@@ -506,7 +506,7 @@ def test_mixture_shares_are_drawn_as_stated() -> None:
                    data="none", seed=0, device="cpu")  # fmt: skip
     raster = make_plan("raster", Grid(4, 4))
     rng = np.random.default_rng(0)
-    share = np.mean([job._draw_plan(rng) == raster for _ in range(600)])
+    share = np.mean([job.draw_plan(rng) == raster for _ in range(600)])
     assert abs(share - 0.7) < 0.08
 
 
@@ -550,7 +550,7 @@ def test_a_folder_of_pictures_by_class(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="holds no images for train; a folder of"):
         load_images(str(tmp_path / "train" / "cat"), "train", side=8)
     save_pictures(tmp_path / "test", "emu", 1, 50)
-    with pytest.raises(BenchError, match=r"test' holds the classes emu, which '.*train' does not; leave away those"):
+    with pytest.raises(BenchError, match=r"test' holds the classes emu, which '.*train' does not; leave out those"):
         load_images(str(tmp_path), "test", side=8)
 
 

@@ -62,6 +62,17 @@ def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
         make_agenda(spec, load_subjects(spec))
     with pytest.raises(BenchError, match="no shipped model named 'nothing'; known: fashion-model"):
         load_subjects(spec_of(files, model="nothing"))
+    with pytest.raises(
+        BenchError, match=r"'raster~mine' names the model 'mine', and the run has model alone; name its "
+    ):
+        load_subjects(spec_of(files, orders=("raster", "raster~mine")))
+    with pytest.raises(BenchError, match=r"--tokenizer mine=.* is for a model 'mine', and the run has model; name"):
+        load_subjects(spec_of(files, tokenizer=f"mine={files['tokenizer']}"))
+    twice = (files["model"], files["model"])
+    with pytest.raises(BenchError, match=r"two models are called 'model'; name them apart, as in --model model-2="):
+        load_subjects(spec_of(files, model=twice))
+    with pytest.raises(BenchError, match=r"two models are called 'shared'; .* as in --model shared-2=shared"):
+        load_subjects(spec_of(files, model=("shared", "shared")))
     with pytest.raises(BenchError, match="no feature space named 'lite'; did you mean 'lite0'"):
         load_subjects(spec_of(files, space=("lite",)))
     for wrong in ({"guidance": "abc"}, {"temperature": 0.0}, {"top_p": 2.0}):
