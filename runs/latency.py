@@ -89,12 +89,12 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
 
 def seconds(trial: Trial, work: Workload) -> float:
     """The time of warm-up, rounds and memory, each all contenders once."""
-    arms = [work.decode_s(name, trial.batch) for name in work.counters]
-    again = 2 * work.decode_s(work.again, trial.batch) if work.again else 0.0
-    rare = 0.0
+    timed = [work.decode_s(name, trial.batch) for name in work.counters]
+    if work.again:  # A/A
+        timed.append(work.decode_s(work.again, trial.batch))
     if trial.batch == 1 and work.uncached is not None and not work.spec.quick:
-        rare = work.costs[work.again].decode_s(work.uncached, 1)
-    return (work.spec.rounds + 3) * (sum(max(LEAST_S, s) for s in arms) + again + rare)
+        timed.append(work.costs[work.again].decode_s(work.uncached, 1))
+    return (work.spec.rounds + 3) * sum(max(LEAST_S, s) for s in timed)
 
 
 def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:
