@@ -12,8 +12,8 @@ device costs nobody else. Pieces run in the order of PIECES. After each one OUT 
 A call over an OUT that holds these goes on with what is missing. Seven files at most, 62 MiB.
 
 DATA=FOLDER or --data names Fashion-MNIST's images; without them the model is trained on the shipped held-out codes, and
-the summary says so. torch-fidelity, which quality needs, may be carried: wheels or packages in the folder CARRIED, by
-default carried/ beside this repository's README.
+the summary says so. CIFAR=FOLDER or --cifar names CIFAR-10's. torch-fidelity, which quality needs, may be carried: wheels
+or packages in the folder CARRIED, by default carried/ beside this repository's README.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -57,14 +57,14 @@ from orderbench.models.graphs import Graphed, Tape
 from orderbench.models.likelihood import plan_bits, step_bits
 from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.shipped import load_shipped, load_shipped_arrays
-from orderbench.models.train import fit, has_fast_bf16
+from orderbench.models.train import TrainConfig, fit, has_fast_bf16
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, make_plan
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.environment import capture
 from orderbench.runs.timing import Contender, clock_state, peak_memory, rounds, warm_up
-from orderbench.runs.training import RECIPES, TrainSpec, train
+from orderbench.runs.training import RECIPES, RESIDUAL, TrainSpec, train
 
 ROOT = Path(__file__).resolve().parent.parent
 MINUTES = 8.5
@@ -158,22 +158,36 @@ class Training:
     """One network that is trained: a recipe of `bench train`, from images or, for the model, from shipped codes.
 
     folder: where its checkpoint lies; two of one folder go on with each other. beginning: stop where the scale says,
-    with the whole recipe's schedule.
+    with the whole recipe's schedule. images: the variable that names them. asks: what else `bench train` is asked.
     """
 
     name: str
     what: str
     folder: str
     beginning: bool = False
+    images: str = "DATA"
+    asks: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> TrainConfig:
+        """As `bench train` takes it."""
+        return RESIDUAL if self.asks.get("network") == "residual" else RECIPES[self.what]
 
 
 # In this order, as far as the time goes. What an open issue wants trained on a GPU is a line here.
 TRAININGS = (
     Training(name="fashion-model-beginning", what="model", folder="fashion-model", beginning=True),
+    Training(name="cifar-features", what="features", folder="cifar-features", images="CIFAR",
+             asks={"network": "residual"}),
+    *(
+        Training(name=f"cifar-tokenizer-{codes}", what="tokenizer", folder=f"cifar-tokenizer-{codes}", images="CIFAR",
+                 asks={"codes": codes})
+        for codes in (64, 256, 1024)
+    ),
     Training(name="fashion-tokenizer", what="tokenizer", folder="fashion-tokenizer"),
     Training(name="fashion-features", what="features", folder="fashion-features"),
     Training(name="fashion-model", what="model", folder="fashion-model"),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -511,27 +525,27 @@ class Enough(Exception):
 
 def training(chosen: Training) -> Callable[[Scale, Path, float], dict[str, Any]]:
     def run(scale: Scale, work: Path, seconds: float) -> dict[str, Any]:
-        images = images_for(scale, work)
+        images = images_for(chosen.images, scale, work)
         if images is None and chosen.what != "model":
-            raise Skipped(f"a {chosen.what} is trained on images; DATA=FOLDER names Fashion-MNIST's")
+            raise Skipped(f"a {chosen.what} is trained on images; {chosen.images}=FOLDER names them")
         return _trained(chosen, scale, work / "training" / chosen.folder, seconds, images)
 
     return run
 
 
-def images_for(scale: Scale, work: Path) -> str | None:
-    """Where images are: what DATA names, or Fashion-MNIST as Debian packs it; None if there are none. A rehearsal has
-    noise of its own."""
+def images_for(variable: str, scale: Scale, work: Path) -> str | None:
+    """Where images are: what DATA or CIFAR names, or Fashion-MNIST as Debian packs it; None if there are none. A
+    rehearsal has noise of its own."""
     if scale is TOY:
         file = work / "noise.npz"
         rng = np.random.default_rng(0)
         np.savez(file, images=rng.integers(0, 256, (60, 8, 8), np.uint8), labels=np.arange(60) % 10)
         return str(file)
-    return os.environ.get("DATA") or (str(DEBIAN) if DEBIAN.is_dir() else None)
+    return os.environ.get(variable) or (str(DEBIAN) if variable == "DATA" and DEBIAN.is_dir() else None)
 
 
 def _trained(chosen: Training, scale: Scale, folder: Path, seconds: float, images: str | None) -> dict[str, Any]:
-    recipe = RECIPES[chosen.what]
+    recipe = chosen.recipe
     recipe = replace(recipe, batch=scale.batch or recipe.batch, bf16=has_fast_bf16(scale.device))
     until = scale.beginning if chosen.beginning else scale.others or recipe.steps
     ended_s: list[float] = []
@@ -550,7 +564,13 @@ def _trained(chosen: Training, scale: Scale, folder: Path, seconds: float, image
         else:
             tokenizer = ROOT / "models" / "fashion-tokenizer.safetensors" if chosen.what == "model" else None
             spec = TrainSpec(
-                what=chosen.what, out=folder, data=images, batch=scale.batch, tokenizer=tokenizer, **shared
+                what=chosen.what,
+                out=folder,
+                data=images,
+                batch=scale.batch,
+                tokenizer=tokenizer,
+                **shared,
+                **chosen.asks,
             )
             train(spec, lambda _: None, tick)
     kept = read_pickle(folder / "checkpoint.pt")
@@ -572,7 +592,9 @@ def _trained(chosen: Training, scale: Scale, folder: Path, seconds: float, image
 
 
 def _card_curve(chosen: Training, last: int) -> list[dict[str, float]]:
-    """The learning curve of the shipped weights of this kind, as far as this training came."""
+    """The learning curve of the shipped weights of this kind, as far as this training came; none for others."""
+    if chosen.images != "DATA":
+        return []
     curve = load_shipped(f"fashion-{chosen.what}").card.get("learning_curve", [])
     return [figures for figures in curve if figures["step"] <= last]
 
@@ -935,6 +957,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu_checks.sh", description="What only a GPU can show; see docs/gpu.md.")
     parser.add_argument("out", nargs="?", type=Path, help="where the summary goes; default a temporary folder")
     parser.add_argument("--data", help="a folder with Fashion-MNIST's images; DATA does the same")
+    parser.add_argument("--cifar", help="a folder with CIFAR-10's images; CIFAR does the same")
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--only", metavar="PIECE,...", help=", ".join(piece.name for piece in PIECES))
     parser.add_argument("--dry-run", action="store_true", help="all pieces at toy size on a processor")
@@ -950,8 +973,9 @@ def main() -> int:
     scale = TOY if given.dry_run else FULL
     if scale is FULL and not torch.cuda.is_available():
         sys.exit("gpu_checks.sh needs a GPU that torch sees; --dry-run walks all pieces at toy size on a processor")
-    if given.data:
-        os.environ["DATA"] = str(Path(given.data).resolve())
+    for variable, folder in (("DATA", given.data), ("CIFAR", given.cifar)):
+        if folder:
+            os.environ[variable] = str(Path(folder).resolve())
     only = given.only.split(",") if given.only else [piece.name for piece in PIECES]
     unknown = set(only) - {piece.name for piece in PIECES}
     if unknown:
