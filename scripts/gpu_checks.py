@@ -12,8 +12,8 @@ device costs nobody else. Pieces run in the order of PIECES. After each one OUT 
 A call over an OUT that holds these goes on with what is missing. Seven files at most, 62 MiB.
 
 DATA=FOLDER or --data names Fashion-MNIST's images; without them the model is trained on the shipped held-out codes, and
-the summary says so. CIFAR=FOLDER or --cifar names CIFAR-10's. torch-fidelity, which quality needs, may be carried: wheels
-or packages in the folder CARRIED, by default carried/ beside this repository's README.
+the summary says so. CIFAR=FOLDER or --cifar names CIFAR-10's. torch-fidelity, which quality needs, may be carried:
+wheels or packages in the folder CARRIED, by default carried/ beside this repository's README.
 """
 
 from __future__ import annotations
