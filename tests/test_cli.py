@@ -12,6 +12,11 @@ import pytest
 BENCH = [sys.executable, "-c", "from orderbench.runs.cli import main; main()"]
 
 
+def hears_ctrl_c() -> None:
+    """In a new process: a shell that starts the suite in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def bench(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     plain = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", **environment}
     return subprocess.run([*BENCH, *arguments], capture_output=True, text=True, cwd=cwd, env=plain, check=False)
@@ -117,6 +122,7 @@ def test_ctrl_c_exits_with_130() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hears_ctrl_c,
     ) as process:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=4)

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from test_cli import BENCH, bench
+from test_cli import BENCH, bench, hears_ctrl_c
 from toy_runs import flags_of, numbers
 
 from orderbench.runs.record import Run, load_run
@@ -119,6 +119,7 @@ def test_interrupted_it_says_how_to_go_on(files: dict[str, str], tmp_path: Path)
          "--threads", "1", "--device", "cpu", "--space", files["features"], *flags_of(files),
          "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=hears_ctrl_c,
     )  # fmt: skip
     tiles = tmp_path / "run" / "tiles"
     while process.poll() is None and not (tiles.is_dir() and list(tiles.rglob("*.npz"))):
