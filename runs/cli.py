@@ -23,7 +23,12 @@ from orderbench.runs.cli_run import doctor, run, train
 from orderbench.runs.shell import drop_stdout, say
 
 app = typer.Typer(
-    name="bench", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    name="bench",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 UsageMistake = cast(type[Exception], typer.BadParameter.__mro__[1])  # click's UsageError, whichever click typer brings

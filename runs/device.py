@@ -29,7 +29,10 @@ def choose_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as problem:  # torch's two ways to say: not here
-        raise BenchError(f"the device '{name}' is not there: {problem}; cpu would do, as in --device cpu") from problem
+        raise BenchError(
+            f"the device '{name}' is not there, as torch {torch.__version__} sees this machine; cpu would do, as in "
+            f"--device cpu"
+        ) from problem
     return name
 
 

@@ -33,6 +33,10 @@ def test_help_has_examples(arguments: list[str]) -> None:
     assert "Examples:\n" in good(*arguments)
 
 
+def test_help_has_a_short_name() -> None:
+    assert good("show", "-h") == good("show", "--help")
+
+
 def test_version() -> None:
     assert re.fullmatch(r"orderbench \d+\.\d+\.\d+\n", good("--version"))
 

@@ -7,7 +7,23 @@ import torch
 from toy_runs import spec_of
 
 from orderbench.orders import BenchError
+from orderbench.runs.device import choose_device
 from orderbench.runs.subject import load_subjects
+
+
+def test_a_device_that_is_not_there_is_one_short_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own words are a page of what it can do elsewhere."""
+
+    def refuse(*sizes: int, device: str) -> None:
+        raise RuntimeError("Could not run 'aten::empty.memory_format'. " * 100)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(BenchError) as refused:
+        choose_device("mps")
+    sentence = str(refused.value)
+    assert sentence.startswith("the device 'mps' is not there, as torch ")
+    assert sentence.endswith("sees this machine; cpu would do, as in --device cpu")
+    assert len(sentence) < 140
 
 
 def test_what_is_no_module_keeps_its_own_precision(
