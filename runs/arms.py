@@ -186,28 +186,28 @@ def line_up(
         extra -= {arm.name for arm in arms}
         if laddered and asks.pace is None and asks.decoder is None:
             bare.setdefault(arms[0].model)
-            ladder = list(_ladder(arms[0], _model_of(arms[0], models)))
+            ladder = list(_ladder(arms[0], _model(arms[0].model, models)))
             extra |= {arm.name for arm in ladder if arm.name not in asked}
             arms += ladder
         for arm in arms:
             asked.setdefault(arm.name, arm)
     for name in bare:
-        lattice = _named(name, models).lattice
+        lattice = _model(name, models).lattice
         arm = Arm(parse_order("halton"), Pace("cosine", _rings(lattice)), PLAIN, name)
         extra |= {arm.name} - set(asked)
         asked.setdefault(arm.name, arm)
     refused = {}
     for name, arm in list(asked.items()):
         if name in extra:  # nobody asked for it
-            if not _serves(arm, _model_of(arm, models)):
+            if not _serves(arm, _model(arm.model, models)):
                 del asked[name]
-        elif why := refused_arm(arm, _model_of(arm, models), arm.model or "the model"):
+        elif why := refused_arm(arm, _model(arm.model, models), arm.model or "the model"):
             refused[name] = why
             del asked[name]
     if not set(asked) - extra:
         raise BenchError("; ".join(f"{name} is left out: {why}" for name, why in refused.items()))
     used = dict.fromkeys(arm.model for arm in asked.values())
-    found = {name: baseline_of(_named(name, models), name) for name in used} if with_baseline else {}
+    found = {name: baseline_of(_model(name, models), name) for name in used} if with_baseline else {}
     baselines = {name: baseline for name, baseline in found.items() if baseline is not None}
     return Lineup(tuple(asked.values()), refused, baselines)
 
@@ -231,11 +231,7 @@ def _ladder(arm: Arm, model: Model) -> Iterator[Arm]:
         yield replace(arm, pace=Pace("even", rings))
 
 
-def _model_of(arm: Arm, models: Mapping[str, Model]) -> Model:
-    return _named(arm.model, models)
-
-
-def _named(name: str, models: Mapping[str, Model]) -> Model:
+def _model(name: str, models: Mapping[str, Model]) -> Model:
     if name not in models:
         known = ", ".join(filter(None, models)) or "no other than its own"
         raise BenchError(

@@ -13,27 +13,27 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import torch
-from safetensors.torch import save_file
-from toys import toy_model
+from toy_runs import write_files
 
-from orderbench.models.config import FeatureConfig, TokenizerConfig, to_plain
-from orderbench.models.features import FeatureNet
+from orderbench.models.config import to_plain
 from orderbench.models.objective import ObjectiveConfig, Share
-from orderbench.models.tokenizer import Tokenizer
 from orderbench.runs.execute import execute
 from orderbench.runs.live import watching
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import make_agenda
 
+MIXTURE = (
+    Share(order="raster", paces=("one", "even:4"), share=0.5),
+    Share(order="radial", paces=("native",), share=0.5),
+)
+
 
 def main(out: Path) -> None:
     """Run, then scrub."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        files = weights(folder)
+        files = write_files(folder, "toy-", objective=to_plain(ObjectiveConfig(mixture=MIXTURE)))
         spec = RunSpec(
             orders=("raster@native", "radial@native+nested", "regions~one", "radial@native~one"), samples=32,
             held_out=16, rounds=3, batch=2, threads=1, device="cpu", model=(files["model"], "one=toys:regions_model"),
@@ -43,32 +43,6 @@ def main(out: Path) -> None:
             execute(make_agenda(spec, load_subjects(spec)), folder / "run", watcher)
         scrub(folder / "run", folder)
         shutil.copytree(folder / "run", out)
-
-
-def weights(folder: Path) -> dict[str, str]:
-    """A model on 4x4, its tokenizer, a feature network and 8x8 pictures, all with random content."""
-    torch.manual_seed(0)
-    tokenizer, features = TokenizerConfig(codes=11, width=8), FeatureConfig(classes=3, width=4, features=8)
-    model = toy_model(4, 4)
-    mixture = (
-        Share(order="raster", paces=("one", "even:4"), share=0.5),
-        Share(order="radial", paces=("native",), share=0.5),
-    )
-    networks = {
-        "model": (model, {"model": to_plain(model.config), "objective": to_plain(ObjectiveConfig(mixture=mixture))}),
-        "tokenizer": (Tokenizer(tokenizer), {"tokenizer": to_plain(tokenizer)}),
-        "features": (FeatureNet(features), {"features": to_plain(features)}),
-    }
-    for name, (network, about) in networks.items():
-        tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        save_file(tensors, folder / f"toy-{name}.safetensors", metadata={"about": json.dumps(about)})
-    rng = np.random.default_rng(0)
-    splits: dict[str, np.ndarray] = {}
-    for split in ("train", "test"):
-        splits[f"{split}_images"] = rng.integers(0, 256, (60, 8, 8), np.uint8)
-        splits[f"{split}_labels"] = np.arange(60) % 3
-    np.savez(folder / "toy.npz", **splits)  # type: ignore[arg-type]
-    return {"data": str(folder / "toy.npz"), **{n: str(folder / f"toy-{n}.safetensors") for n in networks}}
 
 
 def scrub(run: Path, folder: Path) -> None:

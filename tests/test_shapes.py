@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from toys import chained_model, eight_members, pyramid_model, regions_model
 
-from orderbench.models.codec import TOKENIZERS, Weights, register_tokenizer
+from orderbench.models.codec import Weights, register_tokenizer
 from orderbench.models.model import Model
-from orderbench.orders import Grid, Lattice
+from orderbench.orders import Grid, Lattice, Pyramid
 from orderbench.runs.cli import main
 from orderbench.runs.record import load_run
 
@@ -32,7 +32,7 @@ class MeanGrey:
         self.code_sizes, self.levels = code_sizes, levels
 
     def lattice(self, side: int) -> Lattice:
-        return make_model_lattice(self.levels)
+        return self.levels[0] if len(self.levels) == 1 else Pyramid(self.levels)
 
     def side(self, lattice: Lattice) -> int:
         return self.pixels
@@ -50,10 +50,6 @@ class MeanGrey:
             parts.append(F.interpolate(part, size=(self.pixels, self.pixels)))
             first += grid.n_cells
         return torch.stack(parts).mean(0) * 2 - 1
-
-
-def make_model_lattice(levels: tuple[Grid, ...]) -> Lattice:
-    return levels[0] if len(levels) == 1 else pyramid_model().lattice
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -119,8 +115,7 @@ def shape(request: pytest.FixtureRequest) -> Shape:
 
 
 def test_from_the_command_line_to_the_gate(shape: Shape, bench: Bench, files: dict[str, str], tmp_path: Path) -> None:
-    if "mean-grey" not in TOKENIZERS.names():
-        register_tokenizer("mean-grey", paper="none", idea="the mean grey of patches", recognises=recognises)(_load)
+    register_tokenizer("mean-grey", paper="none", idea="the mean grey of patches", recognises=recognises)(_load)
     model, folder = shape.build(), tmp_path / "run"
     sizes = getattr(model, "code_sizes", (11,))
     levels = torch.tensor([[grid.rows, grid.cols] for grid in model.lattice.levels])

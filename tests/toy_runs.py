@@ -42,8 +42,9 @@ class Killed(BaseException):
     """What no code of ours may catch."""
 
 
-def write_files(folder: Path) -> dict[str, str]:
-    """A model on 4x4, its tokenizer, a feature network and 8x8 pictures, all with random content."""
+def write_files(folder: Path, prefix: str = "", **about_model: Any) -> dict[str, str]:
+    """A model on 4x4, its tokenizer, a feature network and 8x8 pictures, all with random content. prefix: of the names
+    of files; about_model: what else the model's file says of it."""
     torch.manual_seed(0)
     tokenizer_config, features_config = (
         TokenizerConfig(codes=11, width=8),
@@ -51,20 +52,21 @@ def write_files(folder: Path) -> dict[str, str]:
     )
     model = toy_model(4, 4)
     networks = {
-        "model": (model, {"model": asdict(model.config)}),
+        "model": (model, {"model": asdict(model.config), **about_model}),
         "tokenizer": (Tokenizer(tokenizer_config), {"tokenizer": asdict(tokenizer_config)}),
         "features": (FeatureNet(features_config), {"features": asdict(features_config)}),
     }
     for name, (network, about) in networks.items():
         tensors = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
-        save_file(tensors, folder / f"{name}.safetensors", metadata={"about": json.dumps(about)})
+        save_file(tensors, folder / f"{prefix}{name}.safetensors", metadata={"about": json.dumps(about)})
     rng = np.random.default_rng(0)
     splits: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         splits[f"{split}_images"] = rng.integers(0, 256, (60, 8, 8), np.uint8)
         splits[f"{split}_labels"] = np.arange(60) % 3
-    np.savez(folder / "pictures.npz", **splits)  # type: ignore[arg-type]
-    return {"data": str(folder / "pictures.npz"), **{n: str(folder / f"{n}.safetensors") for n in networks}}
+    np.savez(folder / f"{prefix}pictures.npz", **splits)  # type: ignore[arg-type]
+    written = {name: str(folder / f"{prefix}{name}.safetensors") for name in networks}
+    return {"data": str(folder / f"{prefix}pictures.npz"), **written}
 
 
 def spec_of(files: dict[str, str], **changes: Any) -> RunSpec:
