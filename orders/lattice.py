@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 
 MAX_CELLS = 1 << 20  # a plan is a table of cells; more than 1024x1024 is more likely a typing mistake
 
+_SIDES = re.compile(r"([0-9]{1,9})(?:x([0-9]{1,9}))?")  # of a square, or of any grid
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -51,7 +53,7 @@ class Grid:
     @classmethod
     def parse(cls, text: str) -> Grid:
         """'16' (square) or '16x12' (rows x columns)."""
-        match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip())
+        match = _SIDES.fullmatch(text.strip())
         if match is None:
             raise BenchError(f"'{text}' is not a grid; give a side or ROWSxCOLS, as in --grid 16 or --grid 16x12")
         return cls(int(match[1]), int(match[2] or match[1]))
@@ -119,7 +121,13 @@ class Pyramid:
     @classmethod
     def parse(cls, text: str) -> Pyramid:
         """'1/2/4/8': a side or ROWSxCOLS a level, coarse to fine."""
-        return cls(tuple(Grid.parse(part) for part in text.strip().split("/")))
+        parts = text.split("/")
+        if not all(_SIDES.fullmatch(part.strip()) for part in parts):
+            raise BenchError(
+                f"'{text}' is not a pyramid; give a side or ROWSxCOLS for each level, coarse to fine, as in "
+                f"--grid 1/2/4/8"
+            )
+        return cls(tuple(Grid.parse(part) for part in parts))
 
     def __str__(self) -> str:
         return "/".join(str(grid.rows) if grid.rows == grid.cols else str(grid) for grid in self.levels)

@@ -103,3 +103,12 @@ def test_scales_keeps_the_contract_of_orders() -> None:
     verdict = check_order("scales")
     assert verdict.findings == ()
     assert all(isinstance(lattice, Pyramid) for lattice in verdict.served)
+
+
+@pytest.mark.parametrize("text", ["1/", "/", "1/a", "1//4"])
+def test_a_pyramid_that_cannot_be_read_is_named_whole(text: str) -> None:
+    with pytest.raises(BenchError) as refused:
+        parse_lattice(text)
+    assert str(refused.value) == (
+        f"'{text}' is not a pyramid; give a side or ROWSxCOLS for each level, coarse to fine, as in --grid 1/2/4/8"
+    )
