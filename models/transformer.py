@@ -274,8 +274,8 @@ class Transformer(nn.Module):
         c, grows = self.config, torch.is_grad_enabled()
         shape = (c.self_blocks + 1, len(labels_B), c.heads, 0 if grows else slots, c.head_size)
         keys, values = (
-            torch.empty(shape, dtype=self.head.weight.dtype, device=labels_B.device).unbind() for _ in range(2)
-        )
+            torch.zeros(shape, dtype=self.head.weight.dtype, device=labels_B.device).unbind() for _ in range(2)
+        )  # zeros: a mask may cover slots that nobody has written, and 0 times whatever memory holds may be NaN
         return Cache(list(keys), list(values), labels_B, grows)
 
     def _no_turn(self, labels_B: Tensor) -> Tensor:
