@@ -20,7 +20,7 @@ from orderbench.orders.errors import BenchError
 from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, report
 from orderbench.runs.cli_run import doctor, run, train
-from orderbench.runs.shell import drop_stdout, say
+from orderbench.runs.shell import Grouped, drop_stdout, say
 
 app = typer.Typer(
     name="bench",
@@ -75,11 +75,11 @@ def bench(
 
     \b
     Examples:
-      bench orders                      every order, with its paper and its options
-      bench decoders                    every decoder, for the place behind + in an arm
+      bench orders                      every order, its paper and its options
+      bench decoders                    every decoder: what stands behind the +
       bench show radial                 the plan of one order, drawn here
-      bench orders --rank --steps 13    all orders, by what they lose to parallel steps
-      bench run --orders raster,radial  two orders, measured with the weights in the package
+      bench orders --rank --steps 13    all orders, by the price of parallel steps
+      bench run --orders raster,radial  two orders, under the shipped weights
       bench COMMAND --help              what a command does, with examples
     """
     if version:
@@ -89,4 +89,4 @@ def bench(
 
 
 for command in (orders, decoders, show, train, run, compare, export, report, check, baseline, doctor):
-    app.command()(command)
+    app.command(cls=Grouped)(command)

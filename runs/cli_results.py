@@ -12,6 +12,7 @@ import typer
 
 from orderbench.orders.errors import BenchError
 from orderbench.runs.shell import (
+    OUTPUT,
     DebugOption,
     JsonOption,
     optional_number,
@@ -21,6 +22,8 @@ from orderbench.runs.shell import (
     progress,
     write,
 )
+
+_JUDGED, _RULES = "What is judged", "Rules"  # groups of the help of `check`
 
 
 def compare(
@@ -157,7 +160,10 @@ def check(
     baseline: Annotated[
         Path | None,
         typer.Option(
-            "--baseline", metavar="FILE|RUN", help="What must not get worse: a file of bench baseline, or a run."
+            "--baseline",
+            metavar="FILE|RUN",
+            help="What must not get worse: a file of bench baseline, or a run.",
+            rich_help_panel=_JUDGED,
         ),
     ] = None,
     min_speedup: Annotated[
@@ -166,11 +172,18 @@ def check(
             "--min-speedup",
             metavar="ARM/ARM=X",
             help="The first arm must be at least X times as fast as the second; may be given again.",
+            rich_help_panel=_RULES,
         ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", parser=optional_whole, metavar="B", help="The batch of --min-speedup. Default 1."),
+        typer.Option(
+            "--batch",
+            parser=optional_whole,
+            metavar="B",
+            help="The batch of --min-speedup. Default 1.",
+            rich_help_panel=_RULES,
+        ),
     ] = None,
     max_fd_increase: Annotated[
         float | None,
@@ -179,6 +192,7 @@ def check(
             parser=optional_number,
             metavar="PERCENT",
             help="How much the Frechet distance of an arm may grow, in percent of the baseline's.",
+            rich_help_panel=_RULES,
         ),
     ] = None,
     max_bits_increase: Annotated[
@@ -188,6 +202,7 @@ def check(
             parser=optional_number,
             metavar="PERCENT",
             help="How much the held-out bits of an arm may grow.",
+            rich_help_panel=_RULES,
         ),
     ] = None,
     max_speedup_loss: Annotated[
@@ -197,6 +212,7 @@ def check(
             parser=optional_number,
             metavar="PERCENT",
             help="How much of its speed-up over the baseline arm an arm may lose. Default 10.",
+            rich_help_panel=_RULES,
         ),
     ] = None,
     max_slowdown: Annotated[
@@ -206,25 +222,41 @@ def check(
             parser=optional_number,
             metavar="PERCENT",
             help="How much slower an arm may be in absolute time, on the same hardware only.",
+            rich_help_panel=_RULES,
         ),
     ] = None,
     any_model: Annotated[
         bool,
         typer.Option(
-            "--any-model", help="Accept a baseline of other weights; only counters and speed are then compared."
+            "--any-model",
+            help="Accept a baseline of other weights; only counters and speed are then compared.",
+            rich_help_panel=_JUDGED,
         ),
     ] = False,
     rules: Annotated[
         str | None,
-        typer.Option("--rules", metavar="FILE.toml", help="Read rules of the same names; flags override them."),
+        typer.Option(
+            "--rules",
+            metavar="FILE.toml",
+            help="Read rules of the same names; flags override them.",
+            rich_help_panel=_JUDGED,
+        ),
     ] = None,
     space: Annotated[
-        str | None, typer.Option("--space", metavar="SPACE", help="Which feature space. Default: the first.")
+        str | None,
+        typer.Option(
+            "--space", metavar="SPACE", help="Which feature space. Default: the first.", rich_help_panel=_JUDGED
+        ),
     ] = None,
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table, for a job summary.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a Markdown table, for a job summary.", rich_help_panel=OUTPUT)
+    ] = False,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write the findings as JUnit XML.")
+        Path | None,
+        typer.Option(
+            "--junit", metavar="FILE.xml", help="Also write the findings as JUnit XML.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     debug: DebugOption = False,
 ) -> int:
@@ -237,7 +269,7 @@ def check(
     Examples:
       bench check bench-runs/my-run --min-speedup radial/raster=3
       bench check bench-runs/my-run --baseline baseline.json --max-fd-increase 5
-      bench check bench-runs/my-run --rules check.toml --markdown >> $GITHUB_STEP_SUMMARY
+      bench check my-run --rules check.toml --markdown >> $GITHUB_STEP_SUMMARY
     """
     from orderbench.reports import check as gate
     from orderbench.reports.results import results_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.flags import DataOption, IncludeOption, given_settings, with_settings
+from orderbench.runs.flags import IncludeOption, given_settings, setting_option, with_settings
 from orderbench.runs.shell import (
     DebugOption,
     JsonOption,
@@ -27,27 +27,51 @@ from orderbench.runs.shell import (
     whole,
     write,
 )
-from orderbench.runs.spec import RunSpec, effective, read_config
+from orderbench.runs.spec import MACHINE, RunSpec, effective, read_config
 
 if TYPE_CHECKING:
     from orderbench.runs.trials import Trial
 
 
+_LEARNED, _SCHEDULE, _TRAINING = "What is learned", "Schedule", "This training"  # groups of the help of `train`
+_RUN = "This run"  # the group of what `run` has beside its settings
+
+
 def train(
     what: Annotated[str, typer.Argument(metavar="tokenizer|features|model", help="What to train.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where checkpoints and weights are written.")],
-    data: DataOption = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Where checkpoints and weights are written.", rich_help_panel=_TRAINING
+        ),
+    ],
+    data: Annotated[str | None, setting_option("data", _LEARNED)] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", metavar="FILE", help="For a model: the tokenizer whose codes it learns."),
+        typer.Option(
+            "--tokenizer",
+            metavar="FILE",
+            help="For a model: the tokenizer whose codes it learns.",
+            rich_help_panel=_LEARNED,
+        ),
     ] = None,
     codes: Annotated[
-        int, typer.Option("--codes", parser=whole, metavar="V", help="For a tokenizer: how many codes it has.")
+        int,
+        typer.Option(
+            "--codes",
+            parser=whole,
+            metavar="V",
+            help="For a tokenizer: how many codes it has.",
+            rich_help_panel=_LEARNED,
+        ),
     ] = 16,
     network: Annotated[
         str,
         typer.Option(
-            "--network", metavar="plain|residual", help="For features: which network; residual suits colour images."
+            "--network",
+            metavar="plain|residual",
+            rich_help_panel=_LEARNED,
+            help="For features: which network. plain suits grey images, residual colour.",
         ),
     ] = "plain",
     mixture: Annotated[
@@ -55,25 +79,50 @@ def train(
         typer.Option(
             "--mixture",
             metavar="shipped|random|FILE",
-            help="For a model: which orders it is trained on and how often; FILE is JSON, as in a card of weights.",
+            rich_help_panel=_LEARNED,
+            help="For a model: which orders it is trained on and how often. FILE is JSON, as in a card of weights.",
         ),
     ] = "shipped",
-    include: IncludeOption = None,
+    include: Annotated[list[str] | None, setting_option("include", _LEARNED)] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", parser=optional_whole, metavar="N", help="Length of the schedule. Default: by recipe."),
+        typer.Option(
+            "--steps",
+            parser=optional_whole,
+            metavar="N",
+            rich_help_panel=_SCHEDULE,
+            help="How many steps the schedule has. Default: by recipe.",
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", parser=optional_number, metavar="M", help="Stop after so long, with a checkpoint."),
+        typer.Option(
+            "--minutes",
+            parser=optional_number,
+            metavar="M",
+            help="Stop after so long, with a checkpoint.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the checkpoint in --out.", rich_help_panel=_TRAINING),
+    ] = False,
     init: Annotated[
-        Path | None, typer.Option("--init", metavar="FILE", help="Begin with these weights, not with random ones.")
+        Path | None,
+        typer.Option(
+            "--init", metavar="FILE", help="Begin with these weights, not with random ones.", rich_help_panel=_LEARNED
+        ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", parser=optional_whole, metavar="B", help="Images a step. Default: by recipe."),
+        typer.Option(
+            "--batch",
+            parser=optional_whole,
+            metavar="B",
+            help="How many images a step sees. Default: by recipe.",
+            rich_help_panel=_SCHEDULE,
+        ),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -81,25 +130,59 @@ def train(
             "--learning-rate",
             parser=optional_number,
             metavar="R",
-            help="The highest of the schedule. Default: by recipe.",
+            rich_help_panel=_SCHEDULE,
+            help="The highest learning rate of the schedule. Default: by recipe.",
         ),
     ] = None,
     every: Annotated[
-        int, typer.Option("--every", parser=whole, metavar="N", help="Steps between checkpoints and reports.")
+        int,
+        typer.Option(
+            "--every",
+            parser=whole,
+            metavar="N",
+            rich_help_panel=_TRAINING,
+            help="Write a checkpoint and a report after so many steps.",
+        ),
     ] = 100,
     seed: Annotated[
-        int, typer.Option("--seed", parser=whole, metavar="N", help="Seed of the first weights and of every draw.")
+        int,
+        typer.Option(
+            "--seed",
+            parser=whole,
+            metavar="N",
+            rich_help_panel=_SCHEDULE,
+            help="The seed of the first weights and of every draw.",
+        ),
     ] = 0,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.", rich_help_panel=MACHINE),
+    ] = "auto",
     threads: Annotated[
         int | None,
-        typer.Option("--threads", parser=optional_whole, metavar="N", help="How many processor threads to use."),
+        typer.Option(
+            "--threads",
+            parser=optional_whole,
+            metavar="N",
+            rich_help_panel=MACHINE,
+            help="Compute with so many processor threads. Default: as many as do not wait for others.",
+        ),
     ] = None,
     side: Annotated[
-        int, typer.Option("--side", parser=whole, metavar="PIXELS", help="Images are scaled to this side.")
+        int,
+        typer.Option(
+            "--side",
+            parser=whole,
+            metavar="PIXELS",
+            help="Scale images to this side.",
+            rich_help_panel=_LEARNED,
+        ),
     ] = 32,
     bf16: Annotated[
-        bool | None, typer.Option("--bf16/--no-bf16", help="Train in bfloat16. Default: where it is fast.")
+        bool | None,
+        typer.Option(
+            "--bf16/--no-bf16", help="Train in bfloat16, or not. Default: where it is fast.", rich_help_panel=MACHINE
+        ),
     ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -112,13 +195,15 @@ def train(
 
     \b
     Examples:
-      bench train tokenizer --out run/tokenizer
-      bench train tokenizer --out run/tokenizer --data download
-      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --minutes 120
-      bench train model --tokenizer run/tokenizer/tokenizer.safetensors --out run/model --resume
-      bench train features --out run/features --data images.npz --device cuda
-      bench train features --network residual --out run/features --data cifar-10-batches-py
-      bench train model --include my_term.py --mixture mixture.json --tokenizer tokenizer.safetensors --out run/mine
+      bench train tokenizer --out tokenizer
+      bench train tokenizer --out tokenizer --data download
+      bench train model --tokenizer tokenizer/tokenizer.safetensors --out model
+      bench train model --tokenizer tok.safetensors --out model --minutes 120
+      bench train model --tokenizer tok.safetensors --out model --resume
+      bench train features --out features --data images.npz --device cuda
+      bench train features --network residual --data cifar-10 --out features
+      bench train model --include my_term.py --mixture mixture.json \\
+          --tokenizer tok.safetensors --out mine
     """
     from orderbench.runs.training import TrainSpec
     from orderbench.runs.training import train as run_training
@@ -179,19 +264,31 @@ def run(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="FILE", help="Read settings of the same names from .toml or .json; flags override it."
+            "--config",
+            metavar="FILE",
+            rich_help_panel=_RUN,
+            help="Read settings of the same names from a .toml or .json file. Flags override it.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Where to write. Default bench-runs/DATE-ORDERS.", rich_help_panel=_RUN
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=_RUN)
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first arm that fails.", rich_help_panel=_RUN)
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the trials and how long they will take, and stop.")
+        bool,
+        typer.Option("--dry-run", help="List the trials and how long they will take, and stop.", rich_help_panel=_RUN),
     ] = False,
     no_report: Annotated[
-        bool, typer.Option("--no-report", help="Do not draw the page; bench report can draw it later.")
+        bool,
+        typer.Option("--no-report", help="Do not draw the page; bench report can draw it later.", rich_help_panel=_RUN),
     ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -215,14 +312,14 @@ def run(
       bench run --orders raster,radial
       bench run --orders raster,radial --quick
       bench run --orders raster,halton,random --steps 8,13,32 --only likelihood
-      bench run --orders radial+nested:every=12,confidence@cosine:13 --correction off
-      bench run --orders radial --correction off,nested:margin=1,nested:every=3:window=3 --samples 5000 --seeds 3
+      bench run --orders radial+nested:every=12,confidence@cosine:13
+      bench run --orders radial --correction off,nested:every=3 --seeds 3
       bench run --orders raster,radial --tune guidance=1,1.5,2,3
-      bench run --model my_model:build --tokenizer tokenizer.safetensors --orders raster
-      bench run --model shared --model own=own.safetensors --orders radial,radial~own --correction off
+      bench run --model my_model:build --tokenizer tok.safetensors
+      bench run --model shared --model own=own.pt --orders radial,radial~own
       bench run --config sweep.toml --out runs/sweep
       bench run --resume --out runs/sweep
-      torchrun --nproc-per-node 8 -m orderbench.runs --orders raster,radial --samples 50000 --out runs/big
+      torchrun --nproc-per-node 8 -m orderbench.runs --samples 50000 --out big
     """
     from orderbench.runs.record import load_run
 

@@ -48,14 +48,16 @@ def _typed(name: str) -> _Typed:
     return _REPEATED if setting_flags()[name].repeated else _TYPED[setting_kinds()[name]]
 
 
-def setting_option(name: str) -> Any:
-    """typer's option of one setting: --NAME, with the metavar and the help of its field."""
+def setting_option(name: str, group: str | None) -> Any:
+    """typer's option of one setting: --NAME, with the metavar and the help of its field, in a group of the help."""
     flag, typed = setting_flags()[name], _typed(name)
-    return typer.Option(f"--{name.replace('_', '-')}", parser=typed.parser, metavar=flag.metavar, help=flag.says)
+    return typer.Option(
+        f"--{name.replace('_', '-')}",
+        parser=typed.parser, metavar=flag.metavar, help=flag.says, rich_help_panel=group,
+    )  # fmt: skip
 
 
-IncludeOption = Annotated[list[str] | None, setting_option("include")]
-DataOption = Annotated[str | None, setting_option("data")]
+IncludeOption = Annotated[list[str] | None, setting_option("include", None)]
 
 
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +69,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=False if _typed(name).kind is bool else None,
-            annotation=Annotated[_typed(name).kind, setting_option(name)],
+            annotation=Annotated[_typed(name).kind, setting_option(name, setting_flags()[name].group)],
         )
         for name in setting_kinds()
     ]

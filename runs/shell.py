@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,29 @@ def optional_whole(text: str | int | None) -> int | None:
 def optional_number(text: str | float | None) -> float | None:
     """The same for an option that may be left out."""
     return None if text is None else number(text)
+
+
+OUTPUT = "Output and help"  # the last group of a command's help, where it has groups
+
+
+class Grouped(TyperCommand):
+    """A command whose help is plain text with its options in groups: those that each option names as its help panel,
+    in the order in which they are first named. Options that name none come last."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then each group under its name."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            line = param.get_help_record(ctx)
+            if line is not None:
+                argument = param.param_type_name == "argument"
+                panel = "Arguments" if argument else getattr(param, "rich_help_panel", None)
+                groups.setdefault(panel or OUTPUT, []).append(line)
+        last = groups.pop(OUTPUT, [])
+        groups["Options" if groups.keys() <= {"Arguments"} else OUTPUT] = last  # never empty: --help
+        for name, lines in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(lines)
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]

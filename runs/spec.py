@@ -24,6 +24,9 @@ MEASUREMENTS = ("quality", "latency", "likelihood")
 SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
 SHARED, SHARED_FILE = "shared", "fashion-model"  # the model in the package: its name in a run, and its file
+COMPARED, AMOUNT, SAMPLED, GIVEN, MACHINE = (  # groups of `bench run --help`
+    "What is compared", "How much is measured", "Sampling", "Models, data and judges", "Machine",
+)  # fmt: skip
 _ALONE = ("model", "tokenizer")  # lists that may also be given as one value, or as null
 QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
 
@@ -33,12 +36,14 @@ Axes = Mapping[str, tuple[Any, ...]]  # values by the name of a setting
 
 @dataclass(frozen=True)
 class Flag:
-    """How a setting is given on a command line, under its own name. metavar: of the option. says: its help, in which
-    {default} is filled in. repeated: the option is given once for each value, where others take a comma list."""
+    """How a setting is given on a command line, under its own name. metavar: of the option. says: its help, whole
+    sentences in which {default} is filled in. repeated: the option is given once for each value, where others take a
+    comma list. group: the part of the help that it stands in."""
 
     metavar: str | None
     says: str
     repeated: bool = False
+    group: str = COMPARED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +60,8 @@ class RunSpec:
         tuple[str, ...],
         Flag(
             "ARM,ARM,...",
-            "What is compared: arms, spelled ORDER[@PACE][+DECODER][~MODEL], as in halton@cosine:13 or radial+nested. "
-            "Default {default}.",
+            "The arms that are compared. An arm is spelled ORDER[@PACE][+DECODER][~MODEL], as in halton@cosine:13 or "
+            "radial+nested. Default {default}.",
         ),
     ] = (
         "raster",
@@ -70,33 +75,47 @@ class RunSpec:
     ] = ()
     correction: Annotated[
         tuple[str, ...],
-        Flag("off,nested[:...]", "Take every order that names no decoder with each of these; off is plain decoding."),
+        Flag("off,nested[:...]", "Take every order that names no decoder with each of these. off is plain decoding."),
     ] = ()
-    samples: Annotated[int, Flag("N", "Images that are decoded for each arm and seed. Default {default}.")] = 256
-    seeds: Annotated[int, Flag("S", "How many seeds, that is, replicates of the samples. Default {default}.")] = 1
-    first_seed: Annotated[int, Flag("S", "The first of these seeds. Default {default}.")] = 0
-    held_out: Annotated[int, Flag("N", "Images of the likelihood. Default {default}.")] = 1000
-    batch: Annotated[int, Flag("B", "Speed is measured at batch 1 and at this batch. Default {default}.")] = 16
+    samples: Annotated[
+        int, Flag("N", "Decode so many images for each arm and seed. Default {default}.", group=AMOUNT)
+    ] = 256
+    seeds: Annotated[int, Flag("S", "Repeat the samples with so many seeds. Default {default}.", group=AMOUNT)] = 1
+    first_seed: Annotated[int, Flag("S", "The first of these seeds. Default {default}.", group=AMOUNT)] = 0
+    held_out: Annotated[
+        int, Flag("N", "Measure the likelihood of so many held-out images. Default {default}.", group=AMOUNT)
+    ] = 1000
+    batch: Annotated[int, Flag("B", "Measure speed at batch 1 and at this batch. Default {default}.", group=AMOUNT)] = (
+        16
+    )
     rounds: Annotated[
-        int, Flag("R", "How often each arm is timed; in a round all arms take turns. Default {default}.")
+        int,
+        Flag("R", "Time each arm so often; in a round all arms take turns. Default {default}.", group=AMOUNT),
     ] = 9
     guidance: Annotated[
         Scale | None,
         Flag(
             "S|KIND:scale=S",
-            "Classifier-free guidance: a scale that rises linearly to S, or as in constant:scale=1.5, or none.",
+            "Classifier-free guidance. S is a scale that rises linearly; constant:scale=1.5 stays as it is; none is "
+            "no guidance. Default: what the card of the weights recommends, and so for the next three.",
+            group=SAMPLED,
         ),
     ] = None
-    temperature: Annotated[float | None, Flag("T", "Of sampling, above 0.")] = None
-    top_k: Annotated[int | None, Flag("K", "Sample among the K likeliest codes; 0 for all.")] = None
+    temperature: Annotated[
+        float | None,
+        Flag("T", "Divide the logits by this number, above 0, before a code is drawn.", group=SAMPLED),
+    ] = None
+    top_k: Annotated[int | None, Flag("K", "Sample among the K likeliest codes. 0 is for all.", group=SAMPLED)] = None
     top_p: Annotated[
-        float | None, Flag("P", "Sample among the fewest codes that hold this share of probability; 1 for all.")
+        float | None,
+        Flag("P", "Sample among the fewest codes that hold this share of probability. 1 is for all.", group=SAMPLED),
     ] = None
     tune: Annotated[
         Axes | None,
         Flag(
             "NAME=V,V,...",
             "Also measure each arm at its own best setting, which is found on other seeds, as in guidance=1,2,3.",
+            group=SAMPLED,
         ),
     ] = None
     model: Annotated[
@@ -107,6 +126,7 @@ class RunSpec:
             "the weights in the package, called shared. Give it again for more models, as in --model shared "
             "--model par=par.safetensors; then raster is decoded by the first one and raster~par by par.",
             repeated=True,
+            group=GIVEN,
         ),
     ] = ()
     tokenizer: Annotated[
@@ -116,6 +136,7 @@ class RunSpec:
             "The tokenizer that turns codes of a model into images; with NAME=, that of the model NAME. Needed for "
             "quality and likelihood of your own models.",
             repeated=True,
+            group=GIVEN,
         ),
     ] = ()
     data: Annotated[
@@ -125,10 +146,12 @@ class RunSpec:
             "Images: a folder with one folder for each class, CIFAR-10's batches, or an .npz file. If there is no test "
             "split, a tenth is held out. download fetches Fashion-MNIST (31 MB, into a cache or FOLDER). Default: the "
             "data that is shipped with the weights, else an installed Fashion-MNIST.",
+            group=GIVEN,
         ),
     ] = None
     reference: Annotated[
-        str | None, Flag("FILE.npz", "Compare samples with these images or statistics, in the format of ADM.")
+        str | None,
+        Flag("FILE.npz", "Compare samples with these images or statistics, in the format of ADM.", group=GIVEN),
     ] = None
     space: Annotated[
         tuple[str, ...],
@@ -136,17 +159,31 @@ class RunSpec:
             "NAME|FILE,...",
             "Feature spaces of the quality: fashion-features (the default), lite0, inception:WEIGHTS, or a file of "
             "bench train features.",
+            group=GIVEN,
         ),
     ] = ()
-    device: Annotated[str, Flag("auto|cpu|cuda", "Where to compute.")] = "auto"
-    dtype: Annotated[str, Flag("fp32|bf16", "The type of the weights.")] = "fp32"
-    threads: Annotated[int | None, Flag("N", "How many processor threads to use.")] = None
-    only: Annotated[tuple[str, ...], Flag(",".join(MEASUREMENTS), "Which measurements to make. Default all.")] = (
-        MEASUREMENTS
+    device: Annotated[str, Flag("auto|cpu|cuda", "Where to compute. auto is a GPU if there is one.", group=MACHINE)] = (
+        "auto"
     )
+    dtype: Annotated[str, Flag("fp32|bf16", "Cast the weights to this type. Default {default}.", group=MACHINE)] = (
+        "fp32"
+    )
+    threads: Annotated[
+        int | None,
+        Flag("N", "Compute with so many processor threads. Default: as many as do not wait for others.", group=MACHINE),
+    ] = None
+    only: Annotated[
+        tuple[str, ...],
+        Flag(",".join(MEASUREMENTS), "Make these measurements alone. Default: all of them.", group=AMOUNT),
+    ] = MEASUREMENTS
     include: Annotated[
         tuple[str, ...],
-        Flag("FILE.py", "First run a Python file that registers orders, decoders or models.", repeated=True),
+        Flag(
+            "FILE.py",
+            "First run a Python file that registers orders, decoders or models.",
+            repeated=True,
+            group=GIVEN,
+        ),
     ] = ()
     no_baseline: Annotated[
         bool,
@@ -161,6 +198,7 @@ class RunSpec:
             None,
             f"A first look: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, {QUICK['rounds']} "
             f"rounds, batch {QUICK['batch']}, and no timing without a cache.",
+            group=AMOUNT,
         ),
     ] = False
 

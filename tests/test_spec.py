@@ -99,7 +99,7 @@ def test_the_help_of_a_flag_holds_its_default() -> None:
         flag = setting_flags()[field.name]
         assert f"--{field.name.replace('_', '-')} {flag.metavar or ''}".strip() in shown
         assert "{" not in flag.says
-    assert re.search(rf"--held-out N +Images of the likelihood\. Default {RunSpec().held_out}\.", shown)
+    assert f"Measure the likelihood of so many held-out images. Default {RunSpec().held_out}." in shown
     assert "Default raster,radial." in shown
 
 
