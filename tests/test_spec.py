@@ -1,7 +1,6 @@
 """Settings of a run: strict files, flags that win, and one option of `bench run` for every field."""
 
 import json
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
