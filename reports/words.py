@@ -84,7 +84,7 @@ def training(row: Row) -> str:
 def training_words(row: Row) -> str:
     """What the weights saw of this order, and of these steps."""
     if row.trained is None:
-        return "not known from training"
+        return "share of training not known"
     if not row.trained:
         return "never trained"
     never = ", never in these steps" if row.about["training_share_at_pace"] == 0 else ""

@@ -23,7 +23,7 @@ from torch import Tensor
 from orderbench.models.adapter import EightMembers, as_model
 from orderbench.models.codec import TOKENIZERS, Codec, Weights, encode_images, load_codec
 from orderbench.models.config import ModelConfig, to_plain
-from orderbench.models.data import load_images, to_uint8
+from orderbench.models.data import SIDE, load_images, to_uint8
 from orderbench.models.families import FAMILIES, load_checkpoint
 from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Model
@@ -48,7 +48,9 @@ class Subject:
     """One model, and what its arms are measured with. name: in the run. about: what `run.json` says of it.
 
     codec: between its codes and pixels; None where there is none, and with it no quality. recommended: the sampling
-    setting of its card. objective: what it was trained on, where that is known.
+    setting of its card. objective: what it was trained on, where that is known. shipped: whether its codes are those
+    of the package, so that what travels along judges it. no_codec, no_held_out: why there is none, and what would
+    bring it, as the end of a sentence. assumed: what nobody said and was taken for granted, as a sentence.
     """
 
     name: str
@@ -59,6 +61,10 @@ class Subject:
     recommended: dict[str, Any] = field(default_factory=dict)
     objective: ObjectiveConfig | None = None
     held_out_source: Callable[[], tuple[Tensor, Tensor]] | None = None
+    shipped: bool = False
+    no_codec: str = ""
+    no_held_out: str = ""
+    assumed: str = ""
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor] | None:
@@ -77,6 +83,11 @@ class Subject:
     def config(self) -> ModelConfig | None:
         """Sizes of our own network; None for any other."""
         return self.model.config if type(self.model) is Transformer else None
+
+    def side(self) -> int:
+        """Of its images, in pixels."""
+        assert self.codec is not None  # noqa: S101 (asked by those who checked)
+        return self.codec.side(self.model.lattice)
 
     def pixels(self, codes_NLK: Tensor) -> Tensor:
         """(N, c, h, w) uint8 images of codes, on the CPU."""
@@ -205,17 +216,13 @@ def load_subjects(spec: RunSpec) -> Subjects:
     subjects: dict[str, Subject] = {}
     for name, source in sources.items():
         subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
-    own = next(iter(subjects.values()))
     judges: tuple[Judge, ...] = ()
-    codec = next((subject.codec for subject in subjects.values() if subject.codec is not None), None)
-    if "quality" in spec.only and codec is not None:
-        given = spec.data is not None or named_file(spec.tokenizer, own.name, True) is not None
-        shipped = _is_shipped(sources[own.name]) and not given
-        lattice = next(s.model.lattice for s in subjects.values() if s.codec is codec)
-        readable = any(subject.held_out_source is not None for subject in subjects.values())
+    drawn = next((subject for subject in subjects.values() if subject.codec is not None), None)
+    if "quality" in spec.only and drawn is not None:
+        readable = drawn.shipped or any(subject.held_out_source is not None for subject in subjects.values())
         judges = judges_of(
-            spec.space, device, spec.reference, spec.data, shipped=shipped,
-            side=(lambda: codec.side(lattice)) if readable else None,
+            spec.space, device, spec.reference, spec.data, shipped=drawn.shipped,
+            side=drawn.side if readable else None,
         )  # fmt: skip
     return Subjects(subjects, judges, device)
 
@@ -231,18 +238,25 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
     alone = Subject(name, model, device, about, recommended=card.get("setting", {}), objective=objective)
     file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
     if file is None and own is not None and _shares_codes(alone, own):
+        found = replace(alone, about={**about, "tokenizer": own.about["tokenizer"]}, codec=own.codec)
+        if own.shipped:
+            return _with_shipped_codes(found, known=True)
         shared = None if own.held_out_source is None else partial(_held_out_of, own)
-        about = {**about, "tokenizer": own.about["tokenizer"]}
-        return replace(alone, about=about, codec=own.codec, held_out_source=shared)
-    if file is None and not shipped:
-        asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
-        if asked and own is None:
-            raise BenchError(
-                f"{' and '.join(asked)} need a tokenizer that turns this model's codes into images; name it, as in "
-                f"--tokenizer FILE"
-            )
-        return alone
+        return replace(found, held_out_source=shared, no_held_out=own.no_held_out)
     codec, said = load_tokenizer(file or TOKENIZER, device)
+    misfit = _misfit(model, codec, name)
+    if file is None and not shipped:
+        no_codec = _tokenizer_differs(about, said) or (
+            f"the shipped tokenizer has {misfit}; name the model's own, as in --tokenizer "
+            f"{'' if own is None else name + '='}FILE --data FOLDER"
+            if misfit
+            else ""
+        )
+        if no_codec:
+            asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
+            if asked and own is None:
+                raise BenchError(f"{' and '.join(asked)} need{'s' * (len(asked) == 1)} a tokenizer: {no_codec}")
+            return replace(alone, no_codec=no_codec)
     if codec.code_sizes != model.code_sizes:
         raise BenchError(
             f"the tokenizer has {_sizes(codec.code_sizes)} codes and the model {_sizes(model.code_sizes)}; name the "
@@ -251,12 +265,46 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
     differs = _tokenizer_differs(about, said)
     if differs:
         raise BenchError(differs)
-    held_out: Callable[[], tuple[Tensor, Tensor]] | None = None
-    if shipped and spec.data is None and file is None:
-        held_out = _shipped_held_out
-    elif spec.data is not None or not isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
-        held_out = partial(_encoded, spec, model, codec, device)
-    return replace(alone, about={**about, "tokenizer": said}, codec=codec, held_out_source=held_out)
+    found = replace(alone, about={**about, "tokenizer": said}, codec=codec)
+    if spec.data is None and file in (None, TOKENIZER) and (shipped or not misfit):
+        return _with_shipped_codes(found, known=shipped or file is not None)
+    if spec.data is None and isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
+        return replace(found, no_held_out="there are no images to encode; name some, as in --data FOLDER")
+    return replace(found, held_out_source=partial(_encoded, spec, model, codec, device))
+
+
+def _misfit(model: Model, codec: Codec, name: str) -> str:
+    """How a model's codes differ from those of the package, in their number or their places; empty if they fit."""
+    lattice = codec.lattice(SIDE)
+    if (codec.code_sizes, lattice) == (model.code_sizes, model.lattice):
+        return ""
+    return f"{_sizes(codec.code_sizes)} codes on {lattice} and {name} {_sizes(model.code_sizes)} on {model.lattice}"
+
+
+def _with_shipped_codes(subject: Subject, *, known: bool) -> Subject:
+    """A subject that the package's own codes and reference judge. known: whether somebody said that its codes are
+    those of the shipped tokenizer; else they only fit.
+
+    A model of one class takes every held-out image for one of that class.
+    """
+    classes = subject.model.n_classes
+    _, labels_N = _shipped_held_out()
+    had = int(labels_N.max()) + 1
+    sizes = f"{_sizes(subject.model.code_sizes)} codes on {subject.model.lattice}"
+    assumed = (
+        f"{subject.name}: no tokenizer was named, and the shipped one fits ({sizes}), so it is taken; if these codes "
+        f"mean something else, give --tokenizer FILE --data FOLDER"
+    )
+    found = replace(subject, shipped=True, assumed="" if known else assumed)
+    if classes == had or (known and classes > had):
+        return replace(found, held_out_source=_shipped_held_out)
+    if classes == 1:
+        return replace(found, held_out_source=_shipped_held_out_of_one_class)
+    return replace(
+        found,
+        no_held_out=f"the shipped held-out images are of {had} classes and {subject.name} knows {classes}; name images "
+        f"of its own classes, as in --data FOLDER",
+    )
 
 
 def _held_out_of(subject: Subject) -> tuple[Tensor, Tensor]:
@@ -399,6 +447,11 @@ def _published_layout(name: str) -> bool:
 def _shipped_held_out() -> tuple[Tensor, Tensor]:
     arrays = load_shipped_arrays(HELD_OUT, "held-out")
     return arrays.tensors["tokens_NL"].long()[..., None], arrays.tensors["labels_N"].long()
+
+
+def _shipped_held_out_of_one_class() -> tuple[Tensor, Tensor]:
+    codes_NLK, labels_N = _shipped_held_out()
+    return codes_NLK, torch.zeros_like(labels_N)
 
 
 def _encoded(spec: RunSpec, model: Model, codec: Codec, device: str) -> tuple[Tensor, Tensor]:

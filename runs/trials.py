@@ -102,10 +102,11 @@ def plan_trials(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> tuple[Tria
     if "latency" in spec.only:
         trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
     if not trials:
-        raise BenchError(
-            f"nothing of {', '.join(spec.only)} can be measured on this model: quality needs a tokenizer, as in "
-            f"--tokenizer FILE, and likelihood held-out images too, as in --data FOLDER"
+        why = "; ".join(_skipped(spec, lineup, subjects)) or (
+            "arms that are corrected or choose their cells have no likelihood; ask for plain ones too, as in "
+            "--orders radial"
         )
+        raise BenchError(f"nothing of {', '.join(spec.only)} can be measured: {why}")
     return tuple(trials)
 
 
@@ -124,16 +125,32 @@ def _floors(subjects: Subjects, used: Sequence[Subject]) -> list[Trial]:
 
 
 def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
-    """What is left out of a run with several models, and what would bring it in."""
-    if len(subjects.by_name) == 1:
-        return
+    """What nobody said of a model and was taken for granted; what is left out of a run, and what would bring it in."""
+    if {"quality", "likelihood"} & set(spec.only):
+        used = {arm.model: subjects.of(arm.model) for arm in lineup.arms}
+        yield from (subject.assumed for subject in used.values() if subject.assumed)
+    yield from _skipped(spec, lineup, subjects)
+
+
+def _skipped(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
+    """What is asked for and cannot be measured on a model, a sentence a model."""
     for name in dict.fromkeys(arm.model for arm in lineup.arms):
         subject = subjects.of(name)
-        if subject.codec is None and {"quality", "likelihood"} & set(spec.only):
-            yield (
-                f"{subject.name} has no tokenizer, so its arms are measured by speed alone; name one, as in "
-                f"--tokenizer {subject.name}=FILE"
-            )
+        if subject.held_out_source is not None:
+            continue
+        skipped: list[str] = [what for what in ("quality", "likelihood") if what in spec.only]
+        if "quality" in skipped and any(arm.model == name and "rewrites" in arm.traits for arm in lineup.arms):
+            skipped.append("repair")
+        if subject.codec is not None and "quality" in skipped:
+            skipped.remove("quality")
+        if skipped:
+            verb = "is" if len(skipped) == 1 else "are"
+            yield f"{subject.name}: {_listed(skipped)} {verb} skipped, since {subject.no_codec or subject.no_held_out}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def tried_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""The examples of docs/adding-*.md run as they stand, and do what the page says."""
+"""The examples of the pages run as they stand, and do what the page says."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,17 @@ from safetensors.torch import save_file
 from toys import toy_model
 
 from orderbench.models import load_checkpoint, load_codec, plan_bits
+from orderbench.models.adapter import MEMBERS
 from orderbench.models.contract import check_decoder, check_model
 from orderbench.models.decode import parse_decoder
 from orderbench.models.objective import TERMS, Lesson, term_loss
 from orderbench.orders import Grid, include_file, make_plan
 from orderbench.orders.contract import check_order
+from orderbench.runs.factory import call_factory
 from orderbench.runs.spaces import open_space
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import load_subjects
+from orderbench.runs.trials import make_agenda
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -22,27 +28,27 @@ DOCS = Path(__file__).parent.parent / "docs"
 @pytest.fixture
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The first Python block of a page, as a file."""
-    code = re.search(r"```python\n(.*?)```", (DOCS / f"adding-{request.param}.md").read_text(), re.S)
+    code = re.search(r"```python\n(.*?)```", (DOCS / f"{request.param}.md").read_text(), re.S)
     assert code is not None
     file = tmp_path / "example.py"
     file.write_text(code[1])
     return file
 
 
-@pytest.mark.parametrize("example", ["an-order"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-an-order"], indirect=True)
 def test_an_order(example: Path) -> None:
     assert include_file(example) == ("rim-first",)
     assert check_order("rim-first", [str(example)]).findings == ()
 
 
-@pytest.mark.parametrize("example", ["a-decoder"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-a-decoder"], indirect=True)
 def test_a_decoder(example: Path) -> None:
     assert include_file(example) == ("best-of-two",)
     model = toy_model(4, 4)
     check_decoder(parse_decoder("best-of-two:bonus=0.5"), model, make_plan("radial", model.lattice))
 
 
-@pytest.mark.parametrize("example", ["a-model-family"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-a-model-family"], indirect=True)
 def test_a_model_family(example: Path, tmp_path: Path) -> None:
     assert include_file(example) == ("counts",)
     log_counts = torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
@@ -56,7 +62,7 @@ def test_a_model_family(example: Path, tmp_path: Path) -> None:
     assert failed == {"codes", "cells"}  # it knows neither codes nor cells, and the contract says so
 
 
-@pytest.mark.parametrize("example", ["a-tokenizer"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-a-tokenizer"], indirect=True)
 def test_a_tokenizer(example: Path, tmp_path: Path) -> None:
     assert include_file(example) == ("levels",)
     save_file({"levels": torch.linspace(-1, 1, 5)}, tmp_path / "levels.safetensors")
@@ -66,7 +72,7 @@ def test_a_tokenizer(example: Path, tmp_path: Path) -> None:
     assert torch.equal(codec.encode(codec.decode(codes, Grid(4, 4))), codes)
 
 
-@pytest.mark.parametrize("example", ["an-objective-term"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-an-objective-term"], indirect=True)
 def test_an_objective_term(example: Path) -> None:
     assert include_file(example) == ("entropy",)
     model = toy_model(4, 4)
@@ -78,7 +84,7 @@ def test_an_objective_term(example: Path) -> None:
     torch.testing.assert_close(term_loss(TERMS.parse("entropy:weight=0.05"), lesson), expected)
 
 
-@pytest.mark.parametrize("example", ["a-feature-space"], indirect=True)
+@pytest.mark.parametrize("example", ["adding-a-feature-space"], indirect=True)
 def test_a_feature_space(example: Path) -> None:
     assert include_file(example) == ("thumbnails",)
     space = open_space("thumbnails", "cpu")
@@ -87,3 +93,29 @@ def test_a_feature_space(example: Path) -> None:
     assert logits is None
     assert features.shape == (2, space.dimensions)
     assert features[0, 0] == images[0, 0, :8, :8].float().mean()
+
+
+@pytest.mark.parametrize("example", ["your-network"], indirect=True)
+def test_a_strangers_network(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(example.parent)
+    monkeypatch.delitem(sys.modules, "example", raising=False)
+    network = call_factory("example:build")
+    assert {v.verdict for v in check_model(network, "cpu")} == {"pass"}
+    page = (DOCS / "your-network.md").read_text()
+    assert all(f"| `{member}" in page for member in MEMBERS)
+    subject = load_subjects(RunSpec(model=("example:build",), device="cpu")).own
+    assert subject.held_out is not None
+    codes, labels = (part[:4] for part in subject.held_out)
+    bits = plan_bits(subject.model, codes, labels, make_plan("halton@cosine:8", subject.model.lattice))
+    assert bits.mean() == pytest.approx(4, abs=0.2)  # the page says so
+
+
+def test_the_page_of_strangers_networks_says_what_the_run_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_net.py").write_text(
+        "from toys import EightMembers, toy_model\ndef build(): return EightMembers(toy_model(8, 8, codes=1024))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_net", raising=False)
+    spec = RunSpec(model=("my_net:build",), device="cpu")
+    (note,) = make_agenda(spec, load_subjects(spec)).notes
+    assert note in " ".join((DOCS / "your-network.md").read_text().split())

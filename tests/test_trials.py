@@ -58,8 +58,13 @@ def test_settings_to_tune_are_looked_at_before_anything_is_measured(files: dict[
 
 def test_what_cannot_be_measured_is_refused(files: dict[str, str]) -> None:
     spec = spec_of(files, tokenizer=None, data=None, space=(), only=("quality",))
-    with pytest.raises(BenchError, match="nothing of quality can be measured on this model: quality needs a tokenizer"):
+    with pytest.raises(
+        BenchError, match="nothing of quality can be measured: model: quality and repair are skipped, since"
+    ):
         make_agenda(spec, load_subjects(spec))
+    corrected = spec_of(files, orders=("radial+nested",), only=("likelihood",))
+    with pytest.raises(BenchError, match="nothing of likelihood can be measured: arms that are corrected"):
+        make_agenda(corrected, load_subjects(corrected))
     with pytest.raises(BenchError, match="no shipped model named 'nothing'; known: fashion-model"):
         load_subjects(spec_of(files, model="nothing"))
     with pytest.raises(
