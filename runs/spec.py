@@ -133,8 +133,8 @@ class RunSpec:
         tuple[str, ...],
         Flag(
             "[NAME=]FILE",
-            "The tokenizer that turns codes of a model into images; with NAME=, that of the model NAME. Needed for "
-            "quality and likelihood of your own models.",
+            "The tokenizer that turns codes of a model into images; with NAME=, that of the model NAME. "
+            "Default: the one in the package, if it fits.",
             repeated=True,
             group=GIVEN,
         ),
