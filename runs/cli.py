@@ -9,7 +9,7 @@ Exit codes: 0; 2 wrong usage or input; 3 regressed; 4 inconclusive or nothing co
 
 from __future__ import annotations
 
-import errno
+import os
 import sys
 import traceback
 from typing import Annotated, Any, cast
@@ -20,7 +20,7 @@ from orderbench.orders.errors import BenchError
 from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, report
 from orderbench.runs.cli_run import doctor, run, train
-from orderbench.runs.shell import Grouped, drop_stdout, say
+from orderbench.runs.shell import CLOSED, Grouped, patient_streams, say
 
 app = typer.Typer(
     name="bench",
@@ -36,26 +36,37 @@ UsageMistake = cast(type[Exception], typer.BadParameter.__mro__[1])  # click's U
 
 def main() -> None:
     """Run `bench`. An error that a person can mend becomes a line on stderr and an exit code; our bugs keep their
-    traceback."""
+    traceback.
+
+    The exit code of a command whose answer it is, such as `bench check`, is kept whatever becomes of the output. Any
+    other command ends with 2 if its output is lost to a full disk.
+    """
+    os.environ.pop("MPLBACKEND", None)  # a notebook's; ours are files, whatever it says
+    with patient_streams() as lost:
+        code = _run()
+        sys.stdout.flush()
+        why = lost()
+        if why:
+            told = f"the output could not be written: {why}"
+            code = say(told, 2 if code is None and why != CLOSED else code or 0)
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    """The exit code; None of a command that ended well and has none of its own."""
     try:
         code = app(standalone_mode=False, prog_name="bench")
-        sys.stdout.flush()
         if code == 130:  # typer has seen Ctrl-C
             say("interrupted", code)
     except BenchError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        code = say(str(error), error.exit_code)
+        return say(str(error), error.exit_code)
     except UsageMistake as error:
-        code = _say_usage(error)
+        return _say_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        code = say("interrupted", 130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        drop_stdout()
-        code = say("the output could not be written: the disk is full", 2)
-    sys.exit(code)
+        return say("interrupted", 130)
+    return cast(int | None, code)
 
 
 def _say_usage(error: Any) -> int:

@@ -1,19 +1,22 @@
 """What every command shares: options, the two streams, progress bars.
 
-Knows a terminal and its pipes: results go to stdout, everything else to stderr, and a reader that leaves is no error.
-Refuses to know commands.
+Knows a terminal and its pipes: results go to stdout, everything else to stderr, and no output can fail. Refuses to know
+commands.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
+import io
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand
@@ -71,40 +74,124 @@ class Grouped(TyperCommand):
                 formatter.write_dl(lines)
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
+CLOSED = "stdout is closed"
+
+
+class _Outlet(io.RawIOBase):
+    """A file descriptor that takes whatever is written, whether or not it arrives. lost: why something did not, empty
+    where all did. A reader that left is no loss."""
+
+    def __init__(self, handle: int, lost: str = "") -> None:
+        self.handle, self.lost, self.open = handle, lost, not lost
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.handle
+
+    def isatty(self) -> bool:
+        return os.isatty(self.handle)
+
+    def write(self, content: Any) -> int:
+        if self.open:
+            try:
+                return os.write(self.handle, content)
+            except OSError as problem:
+                self.open = False
+                if problem.errno != errno.EPIPE:
+                    self.lost = "the disk is full" if problem.errno == errno.ENOSPC else problem.strerror or "it failed"
+        return len(content)
+
+
+_SIGNS = {"\u00b1": "+-", "\u00d7": "x", "\u2192": "->", "\u2190": "<-", "\u2191": "^", "\u2193": "v", "\u2265": ">=",
+          "\u2264": "<=", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u00b7": "."}  # fmt: skip
+
+
+def _replaced(problem: UnicodeError) -> tuple[str, int]:
+    """What stands for signs that an encoding lacks, and for bytes of a file's name that are no text."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    signs = problem.object[problem.start : problem.end]
+    shown = [
+        _SIGNS.get(sign, f"\\x{ord(sign) - 0xDC00:02x}" if "\udc80" <= sign <= "\udcff" else "?") for sign in signs
+    ]
+    return "".join(shown), problem.end
+
+
+codecs.register_error("orderbench.replaced", _replaced)
+
+
+@contextlib.contextmanager
+def patient_streams() -> Iterator[Callable[[], str]]:
+    """Within this, no output can fail: not for signs that the encoding lacks, a full disk, a closed stream or a reader
+    that left. What is called in the end says why some of stdout is lost; empty if none is.
+
+    A descriptor that the shell closed is filled, so that no file that is opened later is taken for a stream.
+    """
+    closed = set()
+    for handle in (0, 1, 2):
+        try:
+            os.fstat(handle)
+        except OSError:
+            closed.add(handle)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    before, outlets = (sys.stdout, sys.stderr), []
+    for name, handle in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if handle in closed or stream is getattr(sys, f"__{name}__"):  # any other one belongs to whoever put it there
+            outlet = _Outlet(handle, CLOSED if handle in closed else "")
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            buffered = io.BufferedWriter(outlet)
+            patient = io.TextIOWrapper(buffered, encoding, "orderbench.replaced", line_buffering=True)
+            setattr(sys, name, patient)
+            outlets.append(outlet)
+    try:
+        yield lambda: next((outlet.lost for outlet in outlets if outlet.handle == 1), "")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+_json_stdout: TextIO | None = None  # where the one document goes, while --json is in force
+
+
+def _keep_for_json(context: typer.Context, asked: bool) -> bool:
+    """With --json, what anybody else prints goes to stderr, such as a user's own model."""
+    global _json_stdout
+
+    def back() -> None:
+        global _json_stdout
+        _json_stdout = None
+
+    if asked:
+        _json_stdout = sys.stdout
+        context.with_resource(contextlib.redirect_stdout(sys.stderr))
+        context.call_on_close(back)
+    return asked
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.", callback=_keep_for_json)]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
 
 
-def drop_stdout() -> None:
-    """Write nothing more to stdout, not even what is buffered."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def write(text: str) -> None:
-    """Results go to stdout; a reader that leaves, as in `bench orders | head`, is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        drop_stdout()
-        raise SystemExit(0) from None
+    """Results go to stdout, everything else to stderr."""
+    print(text, flush=True, file=_json_stdout or sys.stdout)
 
 
 def say(sentence: str, code: int) -> int:
     """Print one sentence on stderr, and return the exit code."""
-    print(f"bench: {sentence}", file=sys.stderr)
+    print(f"bench: {sentence}", file=sys.stderr, flush=True)
     return code
 
 
 def piped_console() -> Console:
-    """A console on stdout that ends quietly if its reader leaves."""
+    """A console on stdout."""
     from rich.console import Console
 
-    class Piped(Console):
-        def on_broken_pipe(self) -> None:
-            drop_stdout()
-            raise SystemExit(0)
-
-    return Piped()
+    return Console()
 
 
 def progress(label: str) -> Any:
