@@ -1,28 +1,44 @@
 """The canvas: what every figure is drawn on, in one style, with labels that are put where they cover nothing.
 
-Knows matplotlib, the looks of orders and what a figure says at its foot. Refuses to know what is drawn.
+Knows matplotlib, looks and what a figure says at its foot. Refuses to know what is drawn.
 
-An order has one colour and one marker on every figure of a page. Hollow markers and dashed lines are of decoders that
-rewrite codes, filled and solid ones of all others. Every artist of an order carries the order's number as its id
-(`o3`), which the page turns into something that its legend can hide. The colours are those of Okabe and Ito, without
-their yellow.
+Hollow markers are of decoders that rewrite codes, filled ones of all others, in every figure. A line runs only between
+neighbouring numbers of steps; where they lie more than `FAR` times apart, nothing was measured in between, and dots
+take its place.
+
+What a page may do with a figure, it finds in the SVG:
+
+* Everything of an order, its words and its part of the legend too, has the id `order:SPELLING`, such as
+  `order:radial:width=2`, and can so be hidden. The id comes more than once.
+* The Pareto front is the group with the id `front`, its name the text with the id `front-label`. The group's attribute
+  `data-front` holds JSON in the units of the SVG, y downwards:
+
+      {"better": "left" | "right", "worst": [X, Y], "points": [{"order": SPELLING, "x": x, "y": y}, ...]}
+
+  A point is on the front if no other point is at least as far to the better side and at least as low, and further in
+  one of them. With the points of the front from the best x to the worst, (x0, y0), (x1, y1), ..., the path is
+  `M x0 Y V y0 H x1 V y1 ... H X`. So a page that hides an order draws the front again from the points that are left.
 """
 
 from __future__ import annotations
 
 import functools
+import html
 import itertools
+import json
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from orderbench.reports.looks import Look, line_look, looks_of
+from orderbench.reports.queries import pareto
 from orderbench.reports.results import Results, Row
 from orderbench.reports.statistics import Interval
 
@@ -30,45 +46,24 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 SMALLEST = 7  # points, of any text
-MOST_LABELS = 16
-COLORS = ("#22272e", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MOST_NAMES = 16  # of lines, next to their points; a legend holds more
+FAR = 4.0  # times as many steps: further apart, no line joins two points
 QUIET, FAINT, WARM = "#5f6873", "#c3c9d0", "#a34700"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How an order looks on all figures of a page; number: its place there."""
-
-    number: int
-    color: str
-    marker: str
+FRONT = "Pareto front"
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What figures are drawn on: how wide, in inches, and how orders look; by default as they come in the results."""
+    """What figures are drawn on: how wide, in inches, and how orders look; by default by their names."""
 
     width: float = ONE_COLUMN
     looks: Mapping[str, Look] = field(default_factory=dict)
 
     def look(self, results: Results, row: Row) -> Look:
-        """The look of a row's order."""
-        looks = self.looks or looks_of([results])
-        return looks[row.about["order"]]
-
-
-def looks_of(all_results: Sequence[Results]) -> dict[str, Look]:
-    """A look for every order of some results; black and round are kept for the order of the baseline."""
-    orders = dict.fromkeys(row.about["order"] for results in all_results for row in results.arms)
-    own = {row.about["order"] for results in all_results for row in results.arms if row.arm == results.baseline}
-    ranked = sorted(orders, key=lambda order: order not in own)
-    return {
-        order: Look(place, COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)])
-        for place, order in enumerate(ranked, start=0 if own else 1)
-    }
+        """The look of a row's line."""
+        return line_look(self.looks or looks_of([results]), results, row)
 
 
 @contextmanager
@@ -89,6 +84,33 @@ def save_figure(figure: Figure, path: Path, dpi: int = 220) -> None:
     metadata: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with house_style():
         figure.savefig(path, format=kind, dpi=dpi, metadata=metadata.get(kind, {}))
+    front = front_of(figure) if kind == "svg" else None
+    if front is not None:
+        told = f'<g id="front" data-front="{html.escape(json.dumps(front))}">'
+        path.write_text(path.read_text(encoding="utf-8").replace('<g id="front">', told, 1), encoding="utf-8")
+
+
+def front_of(figure: Figure) -> dict[str, Any] | None:
+    """What the SVG of a figure says of its Pareto front, as the head of this module describes; None without one."""
+    for axes in figure.axes:
+        front = next((line for line in axes.lines if line.get_gid() == "front"), None)
+        if front is not None:
+            ends = _on_svg(figure, axes, front)
+            points = []
+            for line in axes.lines:
+                kind, _, order = str(line.get_gid() or "").partition(":")
+                if kind == "order" and line.get_marker() not in ("None", "", None):
+                    points += [{"order": order, "x": x, "y": y} for x, y in _on_svg(figure, axes, line)]
+            better = "left" if ends[-1][0] > ends[0][0] else "right"
+            return {"better": better, "worst": [ends[-1][0], ends[0][1]], "points": points}
+    return None
+
+
+def _on_svg(figure: Figure, axes: Any, line: Any) -> list[tuple[float, float]]:
+    """The points of a line in the units of an SVG, 72 an inch, y downwards."""
+    spots_N2 = axes.transData.transform(line.get_xydata())
+    return [(round(float(x * 72 / figure.dpi), 2), round(float((figure.bbox.height - y) * 72 / figure.dpi), 2))
+            for x, y in spots_N2]  # fmt: skip
 
 
 Draw = Callable[[Results, Sheet], "Figure | None"]
@@ -144,13 +166,29 @@ def heading(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.012, ha="left", fontsize=8, fontweight="bold")
 
 
+def marks(look: Look, size: float = 5.4) -> dict[str, Any]:
+    """A look's markers, as matplotlib wants them: hollow, with an edge of the look's colour, or filled."""
+    return {"color": look.color, "marker": look.marker, "markersize": size - look.hollow * 0.6,
+            "markerfacecolor": "white" if look.hollow else look.color,
+            "markeredgecolor": look.color if look.hollow else "white",
+            "markeredgewidth": 1.0 if look.hollow else 0.5}  # fmt: skip
+
+
+def _sample(look: Look) -> Artist:
+    """A look's line in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linewidth=1.2, **{"linestyle": look.dash, **marks(look)})
+
+
 # Charts: points, lines and labels on one pair of axes
 
 
 @dataclass(frozen=True)
 class _Label:
-    """text: next to a point. line: the one it belongs to; '' for a horizontal line. more: optional; dropped if it does
-    not fit, provided another label names the same line."""
+    """text: next to a point. line: the one it belongs to; '' for a horizontal line. more: a number of steps, which a
+    legend can say too, and not the name of its line. rank: of those, the lowest are placed first. spots: further places
+    for it."""
 
     text: str
     line: str
@@ -159,6 +197,8 @@ class _Label:
     color: str
     gid: str = ""
     more: bool = False
+    rank: int = 0
+    spots: tuple[tuple[float, float], ...] = ()
 
 
 _DIRECTIONS = ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 0), (-1, 1), (-1, -1))
@@ -181,51 +221,61 @@ class Chart:
         self.handles: dict[str, Any] = {}
 
     def series(
-        self,
-        look: Look,
-        line: str,
-        xs: Sequence[Interval],
-        ys: Sequence[Interval],
-        *,
-        solid: bool = True,
-        joined: bool = True,
-        alpha: float = 1.0,
-    ) -> None:
-        """Points with their intervals, in one order's look."""
+        self, look: Look, line: str, xs: Sequence[Interval], ys: Sequence[Interval], *, steps: Sequence[float] = (),
+        joined: bool = True, thin: bool = False,
+    ) -> None:  # fmt: skip
+        """Points with their intervals, in one look. steps: of every point; far apart, dots take the line's place."""
         x, y = [one.value for one in xs], [one.value for one in ys]
-        gid = f"o{look.number}"
-        (drawn,) = self.axes.plot(
-            x, y, color=look.color, marker=look.marker, linestyle=("-" if solid else (0, (3, 2))) if joined else "none",
-            markerfacecolor=look.color if solid else "white", markeredgecolor="white" if solid else look.color,
-            markeredgewidth=0.5 if solid else 1.0, markersize=5.8 if solid else 4.8, alpha=alpha, zorder=3, gid=gid,
-        )  # fmt: skip
-        self.handles.setdefault(line, drawn)
         for across, up in zip(xs, ys, strict=True):
             for low, high, horizontal in ((across.low, across.high, True), (up.low, up.high, False)):
                 if low is not None and high is not None:
                     ends = ([low, high], [up.value] * 2) if horizontal else ([across.value] * 2, [low, high])
-                    self.axes.plot(*ends, color=look.color, linewidth=0.8, alpha=0.6 * alpha, zorder=2, gid=gid)
+                    self.axes.plot(*ends, color=look.color, linewidth=0.8, alpha=0.6, zorder=2, gid=look.gid)
                     self.paths.append(ends)
+        for i in range(len(x) - 1) if joined else ():
+            far = bool(steps) and max(steps[i : i + 2]) > FAR * min(steps[i : i + 2])
+            ends = (x[i : i + 2], y[i : i + 2])
+            self.axes.plot(
+                *ends, color=look.color, gid=look.gid, zorder=2.8, linewidth=0.8 if far else 0.6 if thin else 1.2,
+                linestyle=(0, (0.8, 4)) if far else look.dash,
+            )  # fmt: skip
+            self.paths.append(ends)
+        self.axes.plot(x, y, zorder=3, gid=look.gid, **marks(look, 4.2 if thin else 5.4), linestyle="none")
+        self.handles.setdefault(line, look)
         self.points += [(a, b, line) for a, b in zip(x, y, strict=True)]
-        if joined and len(x) > 1:
-            self.paths.append((x, y))
 
-    def label(self, text: str, look: Look, line: str, x: float, y: float, more: bool = False) -> None:
+    def label(self, text: str, look: Look, line: str, x: float, y: float, more: bool = False, rank: int = 0) -> None:
         """A word next to a point."""
-        self.labels.append(_Label(text, line, x, y, look.color, f"o{look.number}", more))
+        self.labels.append(_Label(text, line, x, y, look.color, look.gid, more, rank))
 
     def curve(self, look: Look, row: Row, x: np.ndarray, y: np.ndarray, *, steps: bool = False) -> None:
         """A line without markers but at its end, and the arm's name there."""
-        line, solid = row.line, not row.rewrites
-        gid, style = f"o{look.number}", "-" if solid else (0, (3, 2))
-        (drawn,) = self.axes.plot(x, y, color=look.color, linestyle=style, linewidth=1.1, gid=gid,
-                                  drawstyle="steps-post" if steps else "default")  # fmt: skip
-        self.axes.plot([x[-1]], [y[-1]], marker=look.marker, color=look.color, zorder=3, gid=gid, markersize=5,
-                       markerfacecolor=look.color if solid else "white")  # fmt: skip
-        self.handles.setdefault(line, drawn)
+        line = row.line
+        self.axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.1, gid=look.gid,
+                       drawstyle="steps-post" if steps else "default")  # fmt: skip
+        self.axes.plot([x[-1]], [y[-1]], zorder=3, gid=look.gid, **marks(look))
+        self.handles.setdefault(line, look)
         self.points.append((float(x[-1]), float(y[-1]), line))
         self.paths.append((x.tolist(), y.tolist()))
         self.label(row.arm, look, line, float(x[-1]), float(y[-1]))
+
+    def front(self, better: Literal["left", "right"]) -> None:
+        """The Pareto front of all points so far: what none beats, the lower the better, within the axes as they are."""
+        sign = 1 if better == "left" else -1
+        among = [(sign * x, y) for x, y, _ in self.points]
+        best = sorted({among[i] for i in pareto(among)})
+        (left, right), (_, top) = self.axes.get_xlim(), self.axes.get_ylim()
+        xs, ys = [sign * best[0][0]], [top]
+        for x, y in best:
+            xs += [sign * x] * 2
+            ys += [ys[-1], y]
+        xs.append(right if better == "left" else left)
+        ys.append(ys[-1])
+        self.axes.plot(xs, ys, color=QUIET, linewidth=1.8, alpha=0.75, zorder=2.6, gid="front", scalex=False,
+                       scaley=False, solid_joinstyle="miter")  # fmt: skip
+        self.paths.append((xs, ys))
+        corners = list(zip(xs[1:], ys[1:], strict=True))
+        self.labels.append(_Label(FRONT, FRONT, *corners[1], QUIET, "front-label", spots=tuple(corners[2:-1])))
 
     def level(self, name: str, value: Interval) -> None:
         """A horizontal line, such as a floor, its interval at the right end."""
@@ -237,39 +287,40 @@ class Chart:
         self.levels.append(_Label(name, "", math.nan, value.value, QUIET))
 
     def finish(self, *words: str, warn: str = "") -> Figure:
-        """Place the labels; the figure."""
-        if sum(not label.more for label in self.labels) > MOST_LABELS:  # then one a line, with the name of the line
-            self.labels = [replace(label, text=line) for line, label in {one.line: one for one in self.labels}.items()]
+        """Place the labels, or make a legend where one of them finds no place; the figure."""
+        names = sum(not label.more for label in self.labels)
         foot(self.figure, words, warn)
         self.figure.draw_without_rendering()
-        if not self._place(self.labels):
+        if names > MOST_NAMES or not self._place(self.labels, all_or_none=True):
             for text in [*self.figure.texts]:
                 text.remove()
             self._legend(words, warn)
         return self.figure
 
     def _legend(self, words: Sequence[str], warn: str) -> None:
-        """All lines below the axes, where one would have no label."""
-        gids = {label.line: label.gid for label in self.labels}
-        columns = max(1, int(self.sheet.width / (0.45 + 0.062 * max(map(len, self.handles)))))
-        height = 0.155 * math.ceil(len(self.handles) / columns) + 0.04
+        """All lines below the axes, each with its numbers of steps, and the points' labels as far as they fit."""
+        named = {line: line for line in self.handles}
+        for line in named:
+            points = [label.text for label in self.labels if label.more and label.line == line]
+            named[line] += f": {', '.join(dict.fromkeys(points))}" if points else ""
+        columns = max(1, int(self.sheet.width / (0.42 + 0.06 * max(map(len, named.values())))))
+        height = 0.155 * math.ceil(len(named) / columns) + 0.04
         self.figure.set_figheight(self.figure.get_figheight() + height)
         below = foot(self.figure, words, warn, above=height)
         legend = self.figure.legend(
-            self.handles.values(), self.handles.keys(), loc="lower left", ncols=columns, borderpad=0.1,
-            columnspacing=1.0,
-            bbox_to_anchor=(0.0, (below + 0.02) / self.figure.get_figheight()), borderaxespad=0.3, labelspacing=0.3,
+            [_sample(look) for look in self.handles.values()], named.values(), loc="lower left", ncols=columns,
+            borderpad=0.1, columnspacing=1.0, bbox_to_anchor=(0.0, (below + 0.02) / self.figure.get_figheight()),
+            borderaxespad=0.3, labelspacing=0.3,
         )  # fmt: skip
-        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+        for look, handle, text in zip(self.handles.values(), legend.legend_handles, legend.get_texts(), strict=True):
             for part in (handle, text):
                 if part is not None:
-                    part.set_alpha(1)
-                    part.set_gid(gids.get(text.get_text(), ""))
+                    part.set_gid(look.gid)
         self.figure.draw_without_rendering()
-        self._place([label for label in self.labels if label.more])
+        self._place([label for label in self.labels if label.more or label.line == FRONT])
 
-    def _place(self, labels: Sequence[_Label]) -> bool:
-        """Put every label where it covers nothing; False, and no label, where a line would have none."""
+    def _place(self, labels: Sequence[_Label], all_or_none: bool = False) -> bool:
+        """Put labels where they cover nothing, the names of lines first; whether all found a place."""
         scale = self.figure.dpi / 72
         across = self.axes.transData
         texts: list[Artist] = []
@@ -283,23 +334,24 @@ class Chart:
             y = across.transform((self.axes.get_xlim()[0], level.y))[1]
             paths.append(np.array([[left, y], [right, y]]))
         light = np.array([box for path in paths for box in _along(path, 1.5 * scale)] or np.empty((0, 4)))
-        wanted = {label.line for label in labels} - {""}
-        for label in (*labels, *self.levels):
+        whole = True
+        for label in (*sorted(labels, key=lambda one: (one.more, one.rank)), *self.levels):
             text = self.axes.text(
                 0, 0, label.text, fontsize=SMALLEST, color=label.color, gid=label.gid or None, zorder=4
             )
             texts.append(text)
             size = text.get_window_extent()
-            x, y = across.transform((self.axes.get_xlim()[0] if math.isnan(label.x) else label.x, label.y))
-            others = [(a, b) for a, b, line in self.points if line != label.line]
+            first = self.axes.get_xlim()[0] if math.isnan(label.x) else label.x
+            spots_N2 = across.transform([(first, label.y), *label.spots])
+            others = [(a, b) for a, b, line in self.points if line != label.line and label.line != FRONT]
             others_N2 = across.transform(others) if others else np.empty((0, 2))
             solid_N4 = np.array(solid or np.empty((0, 4)))
-            found = self._best((x, y), (size.width, size.height), solid_N4, light, others_N2, label, scale)
+            found = self._best(spots_N2, (size.width, size.height), solid_N4, light, others_N2, label, scale)
             if found is None:
                 texts.pop().remove()
+                whole = whole and not label.line  # a level is named once more in the caption
                 continue
-            wanted.discard(label.line)
-            box, leader = found
+            box, leader, (x, y) = found
             solid.append(box)
             text.set(transform=None, position=((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), ha="center",
                      va="center_baseline")  # fmt: skip
@@ -313,19 +365,22 @@ class Chart:
                     *ends.T, color=label.color, linewidth=0.5, alpha=0.7, zorder=2.5, transform=self.axes.transAxes,
                     gid=label.gid, scalex=False, scaley=False,
                 )  # fmt: skip
-        if wanted:
+        if all_or_none and not whole:
             for artist in texts:
                 artist.remove()
-        return not wanted
+        return whole
 
     def _best(
-        self, point: tuple[float, float], size: tuple[float, float], solid_N4: np.ndarray, light_N4: np.ndarray,
+        self, spots_N2: np.ndarray, size: tuple[float, float], solid_N4: np.ndarray, light_N4: np.ndarray,
         others_N2: np.ndarray, label: _Label, scale: float,
-    ) -> tuple[tuple[float, float, float, float], bool] | None:  # fmt: skip
-        """The box, in pixels, that covers least, and whether it needs a leader; None where all cover too much."""
+    ) -> tuple[tuple[float, float, float, float], bool, tuple[float, float]] | None:  # fmt: skip
+        """The box, in pixels, that covers least, whether it needs a leader, and to where; None where all cover too
+        much."""
         inside, frame = self.axes.bbox, self.figure.bbox
         best, least = None, 9.0
-        for number, (box, leader) in enumerate(self._candidates(*point, *size, label, scale)):
+        boxes = ((number, box, leader, (float(x), float(y))) for x, y in spots_N2
+                 for number, (box, leader) in enumerate(self._candidates(x, y, *size, label, scale)))  # fmt: skip
+        for number, box, leader, point in boxes:
             if box[0] < inside.x0 + scale or box[2] > frame.x1 - scale or box[1] < inside.y0 or box[3] > inside.y1 + 4:
                 continue
             if _covered(box, solid_N4):
@@ -334,7 +389,7 @@ class Chart:
             if label.line and len(others_N2):  # nearer to another line's point, a word would name that one
                 cost += 4.0 * (_distance(box, others_N2).min() < _distance(box, np.array([point]))[0] + 2 * scale)
             if cost < least:
-                best, least = (box, leader), cost
+                best, least = (box, leader, point), cost
         return best
 
     def _candidates(
@@ -346,7 +401,7 @@ class Chart:
                 for up in (1.5 * scale, -1.5 * scale - height):
                     yield (across, y + up, across + width, y + up + height), False
             return
-        for distance in _DISTANCES[: 2 if label.more else None]:
+        for distance in _DISTANCES[: 2 if label.more or label.line == FRONT else None]:
             for dx, dy in _DIRECTIONS:
                 reach = distance * scale * (0.8 if dx and dy else 1)
                 cx = x + dx * (reach + width / 2)

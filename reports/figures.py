@@ -18,6 +18,8 @@ import numpy as np
 from orderbench.orders import Grid
 from orderbench.reports.canvas import (
     FAINT,
+    FAR,
+    FRONT,
     QUIET,
     SMALLEST,
     Chart,
@@ -96,6 +98,13 @@ def _about_rewriting(rows: Sequence[Row]) -> str:
     return "hollow: with correction" if len({row.rewrites for row in rows}) == 2 else ""
 
 
+def _about_far(rows: Sequence[Row]) -> str:
+    """What dots between two points say, where a figure has any."""
+    pairs = (itertools.pairwise(line) for line, _ in _lines(rows))
+    far = any(b.n_steps > FAR * a.n_steps for line in pairs for a, b in line)
+    return "dots: nothing measured in between" if far else ""
+
+
 def _about_load(results: Results) -> str:
     return "other programs ran during the timing" if busy_words(results) else ""
 
@@ -125,7 +134,7 @@ def quality_by_steps(metric: str, setting: str = "fixed") -> Draw:
         chart.axes.set_ylabel(METRIC_NAMES[metric])
         words, first_look = _rests_on(results, rows)
         better = "higher is better" if metric == "agreement" else "lower is better"
-        return chart.finish(*words, better, _about_rewriting(rows), warn=first_look)
+        return chart.finish(*words, better, _about_far(rows), _about_rewriting(rows), warn=first_look)
 
     return styled(draw)
 
@@ -138,7 +147,7 @@ def _by_steps(chart: Chart, results: Results, rows: Sequence[Row], figure: Calla
         for n in {row.n_steps for row in (*line, *others)}:
             at_steps.setdefault(n, []).append(place)
     for place, (line, others) in enumerate(lines):
-        look, solid, name = chart.sheet.look(results, line[0]), not line[0].rewrites, line[0].line
+        look, name = chart.sheet.look(results, line[0]), line[0].line
 
         def aside(row: Row, place: int = place) -> float:
             n, meeting = row.n_steps, at_steps[row.n_steps]
@@ -148,7 +157,8 @@ def _by_steps(chart: Chart, results: Results, rows: Sequence[Row], figure: Calla
         for part in (line, others):
             if part:
                 ys = [figure(row) for row in part]
-                chart.series(look, name, [exactly(aside(row)) for row in part], ys, solid=solid, joined=part is line)
+                steps = [row.n_steps for row in part]
+                chart.series(look, name, [exactly(aside(row)) for row in part], ys, steps=steps, joined=part is line)
         chart.label(name, look, name, aside(line[-1]), figure(line[-1]).value)
     steps = sorted(at_steps)
     plain_ticks(chart.axes.xaxis, [max(1, steps[0] / 1.3), steps[-1] * 1.3], base=2)
@@ -172,29 +182,32 @@ def quality_by_speed(speed: str) -> Draw:
         chart = Chart(sheet, "FD against latency" if slow else f"FD against throughput at batch {batch}")
         long = max(row.figures[speed].value for row in rows) >= 10
         factor, unit = (1.0, "s") if long or not slow else (1000.0, "ms")
-        front = pareto([(row.figures[speed].value * (1 if slow else -1), row.figures["fd"].value) for row in rows])
-        for place in sorted(range(len(rows)), key=lambda place: place not in front):
-            row, look = rows[place], sheet.look(results, rows[place])
-            x, y = row.figures[speed].scaled(factor), row.figures["fd"]
-            alpha = 1.0 if place in front else 0.45
-            chart.series(look, row.line, [x], [y], solid=not row.rewrites, joined=False, alpha=alpha)
-            chart.label(row.arm, look, row.line, x.value, y.value, more=place not in front)
-        best = sorted((rows[i].figures[speed].value * factor, rows[i].figures["fd"].value) for i in front)
-        chart.axes.step([x for x, _ in best], [y for _, y in best], where="post" if slow else "pre", color=FAINT,
-                        linewidth=1.4, zorder=1)  # fmt: skip
-        for (x0, y0), (x1, y1) in itertools.pairwise(best):
-            chart.paths.append(([x0, x1, x1], [y0, y0, y1]) if slow else ([x0, x0, x1], [y0, y1, y1]))
+        sign = 1 if slow else -1
+        best = pareto([(sign * row.figures[speed].value, row.figures["fd"].value) for row in rows])
+        on_front = {rows[i].arm for i in best}
+        for line, others in _lines(rows):
+            look, name = sheet.look(results, line[0]), line[0].line
+            for part in (line, others):
+                xs = [row.figures[speed].scaled(factor) for row in part]
+                ys = [row.figures["fd"] for row in part]
+                chart.series(look, name, xs, ys, steps=[row.n_steps for row in part], joined=part is line)
+                for row, x, y in zip(part, xs, ys, strict=True):
+                    steps = count_words(row.n_steps)
+                    chart.label(steps, look, name, x.value, y.value, more=True, rank=row.arm not in on_front)
+            end = min(line, key=lambda row: row.figures["fd"].value)
+            chart.label(name, look, name, end.figures[speed].value * factor, end.figures["fd"].value)
         log_if_wide(chart.axes.xaxis, extent([row.figures[speed].scaled(factor) for row in rows]), ratio=3.0)
         log_if_wide(chart.axes.yaxis, extent([row.figures["fd"] for row in rows]))
         chart.axes.margins(x=0.09, y=0.1)
         chart.axes.set(
-            xlabel=f"{unit} an image, one at a time" if slow else f"images a second, batch {batch}", ylabel="FD"
+            xlabel=f"latency ({unit}/image), batch 1" if slow else f"throughput (images/s), batch {batch}", ylabel="FD"
         )
+        chart.front("left" if slow else "right")
         words, first_look = _rests_on(results, rows)
         timed = f"{n_rounds(results, 1 if slow else batch)} rounds"
         where = "lower left is better" if slow else "lower right is better"
-        front_words = "line: arms that none beats at both; the others are faded"
-        notes = (where, front_words, _about_rewriting(rows), _about_load(results))
+        notes = (where, f"{FRONT}: arms that none beats at both", "numbers: steps", _about_far(rows),
+                 _about_rewriting(rows), _about_load(results))  # fmt: skip
         return chart.finish(*words, timed, *notes, warn=first_look)
 
     return styled(draw)
@@ -219,7 +232,8 @@ def bits_by_steps(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.set_ylabel("bits per token")
     halves = [(y.high - y.low) / 2 for y in (row.figures["bits"] for row in rows) if None not in (y.low, y.high)]  # type: ignore[operator]
     shared = f"±{max(halves):.2f} over images, which all arms share: read differences, paired" if halves else ""
-    return chart.finish(f"n = {likelihood_n(results)} held-out images", "lower is better", shared)
+    words = (f"n = {likelihood_n(results)} held-out images", "lower is better", _about_far(rows), shared)
+    return chart.finish(*words)
 
 
 @styled
@@ -242,7 +256,7 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
                           saturation=1, width=0.66, linewidth=0.4, k_depth="trustworthy", ax=axes,
                           line_kws={"color": "white"}, flier_kws={"s": 5, "linewidths": 0.5})  # fmt: skip
         for artist in set(axes.get_children()) - before:
-            artist.set_gid(f"o{look.number}")
+            artist.set_gid(look.gid)
     axes.set_yticks(range(len(found)), [textwrap.shorten(row.arm, 30, placeholder="…") for row, _ in found])
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -274,7 +288,8 @@ def tax(results: Results, sheet: Sheet) -> Figure | None:
         look, name = sheet.look(results, line[0]), line[0].line
         part = sorted([*line, *others], key=lambda row: predicted_by[row.arm])
         ys = [_above(row.figures["tax"], floor) if log else row.figures["tax"] for row in part]
-        chart.series(look, name, [exactly(predicted_by[row.arm]) for row in part], ys)
+        chart.series(look, name, [exactly(predicted_by[row.arm]) for row in part], ys,
+                     steps=[row.n_steps for row in part])  # fmt: skip
         chart.label(name, look, name, predicted_by[part[0].arm], ys[0].value)
     for row in rows:
         steps, look = count_words(row.n_steps), sheet.look(results, row)
@@ -321,7 +336,8 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     axes.axvline(1, color=QUIET, linewidth=0.8, zorder=1)
     everything = [1.0]
     for place, row in enumerate(rows):
-        look, gid = sheet.look(results, row), f"o{sheet.look(results, row).number}"
+        look = sheet.look(results, row)
+        gid = look.gid
         steps, top = step_ratio(results, row), place - 0.3
         if steps is not None:
             everything.append(steps)
@@ -423,7 +439,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     heading(figure, "Memory that a generation adds")
     for place, row in enumerate(rows):
         look = sheet.look(results, row)
-        gid = f"o{look.number}"
+        gid = look.gid
         branches = 2 if guided(model_of(results.run.about, row.about)["setting"]["guidance"]) else 1
         # counters are of one branch
         for number, (batch, by_arm) in enumerate(added.items()):
@@ -469,7 +485,7 @@ def changes_by_ring(results: Results, sheet: Sheet) -> Figure | None:
         own = range(int(ring_L.max()) + 1)
         y = [exactly(changed_L[ring_L == ring].mean()) for ring in own]
         look = sheet.look(results, row)
-        chart.series(look, row.line, [exactly(ring) for ring in own], y, solid=False)
+        chart.series(look, row.line, [exactly(ring) for ring in own], y)
         chart.label(row.arm, look, row.line, own[-1], y[-1].value)
     chart.axes.set_ylim(0, None)
     chart.axes.margins(y=0.15)
@@ -521,25 +537,28 @@ def repair(results: Results, sheet: Sheet) -> Figure | None:
     for trial in trials:
         row = rows[trial["arm"]]
         look, name = sheet.look(results, row), row.line
-        for metric, solid in _RATES:
+        for metric, done in _RATES:
             rates = [(one["error_rate"], rate) for one in trial["rates"] if (rate := one[metric]) is not None]
             if rates:
                 xs = [exactly(100 * error) for error, _ in rates]
                 ys = [exactly(100 * rate) for _, rate in rates]
-                chart.series(look, name, xs, ys, solid=solid)
-                text = f"{row.arm}: {'repaired' if solid else 'damaged'}"
-                chart.label(text, look, name, xs[-1].value, ys[-1].value, more=not solid)
+                chart.series(look, name, xs, ys, thin=done == "damaged")
+                chart.label(f"{row.arm}: {done}", look, f"{name} {done}", xs[-1].value, ys[-1].value)
     chart.axes.set_ylim(0, None)
     chart.axes.margins(x=0.3, y=0.15)
     chart.axes.set(xlabel="codes that were made wrong, %", ylabel="%")
     chart.axes.set_xticks(sorted({100 * one["error_rate"] for trial in trials for one in trial["rates"]}))
     return chart.finish(
         f"n = {trials[0]['n']} held-out images",
-        "filled: wrong codes that were repaired; hollow: right codes that were changed",
+        "thick lines: wrong codes that were repaired",
+        "thin lines: right codes that were changed",
     )
 
 
-_RATES: tuple[tuple[Literal["repair_rate", "damage_rate"], bool], ...] = (("repair_rate", True), ("damage_rate", False))
+_RATES: tuple[tuple[Literal["repair_rate", "damage_rate"], str], ...] = (
+    ("repair_rate", "repaired"),
+    ("damage_rate", "damaged"),
+)
 
 
 # Orders and samples

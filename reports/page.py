@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
 import io
 import json
 import re
@@ -27,11 +28,12 @@ import numpy as np
 
 from orderbench.orders import BenchError, Lattice
 from orderbench.orders.files import write_whole
-from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Look, Sheet, looks_of, save_figure
+from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Sheet, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.conditions import describe_device
 from orderbench.reports.figures import PLOTS, Plot, mosaic
 from orderbench.reports.join import Part, join, run_names
+from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, printable, results_of, too_small
@@ -218,8 +220,8 @@ class _Report:
                     "name": piece.name,
                     "caption": " ".join([*_axes_of(part, name), piece.plot.caption, *_doubts(results, name)]),
                     "space": piece.results.space if piece.results is not results else None,
-                    "svg": Markup(inline_svg(self.svgs[piece.name], f"{piece.name}-")),  # noqa: S704 (matplotlib's,
-                    # which escapes its texts; inline_svg takes all but drawing away)
+                    # matplotlib escapes its texts; inline_svg takes all but drawing away
+                    "svg": Markup(inline_svg(self.svgs[piece.name], f"{piece.name}-", self.looks)),  # noqa: S704
                 }
                 for piece in own
                 if piece.plot.section == name
@@ -338,15 +340,22 @@ def _document(parts: Sequence[tuple[Part, Results]]) -> dict[str, Any]:
     }
 
 
-def inline_svg(svg: str, prefix: str) -> str:
+def inline_svg(svg: str, prefix: str, looks: Mapping[str, Look]) -> str:
     """A matplotlib SVG file as part of a page: no prolog, metadata or styles, ids of its own, as wide as its place.
 
-    Groups with the id oN, which figures give to what belongs to an order, get the class oN instead.
+    What belongs to an order, which figures mark with the id `order:SPELLING`, gets the class oN of its place on the
+    page instead; the Pareto front and its name get the classes `front` and `front-label`.
     """
+
+    def of_order(found: re.Match[str]) -> str:
+        look = looks.get(html.unescape(found[1]))
+        return "" if look is None else f'class="o{look.number}"'
+
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.S)
     body = re.sub(r'^<svg[^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', body, count=1)
-    body = re.sub(r'\bid="(o[0-9]+)"', r'class="\1"', body)
+    body = re.sub(r'\bid="order:([^"]*)"', of_order, body)
+    body = re.sub(r'\bid="(front|front-label)"', r'class="\1"', body)
     prefix = re.sub(r"[^A-Za-z0-9-]", "-", prefix)
     body = re.sub(r'\bid="', f'id="{prefix}', body)
     body = re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\1{prefix}", body)

@@ -1,17 +1,22 @@
 """Figures: readable, in one look an order, and no more of them than there is to show."""
 
+import html
+import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kept import RECORD, changed, only, setting
+from kept import RECORD, changed, only, setting, several
 from matplotlib.figure import Figure
 
-from orderbench.reports import canvas, figures, queries
-from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, looks_of
+from orderbench.orders import order_names
+from orderbench.reports import figures, looks, queries
+from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, front_of, save_figure
 from orderbench.reports.figures import PLOTS, Plot
+from orderbench.reports.looks import looks_of, own_look
 from orderbench.reports.queries import pareto
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.table import to_csv, to_latex, to_markdown
@@ -99,18 +104,91 @@ def test_solid_is_without_correction_and_hollow_with(results: Results) -> None:
     assert figure is not None
     (axes,) = figure.axes
     look = looks_of([results])["radial"]
-    fills = {line.get_markerfacecolor() for line in axes.lines if line.get_gid() == f"o{look.number}" and
+    fills = {line.get_markerfacecolor() for line in axes.lines if line.get_gid() == "order:radial" and
              line.get_marker() == look.marker}  # fmt: skip
     assert fills == {look.color, "white"}
     assert {"real images", "reconstructed", "noise codes"} <= {text.get_text() for text in axes.texts}
 
 
-def test_orders_keep_their_look_and_none_share_one(results: Results) -> None:
-    looks = looks_of([results])
-    assert looks[results.row("raster").about["order"]].color == canvas.COLORS[0]
-    assert len({(look.color, look.marker) for look in looks.values()}) == len(looks)
-    many = {f"order{i}": canvas.Look(i, canvas.COLORS[i % 7], canvas.MARKERS[i % 8]) for i in range(56)}
-    assert len({(look.color, look.marker) for look in many.values()}) == 56
+def test_an_order_has_the_look_of_its_name_in_every_run(record: Run, results: Results) -> None:
+    found = looks_of([results])
+    fewer = looks_of([results_of(only(record, "latency", arms=("halton@cosine:4", "radial")))])
+    for order, look in (*found.items(), *fewer.items()):
+        assert (look.color, look.marker) == own_look(order)
+    assert next(iter(found)) == "raster"  # the baseline's comes first, and that changes no look
+
+
+def test_no_two_orders_share_a_look() -> None:
+    names = [*order_names(), "confidence"]
+    assert len({own_look(name) for name in names}) == len(names)
+    assert all(name in looks._BUILT_IN for name in names)
+    often = ["raster", "radial", "random", "halton", "designed", "spiral", "hilbert", "locality"]
+    assert len({own_look(name)[0] for name in often}) == len({own_look(name)[1] for name in often}) == 8
+    many = [*names, *(f"plugin-{i}" for i in range(30)), *(f"radial:width={i}" for i in range(2, 9))]
+    found = looks.apart(many)
+    assert len(set(found.values())) == len(many)
+    assert found == looks.apart(many[::-1])
+    assert all(found[name] == own_look(name) for name in names)
+    wide = looks.apart([*names, *(f"radial:width={i}" for i in range(2, 8))])
+    assert len({pair for order, pair in wide.items() if pair[0] == own_look("radial")[0]}) == 8  # with snake
+    assert len(looks.apart([f"plugin-{i}" for i in range(100)])) == 100
+
+
+def test_a_plugin_has_the_same_look_whoever_stands_beside_it() -> None:
+    assert own_look("my-order") == looks.apart(["raster", "my-order", "radial"])["my-order"]
+    assert own_look("my-order") not in {own_look(name) for name in order_names()}
+
+
+def test_models_differ_by_dash_and_only_theirs(record: Run) -> None:
+    results = results_of(several(record))
+    dashes = looks.dashes_of(results)
+    assert {line: dash == "-" for line, dash in dashes.items()} == {
+        "raster": True, "radial": True, "radial+nested": True, "hilbert~par": False, "halton~par": False,
+    }  # fmt: skip
+    both = replace(results, arms=(*results.arms, replace(results.row("radial"), model="par", own=False)))
+    assert looks.dashes_of(both)["radial~par"] == dashes["halton~par"] != "-"
+    look = looks.line_look(looks_of([results]), results, results.row("radial+nested"))
+    assert (look.hollow, look.color, look.gid) == (True, own_look("radial")[0], "order:radial")
+
+
+def test_no_line_runs_where_nothing_was_measured(results: Results) -> None:
+    def styles(n_steps: int) -> set[str]:
+        few = replace(results.row("raster@even:4"), about={**results.row("raster@even:4").about, "n_steps": n_steps})
+        figure = figures.quality_by_steps("fd")(replace(results, arms=(results.row("raster"), few)), Sheet())
+        assert figure is not None
+        joins = [line for line in figure.axes[0].lines if line.get_gid() == "order:raster" and line.get_zorder() == 2.8]
+        assert all(len(line.get_xdata()) == 2 for line in joins)  # type: ignore[arg-type]
+        return {str(line.get_linestyle()) for line in joins}
+
+    assert styles(4) == {"-"}
+    assert styles(3) == {"--"}  # more than four times as many steps: dots
+
+
+def test_a_page_can_draw_the_front_again(results: Results, tmp_path: Path) -> None:
+    for name, better in (("latency_s", "left"), ("images_per_s", "right")):
+        figure = figures.quality_by_speed(name)(results, Sheet())
+        assert figure is not None
+        told = front_of(figure)
+        assert told is not None
+        assert told["better"] == better
+        orders = [row.about["order"] for row in results.arms]
+        assert sorted(point["order"] for point in told["points"]) == sorted(orders)
+        sign = 1 if better == "left" else -1
+        best = pareto([(sign * point["x"], -point["y"]) for point in told["points"]])
+        corners = sorted((sign * told["points"][i]["x"], -told["points"][i]["y"]) for i in best)
+        (line,) = (line for line in figure.axes[0].lines if line.get_gid() == "front")
+        values = [(sign * row.figures[name].value, row.figures["fd"].value) for row in results.arms]
+        assert len(corners) == len(pareto(values))
+        assert len(line.get_xdata()) == 2 * len(corners) + 2  # type: ignore[arg-type]
+        save_figure(figure, tmp_path / "front.svg")
+        svg = (tmp_path / "front.svg").read_text()
+        (found,) = re.findall(r'<g id="front" data-front="([^"]*)">\s*<path d="([^"]*)"', svg)
+        assert json.loads(html.unescape(found[0])) == told
+        drawn = [float(number) for number in re.findall(r"-?[0-9.]+", found[1])]
+        x, ends = corners[0][0], drawn[-2:]
+        assert (drawn[0], drawn[1]) == pytest.approx((sign * x, told["worst"][1]), abs=0.02)
+        assert ends == pytest.approx([told["worst"][0], -corners[-1][1]], abs=0.02)
+        assert 'id="front-label"' in svg or "Pareto front" in svg
 
 
 def test_pareto_keeps_what_nothing_beats() -> None:
@@ -154,11 +232,10 @@ def test_bits_by_image_are_paired_with_the_baselines(record: Run, results: Resul
     figure = figures.bits_by_image(results, Sheet())
     assert figure is not None
     (axes,) = figure.axes
-    looks = looks_of([results])
     for place, (arm, apart_N) in enumerate(found.items()):
         assert apart_N.mean() == pytest.approx(results.row(arm).against["bits"].value)
         assert np.array_equal(apart_N, bits[arm] - bits["raster"])
-        gid = f"o{looks[results.row(arm).about['order']].number}"
+        gid = f"order:{results.row(arm).about['order']}"
         medians = [line.get_xdata()[0] for line in axes.lines  # type: ignore[index]
                    if line.get_gid() == gid and round(float(np.mean(line.get_ydata()))) == place]  # type: ignore[arg-type]  # fmt: skip
         assert medians == [pytest.approx(np.median(apart_N))]

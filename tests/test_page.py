@@ -18,8 +18,9 @@ from kept import ARMS, Text, busy_machine, changed, model, only, own, printed
 
 from orderbench.reports import figures, summary
 from orderbench.reports import page as report_page
-from orderbench.reports.canvas import Sheet, looks_of
+from orderbench.reports.canvas import Sheet
 from orderbench.reports.figures import PLOTS
+from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.page import inline_svg, write_report
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.tables import tables_of
@@ -116,10 +117,11 @@ def test_failed_and_missing_trials_are_said(record: Run, tmp_path: Path) -> None
 
 
 def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
-    groups = '<g id="o3"/><g id="a"/><use xlink:href="#a"/>'
+    groups = '<g id="order:r:a=&lt;"/><g id="order:gone"/><g id="front"/><g id="a"/><use xlink:href="#a"/>'
     svg = f'<?xml?><svg a="1" viewBox="0 0 2 2" x="y"><style>*{{}}</style>{groups}</svg>'
-    assert inline_svg(svg, "f1-") == (
-        '<svg viewBox="0 0 2 2" role="img"><g class="o3"/><g id="f1-a"/><use href="#f1-a"/></svg>'
+    assert inline_svg(svg, "f1-", {"r:a=<": Look(3, "r:a=<", "#000", "o")}) == (
+        '<svg viewBox="0 0 2 2" role="img"><g class="o3"/><g /><g class="front"/><g id="f1-a"/><use href="#f1-a"/>'
+        "</svg>"
     )
 
 
