@@ -82,7 +82,14 @@ def step_taxes(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) 
     With the covariance in decoding order and its Cholesky factor F, a step's conditional covariance is B B^T, where B
     is the step's diagonal block of F: one factorisation serves all steps.
     """
-    factor = np.linalg.cholesky(covariance[np.ix_(cells_L, cells_L)])
+    return _block_taxes(_factor(covariance, cells_L), sizes)
+
+
+def _factor(covariance: FloatArray, cells_L: IntArray) -> FloatArray:
+    return np.asarray(np.linalg.cholesky(covariance[np.ix_(cells_L, cells_L)]))
+
+
+def _block_taxes(factor: FloatArray, sizes: Sequence[int]) -> FloatArray:
     taxes = np.zeros(len(sizes))
     start = 0
     for step, size in enumerate(sizes):
@@ -108,9 +115,32 @@ def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[in
     """The parallel tax of a plan, or None where there is no prediction: for pyramids, which the field does not cover,
     and above 1024 cells, where it would take seconds. None does not mean a tax of zero.
     """
-    if not isinstance(plan.lattice, Grid) or plan.lattice.n_cells > PREDICTED_CELLS:
-        return None
-    return parallel_tax(plan, field, samples)
+    return parallel_tax(plan, field, samples) if _covers(plan) else None
+
+
+def predicted_taxes(
+    plans: Sequence[Plan], field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)
+) -> list[float | None]:
+    """`predicted_tax` of several plans. One order at many paces is one walk, which is factored once."""
+    covariances = {lattice: field.covariance(lattice) for lattice in {plan.lattice for plan in plans if _covers(plan)}}
+    factors: dict[tuple[Lattice, bytes], FloatArray] = {}
+
+    def bits(plan: Plan, cells_L: IntArray) -> float:
+        key = plan.lattice, cells_L.tobytes()
+        if key not in factors:
+            factors[key] = _factor(covariances[plan.lattice], cells_L)
+        return float(_block_taxes(factors[key], plan.sizes).sum() / math.log(2) / plan.lattice.n_cells)
+
+    return [
+        float(np.mean([bits(plan, cells_L) for cells_L in plan.cells_for(samples if plan.per_sample else samples[:1])]))
+        if _covers(plan)
+        else None
+        for plan in plans
+    ]
+
+
+def _covers(plan: Plan) -> bool:
+    return isinstance(plan.lattice, Grid) and plan.lattice.n_cells <= PREDICTED_CELLS
 
 
 @dataclass(frozen=True)

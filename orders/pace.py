@@ -150,6 +150,17 @@ def pace_names() -> tuple[str, ...]:
     return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in _BY_STEPS))
 
 
+def paces_in(steps: int) -> tuple[Pace, ...]:
+    """Every pace that may cut an order into `steps` steps, the best known first: those without T, which have that many
+    or not, then each law at T = steps. Which of them a lattice and an order serve, `plan.cut` says.
+
+    >>> [str(pace) for pace in paces_in(8)][:6]
+    ['native', 'one', 'ear-shells', 'ear-sides', 'cosine:8', 'even:8']
+    """
+    laws = sorted(_BY_STEPS, key=lambda name: name != "cosine")
+    return (*(Pace(name) for name in (*_BY_RANKING, *_BY_GRID)), *(Pace(name, steps) for name in laws))
+
+
 @dataclass(frozen=True)
 class Pace:
     """A named law, with its number of steps T where it takes one.

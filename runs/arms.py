@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from orderbench.models.decode import DECODERS, BoundDecoder, parse_decoder
+from orderbench.models.mixtures import parts_of
 from orderbench.models.model import Model, refusal
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.orders import BenchError, Lattice, Plan, make_plan
@@ -18,6 +18,7 @@ from orderbench.orders.order import ORDERS, BoundOrder, parse_order
 from orderbench.orders.pace import Pace
 from orderbench.orders.plan import cut
 from orderbench.orders.spelling import ArmParts, split_arm
+from orderbench.runs.cuts import Cut, choose
 
 NATIVE, ONE = Pace("native"), Pace("one")
 PLAIN = parse_decoder("off")
@@ -114,11 +115,14 @@ class Baseline:
 @dataclass(frozen=True)
 class Lineup:
     """What a run compares. arms: in the order asked. refused: arms that were asked for and that their models refuse,
-    each with its sentence. baselines: by the name of the model."""
+    each with its sentence. baselines: by the name of the model; they are among the arms. added: names of the arms that
+    nobody asked for. cuts: why an arm has its pace, where only its steps were asked for."""
 
     arms: tuple[Arm, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
     def baseline(self, arm: Arm) -> Baseline | None:
         """What an arm is measured against; None where its model has no baseline."""
@@ -160,12 +164,16 @@ def line_up(
     *,
     own: str = "",
     with_baseline: bool = True,
+    steps: Sequence[int] = (),
+    objectives: Mapping[str, ObjectiveConfig | None] | None = None,
 ) -> Lineup:
     """The arms that were asked for, without doubles, in the order asked, and what they are measured against.
 
-    models: by name; '' is the run's own, and `own` is another name for it. An order that names no pace is taken at
-    every one of `paces`, one that names no decoder with every one of `decoders`. Where neither is asked for, an order
-    gets its ladder (see `_ladder`).
+    models: by name; '' is the run's own, and `own` is another name for it. objectives: what they were trained on, by
+    the same names, where that is known. An order that names no pace is taken at every one of `paces`, and at the pace
+    that `cuts.choose` finds for each of `steps`; one that names no decoder with every one of `decoders`. Where none of
+    these is asked for, an order gets its ladder (see `_ladder`). with_baseline: the baseline of every model that is
+    used is an arm too, the first one where nobody asked for it.
 
     BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
     model's lattice, and where no arm that was asked for is served.
@@ -173,16 +181,22 @@ def line_up(
     asked: dict[str, Arm] = {}
     extra: set[str] = set()
     bare: dict[str, None] = {}
-    laddered = not paces and not decoders
+    cuts: dict[str, Cut] = {}
+    laddered = not paces and not steps and not decoders
     for text in orders:
         asks = split_arm(text)
         asks = asks._replace(model=None if asks.model == own else asks.model)
-        multiplied = [
-            asks._replace(pace=pace, decoder=decoder)
-            for pace in ([asks.pace] if asks.pace is not None or not paces else paces)
-            for decoder in ([asks.decoder] if asks.decoder is not None or not decoders else decoders)
-        ]
-        arms = [bind(parts) for parts in multiplied]
+        chosen: dict[str | None, Cut | None] = {asks.pace: None}
+        if asks.pace is None and (paces or steps):
+            model, objective = _model(asks.model or "", models), (objectives or {}).get(asks.model or "")
+            found = choose(_order_of(asks), list(dict.fromkeys(steps)), model, objective) if steps else []
+            chosen = {**dict.fromkeys(paces), **{one.pace: one for one in found}}
+        arms = []
+        for pace, how in chosen.items():
+            for decoder in [asks.decoder] if asks.decoder is not None or not decoders else decoders:
+                arms.append(bind(asks._replace(pace=pace, decoder=decoder)))
+                if how is not None:
+                    cuts.setdefault(arms[-1].name, how)
         extra -= {arm.name for arm in arms}
         if laddered and asks.pace is None and asks.decoder is None:
             bare.setdefault(arms[0].model)
@@ -206,10 +220,32 @@ def line_up(
             del asked[name]
     if not set(asked) - extra:
         raise BenchError("; ".join(f"{name} is left out: {why}" for name, why in refused.items()))
-    used = dict.fromkeys(arm.model for arm in asked.values())
-    found = {name: baseline_of(_model(name, models), name) for name in used} if with_baseline else {}
-    baselines = {name: baseline for name, baseline in found.items() if baseline is not None}
-    return Lineup(tuple(asked.values()), refused, baselines)
+    baselines = _baselines(tuple(asked.values()), models) if with_baseline else {}
+    first = {str(baseline.arm): baseline.arm for baseline in baselines.values()}
+    arms = list({**{name: arm for name, arm in first.items() if name not in asked}, **asked}.values())
+    added = tuple(arm.name for arm in arms if arm.name in extra or arm.name not in asked)
+    kept = {arm.name: cuts[arm.name] for arm in arms if arm.name in cuts}
+    return Lineup(tuple(arms), refused, baselines, added, kept)
+
+
+def _order_of(asks: ArmParts) -> BoundOrder | None:
+    """The order of an arm that names no pace yet; None where a decoder takes its place."""
+    return bind(asks._replace(pace=str(ONE))).order
+
+
+def _baselines(arms: Sequence[Arm], models: Mapping[str, Model]) -> dict[str, Baseline]:
+    """The baseline of every model that is used. An arm that was asked for and is that very plan serves as it, under
+    the name that it was given."""
+    found = {}
+    for name in dict.fromkeys(arm.model for arm in arms):
+        model = _model(name, models)
+        baseline = baseline_of(model, name)
+        if baseline is not None:
+            plan = baseline.arm.plan(model.lattice)
+            alike = [arm for arm in arms if replace(arm, pace=baseline.arm.pace) == baseline.arm]
+            same = (arm for arm in alike if arm.plan(model.lattice) == plan)
+            found[name] = replace(baseline, arm=next(same, baseline.arm))
+    return found
 
 
 def _rings(lattice: Lattice) -> int:
@@ -240,25 +276,40 @@ def _model(name: str, models: Mapping[str, Model]) -> Model:
     return models[name]
 
 
+def told(lineup: Lineup) -> Iterator[str]:
+    """What a run compares, in sentences for those who asked: how each number of steps was cut, and which arms were
+    added to those that were asked for."""
+    by_steps: dict[int, dict[str, str]] = {}
+    for arm in lineup.arms:
+        if arm.name in lineup.cuts:
+            chosen = lineup.cuts[arm.name]
+            plain = str(replace(arm, decoder=PLAIN)) if arm.order is not None else arm.name
+            by_steps.setdefault(chosen.steps, {})[plain] = chosen.why
+    for steps, chosen_by in by_steps.items():
+        yield f"--steps {steps}: " + ", ".join(f"{name} ({why})" for name, why in chosen_by.items())
+    baselines = {str(baseline.arm) for baseline in lineup.baselines.values()}
+
+    def role(arm: Arm) -> str:
+        words = ["baseline"] * (arm.name in baselines) + ["added"] * (arm.name in lineup.added)
+        return f"{arm.name} ({', '.join(words)})" if words else arm.name
+
+    yield f"{len(lineup.arms)} arm{'s' * (len(lineup.arms) != 1)}: " + ", ".join(map(role, lineup.arms))
+    hints = []
+    if set(lineup.added) - baselines:
+        hints.append("--correction off leaves the added variants out")
+    if set(lineup.added) & baselines:
+        hints.append("--no-baseline leaves out a baseline that nobody asked for")
+    if hints:
+        yield "; ".join(hints)
+
+
 def training_share(arm: Arm, objective: ObjectiveConfig | None, lattice: Lattice) -> tuple[float | None, float | None]:
     """The share of training batches that followed this arm's order, however either is spelled, and the share that
     followed it in these very steps; None where the mixture is not known."""
     if objective is None:
         return None, None
-    parts = [part for part in objective.mixture if _same_order(part.order, arm.order_name, lattice)]
+    parts = parts_of(objective, arm.order_name, lattice)
     sizes = arm.plan(lattice).sizes
     same = [part.share * sum(make_plan(part.order, lattice, p).sizes == sizes for p in part.paces) / len(part.paces)
             for part in parts]  # fmt: skip
     return sum(part.share for part in parts), sum(same)
-
-
-@cache
-def _same_order(one: str, two: str, lattice: Lattice) -> bool:
-    """Whether two spellings walk this lattice alike, as `radial` and `radial:center=8x8` do on 16x16."""
-    if one == two:
-        return True
-    try:
-        plans = [make_plan(order, lattice, "one") for order in (one, two)]
-    except BenchError:
-        return False
-    return not any(plan.per_sample for plan in plans) and plans[0].digest == plans[1].digest

@@ -22,7 +22,7 @@ from orderbench.runs.trials import Agenda, Trial, sampling_of
 class Bench:
     """What every measurement reads.
 
-    arms: by name, with baselines that are no arm of the run. progress: called with a trial, how much of it is done, and
+    arms: by name. progress: called with a trial, how much of it is done, and
     how much there is.
     """
 
@@ -70,5 +70,4 @@ class Bench:
 
 def set_up(agenda: Agenda, folder: Path, progress: Callable[[Trial, int, int], None]) -> Bench:
     """The bench of a run in its folder."""
-    baselines = [baseline.arm for baseline in agenda.lineup.baselines.values()]
-    return Bench(agenda, {str(arm): arm for arm in (*baselines, *agenda.lineup.arms)}, folder, progress)
+    return Bench(agenda, {arm.name: arm for arm in agenda.lineup.arms}, folder, progress)

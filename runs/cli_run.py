@@ -300,9 +300,13 @@ def run(
     `bench show --help` lists paces. confidence@cosine:13 takes the place of an order: it chooses its cells as it
     decodes.
 
+    The model's native order one cell at a time (raster, for the weights in the package) is an arm of every run: the
+    baseline that the others are measured against. --no-baseline leaves it out.
+
     Without --steps, --pace and --correction each order is also compared with a variant: at even:N if it decodes one
     cell a step (N is the number of rings of radial on this grid, 13 on 16x16), otherwise with +nested. halton@cosine:N
-    is always added.
+    is added too. So `--orders raster` compares raster, raster@even:13 and halton@cosine:13. To compare nothing but the
+    orders that you name, add --correction off.
 
     An arm that its model cannot decode is left out with a sentence, and the run goes on. Exit code 0 if all went well,
     2 if nothing could be run, 5 if some arms failed.
@@ -346,6 +350,7 @@ def _run(
     spec: RunSpec, out: Path | None, *, resume: bool, fail_fast: bool, dry_run: bool, no_report: bool, as_json: bool
 ) -> int:
     from orderbench.models.processes import gather, is_first_process, join_processes
+    from orderbench.runs.arms import told
     from orderbench.runs.estimate import estimate_s
     from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.live import watching
@@ -356,7 +361,7 @@ def _run(
     subjects = load_subjects(spec)
     agenda = make_agenda(spec, subjects)
     refused = [f"{arm} is left out: {why}" for arm, why in agenda.lineup.refused.items()]
-    for sentence in (*refused, *agenda.notes):
+    for sentence in (*refused, *agenda.notes, *(() if as_json else told(agenda.lineup))):
         say(sentence, 0)
     trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:

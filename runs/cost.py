@@ -40,9 +40,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Workload:
-    """How much there is to do: what was asked, one sample's counters of every arm and baseline, and the cost of each
-    arm's model. singly: counters of one cell a step on each arm's lattice. again: the arm that is timed twice, '' for
-    none; uncached: what that one counts without a cache, None where it is not timed so."""
+    """How much there is to do: what was asked, one sample's counters of every arm, and the cost of each arm's model.
+    singly: counters of one cell a step on each arm's lattice. again: the arm that is timed twice, '' for none;
+    uncached: what that one counts without a cache, None where it is not timed so."""
 
     spec: RunSpec
     counters: Mapping[str, Counters]

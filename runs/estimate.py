@@ -17,7 +17,7 @@ def estimate_s(agenda: Agenda) -> dict[str, float]:
     """Seconds of every trial, by id; within a factor of two on an idle machine. Empty where a model cannot decode:
     its trials will find out why, and record it. BenchError for an arm whose decoder refuses its options."""
     spec, subjects, lineup = agenda.spec, agenda.subjects, agenda.lineup
-    arms = {arm.name: arm for arm in (*(b.arm for b in lineup.baselines.values()), *lineup.arms)}
+    arms = {arm.name: arm for arm in lineup.arms}
     plans = {name: arm.plan(subjects.of(arm.model).model.lattice) for name, arm in arms.items()}
     counters = {name: count(plans[name], arm.decoder) for name, arm in arms.items()}
     by_model: dict[str, Cost] = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orderbench.models.processes import gather, is_first_process, join_processes
-from orderbench.runs.arms import Arm, training_share
+from orderbench.runs.arms import Arm, Lineup, training_share
 from orderbench.runs.bench import Bench, set_up
 from orderbench.runs.bits import predicted_tax
 from orderbench.runs.environment import capture
@@ -83,7 +83,7 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
             "models": {name: _describe_model(subject, agenda) for name, subject in subjects.by_name.items()},
             "spaces": subjects.describe_spaces(),
             "device": device_kind(subjects.device),
-            "arms": [_describe(arm, subjects.of(arm.model)) for arm in lineup.arms],
+            "arms": [_describe(arm, subjects.of(arm.model)) | _describe_cut(arm, lineup) for arm in lineup.arms],
             "refused": dict(lineup.refused),
             "trials": [trial.id for trial in agenda.trials],
             "environments": [environment],
@@ -157,6 +157,11 @@ def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
         "training_share_at_pace": share_at_pace,
         "predicted_tax_bits": predicted_tax(plan) if arm.has_likelihood else None,
     }
+
+
+def _describe_cut(arm: Arm, lineup: Lineup) -> dict[str, Any]:
+    chosen = lineup.cuts.get(arm.name)
+    return {} if chosen is None else {"cut": chosen.to_json()}
 
 
 def new_folder(spec: RunSpec) -> Path:

@@ -70,6 +70,15 @@ class SpaceAbout(TypedDict):
     reference_sha256: str | None
 
 
+class CutAbout(TypedDict):
+    """Why an arm has its pace, where only a number of steps was asked for."""
+
+    steps: int
+    pace: str
+    why: str
+    taxes_bits: dict[str, float]  # of every pace that could have been chosen; empty where no tax decided
+
+
 class ArmAbout(TypedDict):
     """One arm of a run, and the plan of seed 0."""
 
@@ -87,6 +96,7 @@ class ArmAbout(TypedDict):
     training_share: float | None
     training_share_at_pace: float | None
     predicted_tax_bits: float | None
+    cut: NotRequired[CutAbout]  # where --steps asked
 
 
 class EnvironmentAbout(TypedDict, total=False):

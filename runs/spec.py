@@ -68,10 +68,20 @@ class RunSpec:
         "radial",
     )
     steps: Annotated[
-        tuple[int, ...], Flag("T,T,...", "Take every order that names no pace at cosine:T, for each T.")
+        tuple[int, ...],
+        Flag(
+            "T,T,...",
+            "Take every order that names no pace in T steps, for each T: at a pace in which its model was trained in T "
+            "steps, or else at the pace of least predicted tax. The choice is printed and recorded.",
+        ),
     ] = ()
     pace: Annotated[
-        tuple[str, ...], Flag("PACE,...", "Take every order that names no pace at each of these, as in native,even:13.")
+        tuple[str, ...],
+        Flag(
+            "PACE,...",
+            "Take every order that names no pace at each of these, as in native,even:13. With cosine:8,cosine:13 all "
+            "orders have the same step sizes.",
+        ),
     ] = ()
     correction: Annotated[
         tuple[str, ...],
@@ -189,7 +199,8 @@ class RunSpec:
         bool,
         Flag(
             None,
-            "Do not add the baseline of the speed-ups, which is the model's native order one cell at a time.",
+            "Leave the baseline out: the model's native order one cell at a time, as in raster. It is an arm of every "
+            "run otherwise, and the other arms are measured against it.",
         ),
     ] = False
     quick: Annotated[
@@ -251,11 +262,6 @@ class RunSpec:
     def repaired(self) -> int:
         """Images whose injected errors are to be repaired."""
         return min(64, -(-self.samples // 2))
-
-    @property
-    def paces(self) -> tuple[str, ...]:
-        """The paces asked for; a number of steps is a cosine pace, so that arms share their step sizes."""
-        return self.pace or tuple(f"cosine:{steps}" for steps in self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None left out; `from_json` reads them again."""

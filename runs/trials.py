@@ -64,9 +64,10 @@ def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:
 
     Raises BenchError where no arm can be served, and as `plan_trials` does.
     """
+    objectives = {"": subjects.own.objective, **{name: one.objective for name, one in subjects.by_name.items()}}
     lineup = line_up(
-        spec.orders, spec.paces, spec.correction, subjects.models,
-        own=subjects.own.name, with_baseline=not spec.no_baseline,
+        spec.orders, spec.pace, spec.correction, subjects.models,
+        own=subjects.own.name, with_baseline=not spec.no_baseline, steps=spec.steps, objectives=objectives,
     )  # fmt: skip
     return Agenda(spec, subjects, lineup, plan_trials(spec, lineup, subjects), tuple(_notes(spec, lineup, subjects)))
 
@@ -101,7 +102,8 @@ def plan_trials(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> tuple[Tria
                    if "rewrites" in arm.traits and subject_of[arm.name].held_out_source is not None]  # fmt: skip
     if "latency" in spec.only:
         trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
-    if not trials:
+    asked = {arm.name for arm in lineup.arms} - set(lineup.added)
+    if not any(trial.kind == "latency" or trial.arm in asked for trial in trials):
         why = "; ".join(_skipped(spec, lineup, subjects)) or (
             "arms that are corrected or choose their cells have no likelihood; ask for plain ones too, as in "
             "--orders radial"

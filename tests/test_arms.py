@@ -5,8 +5,11 @@ from toys import pyramid_model, regions_model, toy_model
 
 from orderbench.models.counting import Nothing
 from orderbench.models.model import Model
-from orderbench.orders import BenchError, Grid, Plan
-from orderbench.runs.arms import Lineup, baseline_of, line_up, parse_arm, refused_arm
+from orderbench.models.objective import ObjectiveConfig, Share
+from orderbench.orders import BenchError, Grid, Plan, make_plan, predicted_tax
+from orderbench.orders.pace import paces_in
+from orderbench.runs.arms import Lineup, baseline_of, line_up, parse_arm, refused_arm, told
+from orderbench.runs.cuts import Cut
 
 
 class Serves(Nothing):
@@ -34,7 +37,9 @@ TWO: dict[str, Model] = {"": toy_model(4, 4), "par": regions_model()}
 def test_an_order_gets_its_ladder_where_neither_pace_nor_decoder_is_asked_for() -> None:
     own: dict[str, Model] = {"": toy_model(4, 4)}
     assert names(line_up(["raster"], [], [], own)) == ["raster", "raster@even:4", "halton@cosine:4"]
-    assert names(line_up(["radial"], [], [], own)) == ["radial", "radial+nested", "halton@cosine:4"]
+    lineup = line_up(["radial"], [], [], own)
+    assert names(lineup) == ["raster", "radial", "radial+nested", "halton@cosine:4"]
+    assert lineup.added == ("raster", "radial+nested", "halton@cosine:4")
     assert names(line_up(["raster", "radial@one"], [], [], own)) == [
         "raster", "raster@even:4", "radial@one", "halton@cosine:4",
     ]  # fmt: skip
@@ -47,6 +52,7 @@ def test_an_order_gets_its_ladder_where_neither_pace_nor_decoder_is_asked_for() 
 
 def test_paces_and_decoders_multiply_what_names_none() -> None:
     lineup = line_up(["raster", "halton@one", "radial+nested"], ["even:4", "one"], ["off", "nested"], TWO)
+    assert baselines(lineup) == {"": ("raster@one", True)}  # that very plan was asked for, under this name
     assert names(lineup) == [
         "raster@even:4", "raster@even:4+nested", "raster@one", "raster@one+nested", "halton@one", "halton@one+nested",
         "radial@even:4+nested", "radial@one+nested",
@@ -77,7 +83,7 @@ def test_a_ladder_is_its_models_own_and_leaves_out_what_that_refuses() -> None:
 
 def test_a_refused_arm_says_why_and_the_others_go_on() -> None:
     lineup = line_up(["raster~par", "regions+nested~par", "regions~par", "radial@one"], [], ["off"], TWO)
-    assert names(lineup) == ["regions~par", "radial@one"]
+    assert names(lineup) == ["raster", "regions~par", "radial@one"]
     assert dict(lineup.refused) == {
         "raster~par": "par does not serve this plan: it was trained for regions:m=2 in its own groups",
         "regions+nested~par": "par does not serve this decoder, which needs that fed codes can be taken back (refill "
@@ -140,6 +146,76 @@ def test_a_model_that_serves_no_arm_of_its_own_has_no_baseline() -> None:
 def test_the_baseline_can_be_left_out() -> None:
     lineup = line_up(["radial", "regions~par"], [], ["off"], TWO, with_baseline=False)
     assert (names(lineup), dict(lineup.baselines), lineup.again) == (["radial", "regions~par"], {}, None)
+
+
+def test_the_baseline_is_an_arm_of_the_run_whatever_was_asked_for() -> None:
+    lineup = line_up(["radial", "regions+nested~par", "regions~par", "halton"], [], ["off"], TWO)
+    assert names(lineup) == ["raster", "radial", "regions~par", "halton"]  # par's own was asked for
+    assert lineup.added == ("raster",)
+    assert all(baseline.arm in lineup.arms for baseline in lineup.baselines.values())
+    said = " ".join(told(lineup))
+    assert said.startswith("4 arms: raster (baseline, added), radial, regions~par (baseline), halton")
+    assert said.endswith("--no-baseline leaves out a baseline that nobody asked for")
+    lineup = line_up(["radial", "raster@even:4", "raster"], [], ["off"], TWO)
+    assert (names(lineup), lineup.added) == (["radial", "raster@even:4", "raster"], ())  # where it was asked for
+    said = " ".join(told(line_up(["raster"], [], [], TWO)))
+    assert said.startswith("3 arms: raster (baseline), raster@even:4 (added), halton@cosine:4 (added) --correction off")
+    assert list(told(line_up(["raster"], [], ["off"], TWO))) == ["1 arm: raster (baseline)"]
+
+
+MIXTURE = ObjectiveConfig(
+    mixture=(
+        Share(order="raster", paces=("one", "even:4"), share=0.4),
+        Share(order="radial:center=2x2", paces=("native", "even:4", "even:4"), share=0.5),
+        Share(order="random", paces=("cosine:8",), share=0.1),
+    )
+)
+
+
+def test_steps_are_cut_as_the_model_was_trained_or_else_where_the_least_tax_is_predicted() -> None:
+    orders = ["raster", "radial", "random", "hilbert", "halton@cosine:5"]
+    lineup = line_up(orders, [], ["off", "nested"], TWO, steps=(4, 8), objectives={"": MIXTURE})
+    assert names(lineup)[:3] == ["raster", "raster@even:4", "raster@even:4+nested"]
+    assert lineup.cuts["radial@even:4"] == Cut(4, "even:4", "trained")  # half of its batches more than its own rings
+    assert lineup.cuts["random@cosine:8+nested"] == Cut(8, "cosine:8", "trained")
+    hilbert = next(cut for name, cut in lineup.cuts.items() if name.startswith("hilbert") and cut.steps == 8)
+    lattice = TWO[""].lattice
+    taxes = {str(pace): predicted_tax(make_plan("hilbert", lattice, str(pace))) for pace in paces_in(8)[4:]}
+    assert hilbert.taxes_bits == pytest.approx(taxes)
+    assert (hilbert.why, taxes[hilbert.pace]) == ("least predicted tax", min(taxes.values()))  # type: ignore[type-var]
+    assert "halton@cosine:5" in names(lineup)
+    assert "halton@cosine:5" not in lineup.cuts
+    four, eight = list(told(lineup))[:2]
+    assert four.startswith("--steps 4: raster@even:4 (trained), radial@even:4 (trained), random@")
+    assert f"hilbert@{hilbert.pace} (least predicted tax)" in eight
+    other = line_up(["raster", "raster~par"], [], [], {"": TWO[""], "par": toy_model(4, 4)}, steps=(8,),
+                    objectives={"": None, "par": MIXTURE})  # fmt: skip
+    assert {cut.why for cut in other.cuts.values()} == {"least predicted tax"}
+
+
+def test_steps_of_what_has_no_prediction_are_cut_by_the_cosine_law() -> None:
+    pyramid: dict[str, Model] = {"": pyramid_model()}
+    assert line_up(["scales"], [], [], pyramid, steps=(5,)).cuts["scales@cosine:5"].why == "no prediction"
+    lineup = line_up(["confidence", "designed"], [], [], TWO, steps=(5,))
+    assert lineup.cuts["confidence@cosine:5"].why == "no prediction"
+    designed = next(cut for name, cut in lineup.cuts.items() if name.startswith("designed"))
+    assert set(designed.taxes_bits) == {"cosine:5", "even:5"}
+    whole = line_up(["raster"], [], [], TWO, steps=(16,))
+    assert names(whole) == ["raster"]  # as many steps as cells: its own groups, whose tax is none
+    with pytest.raises(
+        BenchError, match="--steps 17 asks for more steps than 4x4 has cells, 16; fewer would do, as in"
+    ):
+        line_up(["raster"], [], [], TWO, steps=(17,))
+
+
+def test_a_model_that_refuses_plans_is_cut_where_it_serves() -> None:
+    strict: dict[str, Model] = {"": Serves("raster@even:4", "raster@even:4", "raster@lpd:4")}
+    lineup = line_up(["raster"], [], [], strict, steps=(4,))
+    (one,) = lineup.cuts.values()
+    assert set(one.taxes_bits) == {"even:4", "randar:4", "lpd:4"}  # of these two the sizes are equal on 4x4
+    assert names(lineup) == ["raster@even:4", "raster@randar:4"]
+    with pytest.raises(BenchError, match="is left out: the model does not serve this plan: it was trained otherwise"):
+        line_up(["raster"], [], [], strict, steps=(5,))
 
 
 def test_only_models_that_are_used_have_a_baseline() -> None:

@@ -155,7 +155,7 @@ def test_a_model_that_answers_nan_fails_by_name(files: dict[str, str], tmp_path:
     with torch.no_grad():
         subjects.own.model.head.weight[0, 0] = float("nan")  # type: ignore[attr-defined]
     ended = execute(make_agenda(spec, subjects), tmp_path / "run", Silent())
-    assert len(ended.failed) == 2
+    assert len(ended.failed) == 4  # quality and likelihood of the arm and of its baseline
     reasons = {t["reason"] for t in load_run(tmp_path / "run").trials.values() if t["status"] == "failed"}
     assert all("logits are not finite" in reason for reason in reasons)
 
@@ -247,7 +247,7 @@ def test_a_factory_is_measured_like_any_model(files: dict[str, str], tmp_path: P
 def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path) -> None:
     spec = spec_of(files, orders=("confidence@cosine:4",), samples=64)
     _, one = run(spec, tmp_path / "run")
-    (trial,) = one.done("quality")
-    assert trial["plan_digest"] is None
+    _, trial = one.done("quality")
+    assert (trial["arm"], trial["plan_digest"]) == ("confidence@cosine:4", None)
     assert trial["counters"]["passes"] == 4
-    assert not one.done("likelihood")
+    assert [trial["arm"] for trial in one.done("likelihood")] == ["raster"]

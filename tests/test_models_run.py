@@ -120,7 +120,7 @@ def test_speed_is_measured_with_the_baseline_of_every_model(both: Run) -> None:
     assert results.row("regions~par").speedup == {}
 
 
-def test_baselines_that_nobody_asked_for_are_timed_for_every_model(files: dict[str, str], tmp_path: Path) -> None:
+def test_baselines_that_nobody_asked_for_are_arms_of_every_model(files: dict[str, str], tmp_path: Path) -> None:
     spec = two(files, orders=("radial@one", "regions~par", "radial~old"), only=("latency",), batch=1, rounds=1,
                model=(files["model"], "par=toys:regions_model", "old=toys:eight_members"))  # fmt: skip
     _, one = run(spec, tmp_path / "run")
@@ -128,7 +128,13 @@ def test_baselines_that_nobody_asked_for_are_timed_for_every_model(files: dict[s
     assert {sample["name"] for sample in trial["rounds"][0]} == {
         "raster", "regions~par", "raster~old", "radial@one", "radial~old", "A/A", "uncached",
     }  # fmt: skip
-    assert [arm["name"] for arm in one.about["arms"]] == ["radial@one", "regions~par", "radial~old"]
+    assert [arm["name"] for arm in one.about["arms"]] == [
+        "raster",
+        "raster~old",
+        "radial@one",
+        "regions~par",
+        "radial~old",
+    ]
     assert {name: model["baseline"] for name, model in one.about["models"].items()} == {
         "model": "raster", "par": "regions~par", "old": "raster~old",
     }  # fmt: skip
@@ -196,7 +202,7 @@ def test_what_one_of_the_models_cannot_is_said_and_the_rest_measured(files: dict
         "chained: quality and likelihood are skipped, since the shipped tokenizer has 16 codes on 16x16 and chained "
         "5 x 4 x 3 on 4x4; name the model's own, as in --tokenizer chained=FILE --data FOLDER",
     )
-    assert {trial.arm for trial in agenda.trials if trial.kind in ("likelihood", "quality")} == {"radial"}
+    assert {trial.arm for trial in agenda.trials if trial.kind in ("likelihood", "quality")} == {"raster", "radial"}
     _, one = run(spec, tmp_path / "run")
     assert "radial~chained" in one.done("latency")[0]["step_s"]
 
@@ -204,8 +210,8 @@ def test_what_one_of_the_models_cannot_is_said_and_the_rest_measured(files: dict
 @pytest.mark.parametrize(
     ("factory", "orders", "arms"),
     [
-        ("pyramid_model", ("scales",), ["scales", "scales+nested", "halton@cosine:8"]),
-        ("chained_model", ("radial",), ["radial", "radial+nested", "halton@cosine:4"]),
+        ("pyramid_model", ("scales",), ["scales@one", "scales", "scales+nested", "halton@cosine:8"]),
+        ("chained_model", ("radial",), ["raster", "radial", "radial+nested", "halton@cosine:4"]),
         ("regions_model", ("regions",), ["regions"]),
         ("eight_members", ("raster",), ["raster", "raster@even:4", "halton@cosine:4"]),
     ],

@@ -91,10 +91,11 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     assert document["failed"] == []
     assert document["arms"][0]["figures"]["fd"]["value"] > 0
     left = bench("run", "--resume", "--out", str(tmp_path / "run"), "--dry-run", "--json")
-    assert json.loads(left.stdout) == {"trials": [], "done_before": 6, "estimate_s": 0}
+    assert json.loads(left.stdout) == {"trials": [], "done_before": 8, "estimate_s": 0}
     listed = bench(*asked, "--dry-run", "--json")
     trials = json.loads(listed.stdout)["trials"]
-    assert [t["kind"] for t in trials] == ["likelihood", "floor", "floor", "floor", "quality", "latency"]
+    kinds = ["likelihood"] * 2 + ["floor"] * 3 + ["quality"] * 2 + ["latency"]
+    assert [t["kind"] for t in trials] == kinds  # of raster, the baseline, too
     assert all(t["estimate_s"] > 0 for t in trials)
     nothing = bench("run", "--resume", "--out", str(tmp_path / "nothing"))
     assert nothing.returncode == 2

@@ -25,9 +25,9 @@ def test_orders_multiply_by_paces_and_decoders() -> None:
     ladder = ["raster", "raster@even:13", "radial", "radial+nested", "halton@cosine:13"]
     assert names(["raster", "radial"], [], []) == ladder
     assert names(["radial", "halton@one"], ["cosine:8"], ["off", "nested:margin=1"]) == [
-        "radial@cosine:8", "radial@cosine:8+nested", "halton@one", "halton@one+nested",
+        "raster", "radial@cosine:8", "radial@cosine:8+nested", "halton@one", "halton@one+nested",
     ]  # fmt: skip
-    assert names(["radial@cosine:8"], [], []) == ["radial@cosine:8"]
+    assert names(["radial@cosine:8"], [], []) == ["raster", "radial@cosine:8"]
     assert parse_arm("confidence:noise=4.5@cosine:13").name == "confidence@cosine:13"
     with pytest.raises(BenchError, match="it needs a pace and takes no correction, as in confidence@cosine:13"):
         parse_arm("confidence")
