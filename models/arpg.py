@@ -66,6 +66,8 @@ def load_arpg(
     foreign = []
     for name, tensor in weights.tensors.items():
         ours = our_name(name)
+        if name.endswith("freqs_cis"):  # a table of rotary positions, which follows from the sizes
+            continue
         if ours is None:
             foreign.append(name)
         else:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from orderbench.models.checkpoint import read_tensors
+from orderbench.models.checkpoint import Which, read_weights
 from orderbench.models.data import Images
 from orderbench.orders import BenchError, Grid, Lattice
 from orderbench.orders.registry import Entry, Registry
@@ -75,15 +75,18 @@ def patch_side(lattice: Lattice, stride: int) -> int:
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a file by name, and what the file is called, for error sentences."""
+    """The tensors of a file by name, and what the file is called, for error sentences. taken: 'ema' or 'model' where
+    the file holds both."""
 
     tensors: Mapping[str, Tensor]
     where: str
+    taken: str = ""
 
     @classmethod
-    def read(cls, path: str | Path) -> Weights:
-        """Read as untrusted input; see `checkpoint.read_tensors`."""
-        return cls(read_tensors(Path(path)), str(path))
+    def read(cls, path: str | Path, which: Which | None = None) -> Weights:
+        """Read as untrusted input; see `checkpoint.read_weights`."""
+        found = read_weights(Path(path), which)
+        return cls(found.by_name, str(path), found.taken)
 
 
 @dataclass(frozen=True, kw_only=True)

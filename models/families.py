@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orderbench.models.checkpoint import Which
 from orderbench.models.codec import Weights
 from orderbench.models.model import Model
 from orderbench.orders import BenchError
@@ -46,20 +47,31 @@ def register_family(
     return decorate
 
 
-def load_checkpoint(path: str | Path, family: str | None = None, **options: Any) -> Model:
+def load_checkpoint(
+    path: str | Path, family: str | None = None, *, which: Which | None = None, **options: Any
+) -> Model:
     """Published weights as a model, of the named family or of the first one that recognises the file.
 
-    options: those of the family's loader, by name. BenchError for a file that is not whole, could run code, or holds
-    other names or shapes.
+    which: 'ema' or 'model', where a file holds both; without it, the average. options: those of the family's loader,
+    by name. BenchError for a file that is not whole, could run code, or holds other names or shapes.
     """
     if family is not None:
         FAMILIES.get(family)
-    weights = Weights.read(path)
-    names = [family] if family else [n for n in FAMILIES.names() if FAMILIES.get(n).recognises(weights.tensors.keys())]
-    if not names:
-        raise BenchError(
-            f"'{path}' is of no known family ({', '.join(FAMILIES.names())}); its first tensors are "
-            f"{', '.join(sorted(weights.tensors)[:3])}; --include FILE.py registers another family"
-        )
-    model: Model = FAMILIES.get(names[0]).function(weights, **options)
+    return load_family(Weights.read(path, which), family, **options)
+
+
+def load_family(weights: Weights, family: str | None = None, **options: Any) -> Model:
+    """The model of weights that were read; BenchError as `load_checkpoint`."""
+    model: Model = FAMILIES.get(family or family_of(weights)).function(weights, **options)
     return model
+
+
+def family_of(weights: Weights) -> str:
+    """The first family that recognises the names of the tensors; BenchError if none does."""
+    for name in FAMILIES.names():
+        if FAMILIES.get(name).recognises(weights.tensors.keys()):
+            return name
+    raise BenchError(
+        f"'{weights.where}' is of no known family ({', '.join(FAMILIES.names())}); its first tensors are "
+        f"{', '.join(sorted(weights.tensors)[:3])}; --include FILE.py registers another family"
+    )

@@ -9,7 +9,6 @@ holds data, recipe, seed, command, figures and the SHA-256 of the file, which is
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,16 +16,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from orderbench.models.checkpoint import load_network, read_tensors
+from orderbench.models.checkpoint import load_network, read_about, read_tensors
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
 from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
+from orderbench.orders.files import sha256_of
 
 _NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "tokenizer": (TokenizerConfig, Tokenizer),
@@ -64,6 +63,13 @@ def load_weights(path: str | Path, kind: str | None = None) -> Loaded:
     return Loaded(found, filled, about, card, digest)
 
 
+def kind_of(path: str | Path) -> str | None:
+    """'tokenizer', 'features' or 'model' for a file that `bench train` wrote, by what it says of itself; None for any
+    other file of weights. BenchError for what is none."""
+    about = read_about(Path(path))
+    return next((name for name in _NETWORKS if name in about), None)
+
+
 @dataclass(frozen=True)
 class Arrays:
     """Data that is shipped with weights: tensors by name, what the file says about them, its card, its SHA-256."""
@@ -87,11 +93,11 @@ def load_arrays(path: str | Path, kind: str) -> Arrays:
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], str]:
     tensors = read_tensors(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = sha256_of(file)
     card = _card(file.with_suffix(".card.json"))
     if card and card.get("sha256") != digest:
         raise BenchError(f"'{file}' is not the file that its card describes (the checksum differs); fetch it again")
-    return tensors, _metadata(file), card, digest
+    return tensors, read_about(file), card, digest
 
 
 def _card(file: Path) -> dict[str, Any]:
@@ -104,15 +110,6 @@ def _card(file: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise BenchError(f"'{file}' holds a {type(card).__name__}, not a card; fetch it again, or remove it")
     return card
-
-
-def _metadata(file: Path) -> dict[str, Any]:
-    try:
-        with safe_open(file, "pt") as opened:
-            about = json.loads((opened.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
 
 
 def shipped_names(kind: str | None = None) -> tuple[str, ...]:

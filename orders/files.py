@@ -1,6 +1,7 @@
 """Files: written whole or not at all, by every room.
 
-Knows temporary names, locks and what a killed process leaves behind. Refuses to know what is in a file.
+Knows temporary names, locks, what a killed process leaves behind and what is no plain file. Refuses to know what is in
+a file.
 
 A file is written under a temporary name in the folder of its target, flushed to the disk, and then renamed. The
 temporary name begins with `.part-`, cannot be guessed and is new, so no link that was put there is followed. The file
@@ -19,6 +20,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 _OURS = re.compile(r"\.part-[0-9a-f]{16}-.+", re.S)
@@ -59,16 +61,31 @@ def write_whole(
     except failures as problem:
         if error is None:
             raise
-        raise error(_reason(problem)) from problem
+        raise error(reason_of(problem)) from problem
 
 
 def sha256_of(file: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal; OSError is let through."""
-    with file.open("rb") as opened:
+    with open_plain(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _reason(problem: Exception) -> str:
+def open_plain(file: Path) -> BufferedReader:
+    """A plain file, opened for reading; OSError, which says why, for a folder, a pipe or a device, none of which is
+    waited for."""
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is no plain file")
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def reason_of(problem: Exception) -> str:
+    """Why a file could not be read or written, as a part of a sentence."""
     if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
         return "the disk is full"
     words = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__

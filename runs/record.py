@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, Literal, cast, overload
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.arrays import BrokenArrays, read_npz
 from orderbench.orders.files import write_whole
 from orderbench.runs import migration
 from orderbench.runs.schema import (
@@ -153,12 +153,13 @@ def read_json(file: Path) -> dict[str, Any]:
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
     """Arrays by name; RecordProblem if the file is missing or broken. Nothing in it is ever run."""
     try:
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as opened:
-            return {name: opened[name] for name in opened.files}
+        return read_npz(file)
     except FileNotFoundError as problem:
         raise RecordProblem(f"there is no '{file}'; the run that should hold it is incomplete") from problem
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as problem:
-        raise RecordProblem(f"'{file}' is not a whole file of arrays: {problem}") from problem
+    except BrokenArrays as problem:
+        raise RecordProblem(
+            f"'{file}' {problem}; it is not a whole file of arrays: remove it, and measure its trial anew"
+        ) from problem
 
 
 def load_run(folder: str | Path) -> Run:

@@ -52,6 +52,7 @@ class ModelAbout(TypedDict):
     sha256: NotRequired[str | None]
     factory: NotRequired[bool]
     family: NotRequired[str]
+    weights: NotRequired[str]  # 'ema' or 'model', where its file holds both
     parameters: NotRequired[int]
     config: NotRequired[dict[str, Any]]
     data: NotRequired[str]

@@ -149,6 +149,14 @@ class RunSpec:
             group=GIVEN,
         ),
     ] = ()
+    weights: Annotated[
+        str | None,
+        Flag(
+            "ema|model",
+            "Which weights of a published file are taken, where it holds both: their average, or those that were "
+            "trained. Default: the average.",
+        ),
+    ] = None
     data: Annotated[
         str | None,
         Flag(
@@ -234,6 +242,8 @@ class RunSpec:
         for kind in self.only:
             if kind not in MEASUREMENTS:
                 raise unknown("measurement", kind, MEASUREMENTS, "as in --only quality,likelihood")
+        if self.weights not in (None, "ema", "model"):
+            raise BenchError(f"--weights {self.weights} names no set of weights; ema or model would do")
         if self.dtype not in ("fp32", "bf16"):
             raise BenchError(f"a dtype of '{self.dtype}' is not served; fp32 or bf16 would do")
         if self.first_seed + self.seeds >= TUNING_SEED:

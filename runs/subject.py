@@ -21,14 +21,15 @@ import torch
 from torch import Tensor
 
 from orderbench.models.adapter import EightMembers, as_model
-from orderbench.models.codec import TOKENIZERS, Codec, Weights, encode_images, load_codec
+from orderbench.models.checkpoint import Which
+from orderbench.models.codec import Codec, Weights, encode_images, load_codec
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import SIDE, load_images, to_uint8
-from orderbench.models.families import FAMILIES, load_checkpoint
+from orderbench.models.families import family_of, load_family
 from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
-from orderbench.models.shipped import load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Lattice
@@ -50,7 +51,8 @@ class Subject:
     codec: between its codes and pixels; None where there is none, and with it no quality. recommended: the sampling
     setting of its card. objective: what it was trained on, where that is known. shipped: whether its codes are those
     of the package, so that what travels along judges it. no_codec, no_held_out: why there is none, and what would
-    bring it, as the end of a sentence. assumed: what nobody said and was taken for granted, as a sentence.
+    bring it, as the end of a sentence. assumed: what nobody said and was taken for granted, as a sentence. notes: what
+    is said before it runs, a sentence each.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Subject:
     no_codec: str = ""
     no_held_out: str = ""
     assumed: str = ""
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def held_out(self) -> tuple[Tensor, Tensor] | None:
@@ -233,9 +236,12 @@ def _is_shipped(source: str | None) -> bool:
 
 def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
     """One model with its tokenizer and held-out codes. own: the run's own, None while that is loaded."""
-    model, about, card = _model(source, device, spec.dtype)
+    model, about, card = _model(source, device, spec.dtype, cast(Which | None, spec.weights))
     objective = objective_of(about["objective"], "the weights' metadata") if "objective" in about else None
-    alone = Subject(name, model, device, about, recommended=card.get("setting", {}), objective=objective)
+    alone = Subject(
+        name, model, device, about, recommended=card.get("setting", {}), objective=objective,
+        notes=_of_weights(about),
+    )  # fmt: skip
     file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
     if file is None and own is not None and _shares_codes(alone, own):
         found = replace(alone, about={**about, "tokenizer": own.about["tokenizer"]}, codec=own.codec)
@@ -334,21 +340,30 @@ def _sizes(code_sizes: tuple[int, ...]) -> str:
     return " x ".join(map(str, code_sizes))
 
 
-def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str, Any], dict[str, Any]]:
-    """The model, what is to be recorded about it, and its card."""
+def _model(
+    source: str | None, device: str, dtype: str, which: Which | None
+) -> tuple[Model, dict[str, Any], dict[str, Any]]:
+    """The model, what is to be recorded about it, and its card. which: of two sets of weights in a file."""
+    published = _is_published(source)
+    if which == "ema" and not published:
+        raise BenchError(
+            f"--weights ema asks for an average, and '{source or SHARED}' holds one set of weights; leave --weights out"
+        )
     if source is not None and ":" in source and not Path(source).exists():
         model = _own_model(source, device, dtype)
         return model, {"name": source, "factory": True, **_weights_digest(model), **_about(model)}, {}
     if source is None and SHARED_FILE not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
-    family = _family(source)
-    if family is not None:
-        model = load_checkpoint(str(source), family)
+    if published:
+        weights = Weights.read(str(source), which)
+        family = family_of(weights)
+        model = load_family(weights, family)
         about: dict[str, Any] = {
             "name": Path(str(source)).name,
             "family": family,
             "sha256": sha256_of(Path(str(source))),
+            **({"weights": weights.taken} if weights.taken else {}),
         }
     else:
         if source is None or source in shipped_names():
@@ -374,15 +389,20 @@ def _model(source: str | None, device: str, dtype: str) -> tuple[Model, dict[str
     return model, {**about, **_about(model)}, card
 
 
-def _family(source: str | None) -> str | None:
-    """The family of a file of published weights; None for what `bench train` wrote, and for what travels along."""
-    if source is None or source in shipped_names() or not Path(source).is_file():
-        return None
-    if Path(source).suffix in (".pt", ".pth"):
-        names = Weights.read(source).tensors.keys()
-        return next((name for name in FAMILIES.names() if FAMILIES.get(name).recognises(names)), "arpg")
-    with_names = Weights.read(source).tensors.keys() if Path(source).suffix == ".safetensors" else ()
-    return next((name for name in FAMILIES.names() if with_names and FAMILIES.get(name).recognises(with_names)), None)
+def _of_weights(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which of two sets of weights was taken, where a file holds both."""
+    if "weights" not in about:
+        return ()
+    words = {"ema": "the average of its weights (ema)", "model": "the weights as trained (model)"}
+    other = "model" if about["weights"] == "ema" else "ema"
+    return (f"{about['name']}: {words[about['weights']]} is taken; --weights {other} takes {words[other]}",)
+
+
+def _is_published(source: str | None) -> bool:
+    """Whether a file holds published weights, by its content; not what `bench train` wrote or what travels along."""
+    if source is None or source in shipped_names() or not Path(source).exists():
+        return False
+    return kind_of(source) is None
 
 
 def _about(model: Model) -> dict[str, Any]:
@@ -424,7 +444,7 @@ def _own_model(name: str, device: str, dtype: str) -> Model:
 def load_tokenizer(name: str, device: str) -> tuple[Codec, dict[str, Any]]:
     """A tokenizer of the package, of `bench train tokenizer`, or of a published layout, and what a record says of
     it."""
-    if _published_layout(name):
+    if name not in shipped_names() and Path(name).exists() and kind_of(name) is None:
         codec = load_codec(name)
         sha256 = sha256_of(Path(name))
     else:
@@ -433,15 +453,6 @@ def load_tokenizer(name: str, device: str) -> tuple[Codec, dict[str, Any]]:
     if isinstance(codec, torch.nn.Module):
         codec = cast(Codec, codec.to(device))
     return codec, {"name": Path(name).name, "code_sizes": list(codec.code_sizes), "sha256": sha256}
-
-
-def _published_layout(name: str) -> bool:
-    if name in shipped_names() or not Path(name).is_file() or Path(name).suffix in (".pt", ".pth"):
-        return Path(name).suffix in (".pt", ".pth")
-    if Path(name).suffix != ".safetensors":
-        return False
-    names = Weights.read(name).tensors.keys()
-    return any(TOKENIZERS.get(layout).recognises(names) for layout in TOKENIZERS.names())
 
 
 def _shipped_held_out() -> tuple[Tensor, Tensor]:

@@ -127,7 +127,10 @@ def _floors(subjects: Subjects, used: Sequence[Subject]) -> list[Trial]:
 
 
 def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
-    """What nobody said of a model and was taken for granted; what is left out of a run, and what would bring it in."""
+    """What a reader should know of the models; what nobody said of one and was taken for granted; what is left out of a
+    run, and what would bring it in."""
+    for subject in subjects.by_name.values():
+        yield from subject.notes
     if {"quality", "likelihood"} & set(spec.only):
         used = {arm.model: subjects.of(arm.model) for arm in lineup.arms}
         yield from (subject.assumed for subject in used.values() if subject.assumed)
