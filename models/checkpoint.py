@@ -225,9 +225,7 @@ def _check_kind(file: Path) -> Literal["safetensors", "torch"]:
             names = archive.namelist()
             if not any(name.endswith("data.pkl") for name in names):
                 shown = ", ".join(names[:3]) or "nothing"
-                raise BenchError(
-                    f"'{file}' is not a whole torch file but an archive of {shown}; unpack it, or name another"
-                )
+                raise BenchError(f"'{file}' is not a whole torch file but an archive of {shown}; unpack it")
         return "torch"
     raise BenchError(
         f"'{file}' is not a whole {ask} file, by its first bytes; name a file of weights, or fetch it again"
