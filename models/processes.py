@@ -51,11 +51,17 @@ def n_processes() -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, by rank; all processes wait here for each other."""
+    """Every process's value, by rank; all processes wait here for each other. BenchError if one of them has ended."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    try:
+        dist.all_gather_object(values, value)
+    except RuntimeError as problem:
+        raise BenchError(
+            "another process has ended, and this one cannot go on alone; what is recorded is kept, so start all of "
+            "them again, with --resume"
+        ) from problem
     return values
 
 

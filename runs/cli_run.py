@@ -360,8 +360,11 @@ def _run(
 
     subjects = load_subjects(spec)
     agenda = make_agenda(spec, subjects)
+    if not dry_run:
+        join_processes(subjects.device)
     refused = [f"{arm} is left out: {why}" for arm, why in agenda.lineup.refused.items()]
-    for sentence in (*refused, *agenda.notes, *(() if as_json else told(agenda.lineup))):
+    said = (*refused, *agenda.notes, *(() if as_json else told(agenda.lineup)))
+    for sentence in said if is_first_process() else ():
         say(sentence, 0)
     trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:
@@ -369,7 +372,6 @@ def _run(
         left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
-    join_processes(subjects.device)
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
     try:
         with watching(estimates) as watcher:

@@ -20,7 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from orderbench.models.processes import gather, is_first_process, join_processes
+from orderbench.models.processes import gather, is_first_process, join_processes, n_processes
+from orderbench.orders.files import sha256_of
 from orderbench.runs.arms import Arm, Lineup, training_share
 from orderbench.runs.bench import Bench, set_up
 from orderbench.runs.bits import predicted_tax
@@ -33,6 +34,8 @@ from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import Subject
 from orderbench.runs.timing import clock_state
 from orderbench.runs.trials import Agenda, Trial, is_done, is_whole, sampling_of
+
+_SHARED_S = 5  # so long a shared folder may take to show what another machine wrote
 
 
 class Watcher(Protocol):
@@ -178,7 +181,7 @@ def now() -> str:
 
 
 def _measure_all(bench: Bench, watcher: Watcher, fail_fast: bool) -> Ended:
-    gather(None)  # run.json is there
+    _check_folder(bench.folder)
     done = [trial.id for trial in bench.trials if _was_done(bench.file(trial))]
     gather(None)  # every process has looked before anything changes
     failed: list[str] = []
@@ -207,6 +210,23 @@ def _measure_all(bench: Bench, watcher: Watcher, fail_fast: bool) -> Ended:
                 break
         gather(None)  # the record is there for those that read it
     return Ended(bench.folder, tuple(failed))
+
+
+def _check_folder(folder: Path) -> None:
+    """Wait until run.json is there. RecordProblem in every process, where one does not see what the first one wrote."""
+    if n_processes() == 1:
+        return
+    file = folder / "run.json"
+    written = gather(sha256_of(file) if is_first_process() else None)[0]
+    until_s = time.monotonic() + _SHARED_S
+    while not (seen := file.is_file() and sha256_of(file) == written) and time.monotonic() < until_s:
+        time.sleep(0.1)
+    sees = gather(seen)
+    if not all(sees):
+        raise RecordProblem(
+            f"process {sees.index(False)} of {len(sees)} does not see '{folder}', where the first one writes; name a "
+            f"folder that all machines share, as in --out /shared/{folder.name}"
+        )
 
 
 def _was_done(file: Path) -> bool:

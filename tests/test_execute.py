@@ -15,6 +15,7 @@ import pytest
 import torch
 from toy_runs import Killed, Silent, numbers, run, spec_of
 
+from orderbench.models import processes
 from orderbench.orders import BenchError
 from orderbench.runs import record as recording
 from orderbench.runs.execute import execute
@@ -251,3 +252,24 @@ def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path)
     assert (trial["arm"], trial["plan_digest"]) == ("confidence@cosine:4", None)
     assert trial["counters"]["passes"] == 4
     assert [trial["arm"] for trial in one.done("likelihood")] == ["raster"]
+
+
+def test_processes_that_share_no_folder_are_told_so(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orderbench.runs.execute.n_processes", lambda: 2)
+    monkeypatch.setattr("orderbench.runs.execute.gather", lambda own: [own, False])  # the other one does not see it
+    with pytest.raises(RecordProblem, match=r"process 1 of 2 does not see '.*', where the first one writes; name a "):
+        run(spec_of(files), tmp_path / "run")
+    assert not (tmp_path / "run" / "trials").exists()
+
+
+def test_a_process_that_has_ended_is_named_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*given: object) -> None:
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:59073")
+
+    monkeypatch.setattr(processes.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(processes.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(processes.dist, "all_gather_object", closed)
+    with pytest.raises(BenchError, match=r"another process has ended, .* so start all of them again, with --resume"):
+        processes.gather(1)

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -69,16 +70,35 @@ def test_real_sigkills_keep_every_round_that_was_timed(files: dict[str, str], tm
             assert sorted(sample["name"] for sample in each) == names
 
 
-def test_two_processes_decode_the_same_run(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "-m", "orderbench.runs", "--orders", "raster,radial", "--samples", "150", "--held-out", "30",
-               "--rounds", "2", "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
-               "--space", files["features"], *flags_of(files), "--out", str(folder), "--json"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["failed"] == []
-    assert numbers(load_run(folder)) == numbers(whole)
+def on_two_nodes(asked: list[str], folder: Path) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of two launchers that meet on the loopback, as on two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+              "--master-addr", "127.0.0.1", "--master-port", str(port)]  # fmt: skip
+    nodes = [
+        subprocess.Popen(
+            [*launch, "--node-rank", str(rank), "-m", "orderbench.runs", *asked], cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        ) for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        said = [node.communicate(timeout=120) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    return [(node.returncode, *streams) for node, streams in zip(nodes, said, strict=True)]
+
+
+def test_two_nodes_decode_the_same_run(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
+    asked = ["--orders", "raster,radial", "--samples", "150", "--held-out", "30",
+             "--rounds", "2", "--batch", "2", "--only", "quality,likelihood", "--threads", "1", "--device", "cpu",
+             "--space", files["features"], *flags_of(files), "--out", "run", "--json"]  # fmt: skip
+    (code, out, err), (other, silent, _) = on_two_nodes(asked, tmp_path)
+    assert (code, other, silent) == (0, 0, ""), err
+    assert json.loads(out)["failed"] == []
+    assert numbers(load_run(tmp_path / "run")) == numbers(whole)
 
 
 def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str], tmp_path: Path) -> None:
