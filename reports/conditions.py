@@ -278,6 +278,8 @@ def describe_device(device: Mapping[str, Any]) -> str:
     if name is None:
         cores = cpu.get("cores_usable") or cpu.get("cores_logical")
         name = f"{cpu.get('model') or 'processor'}" + (f", {cores} cores" if cores else "")
+    if cpu.get("quota_cores"):
+        name += f", a quota of {cpu['quota_cores']:.3g} cores"
     n = threads.get("torch")
     return name + (f", {n} thread{'s' * (n != 1)}" if n else "")
 

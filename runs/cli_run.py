@@ -216,7 +216,7 @@ def train(
         mixture=mixture, codes=codes, network=network, side=side,
     )  # fmt: skip
     with _training_progress(what) as (report, tick):
-        card = run_training(spec, report, tick)
+        card = run_training(spec, report, tick, lambda sentence: say(sentence, 0))
     if not card:  # another process of torchrun writes and speaks
         return
     if as_json:
@@ -358,18 +358,17 @@ def _run(
     from orderbench.runs.subject import load_subjects
     from orderbench.runs.trials import is_done, make_agenda
 
-    subjects = load_subjects(spec)
+    before = load_run(out) if resume and out is not None else None
+    subjects = load_subjects(spec, None if before is None else before.threads)
     agenda = make_agenda(spec, subjects)
     if not dry_run:
         join_processes(subjects.device)
-    refused = [f"{arm} is left out: {why}" for arm, why in agenda.lineup.refused.items()]
-    said = (*refused, *agenda.notes, *(() if as_json else told(agenda.lineup)))
+    said = (*agenda.sentences, *(() if as_json else told(agenda.lineup)))
     for sentence in said if is_first_process() else ():
         say(sentence, 0)
     trials, estimates = agenda.trials, estimate_s(agenda)
     if dry_run:
-        before = load_run(out).trials if resume and out is not None else {}
-        left = [trial for trial in trials if not is_done(before.get(trial.id, {}))]
+        left = [trial for trial in trials if before is None or not is_done(before.trials.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own

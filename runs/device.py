@@ -1,6 +1,7 @@
-"""The device: which one computes, and what its driver says of it.
+"""The device: which one computes, with how many threads, and what its driver says of it.
 
-Knows torch's names of devices and nvidia-smi. Refuses to know what is computed, and to change a setting of a card.
+Knows torch's names of devices, its threads and nvidia-smi. Refuses to know what is computed, and to change a setting of
+a card.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 import torch
 
 from orderbench.orders import BenchError
+from orderbench.runs.cores import CHOSEN_BY, choose_threads, count_cores, doubt
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # what computes; torch knows more names
 
@@ -34,6 +36,25 @@ def choose_device(name: str) -> str:
             f"--device cpu"
         ) from problem
     return name
+
+
+def settle_threads(asked: int | None, device: str, *, timed: bool = True, by_load: bool = True) -> str:
+    """Set the number of processor threads: as many as were asked for, or as do not wait for each other. Says why, in
+    one sentence; empty where there is nothing to say.
+
+    timed: whether waiting would be measured. by_load: as of `choose_threads`. A number in the environment counts as
+    asked for; a GPU computes with what torch takes.
+    """
+    if asked is not None:
+        torch.set_num_threads(asked)
+    alone = device == "cpu" and os.environ.get("WORLD_SIZE", "1") == "1"  # processes of torchrun keep each other busy
+    if not alone:
+        return ""
+    if asked is not None or any(name in os.environ for name in CHOSEN_BY):
+        return doubt(torch.get_num_threads(), count_cores()) if timed else ""
+    n, why = choose_threads(torch.get_num_threads(), count_cores(), by_load=by_load)
+    torch.set_num_threads(n)
+    return f"{why}; --threads N asks for another number"
 
 
 def nvidia_smi(

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from orderbench.runs.cores import cpu_quota
 from orderbench.runs.device import nvidia_smi
 
 PACKAGES = (
@@ -144,6 +145,7 @@ def _cpu() -> dict[str, Any]:
         "model": _cpu_model(),
         "cores_logical": os.cpu_count(),
         "cores_usable": usable,
+        "quota_cores": cpu_quota(),
         "governor": _line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "max_mhz": _mhz(Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")),
     }

@@ -70,6 +70,18 @@ class Run:
         """The trials that ended well, of one kind or of all; such a trial has all fields of its kind."""
         return [t for t in self.trials.values() if t["status"] == "done" and kind in (None, t["kind"])]
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The ids of trials that failed; their records hold the reason."""
+        return tuple(name for name, trial in self.trials.items() if trial["status"] == "failed")
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads computed where this run was started or gone on with last; None where no record says."""
+        last: Mapping[str, Any] = (self.about["environments"] or [{}])[-1]
+        said = (last.get("threads") or {}).get("torch")
+        return said if isinstance(said, int) and said > 0 else None
+
     def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
         """The arrays of one trial: 'tokens', 'features-SPACE', 'bits' or 'pictures'."""
         return read_arrays(self.folder / "data" / f"{trial}.{what}.npz")

@@ -35,7 +35,7 @@ from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Lattice
 from orderbench.orders.files import sha256_of
 from orderbench.orders.spelling import MODEL_NAME, split_arm
-from orderbench.runs.device import choose_device
+from orderbench.runs.device import choose_device, settle_threads
 from orderbench.runs.factory import call_factory
 from orderbench.runs.spaces import Judge, judges_of
 from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
@@ -100,11 +100,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Subjects:
-    """All models of a run. by_name: the run's own first. judges: of quality, for all of them."""
+    """All models of a run. by_name: the run's own first. judges: of quality, for all of them. threads: how many of the
+    processor compute, and why, in one sentence; empty where nothing was chosen."""
 
     by_name: Mapping[str, Subject]
     judges: tuple[Judge, ...]
     device: str
+    threads: str = ""
 
     @property
     def own(self) -> Subject:
@@ -205,14 +207,14 @@ def _check_tokenizers(texts: tuple[str, ...], models: Sequence[str]) -> None:
             )
 
 
-def load_subjects(spec: RunSpec) -> Subjects:
+def load_subjects(spec: RunSpec, threads: int | None = None) -> Subjects:
     """Load what a run needs, check that its parts fit, and set threads and precision for this process.
 
-    BenchError, one sentence, for whatever does not fit.
+    threads: of the run that is gone on with, for a spec that names none. BenchError, one sentence, for whatever does
+    not fit.
     """
     device = choose_device(spec.device)
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    said = settle_threads(spec.threads or threads, device, timed="latency" in spec.only)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     sources = named_sources(spec)
     _check_tokenizers(spec.tokenizer, list(sources))
@@ -227,7 +229,7 @@ def load_subjects(spec: RunSpec) -> Subjects:
             spec.space, device, spec.reference, spec.data, shipped=drawn.shipped,
             side=drawn.side if readable else None,
         )  # fmt: skip
-    return Subjects(subjects, judges, device)
+    return Subjects(subjects, judges, device, said)
 
 
 def _is_shipped(source: str | None) -> bool:

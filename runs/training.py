@@ -33,7 +33,7 @@ from orderbench.models.shipped import load_weights
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
-from orderbench.runs.device import choose_device
+from orderbench.runs.device import choose_device, settle_threads
 
 RECIPES: dict[str, TrainConfig] = {
     "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
@@ -71,8 +71,13 @@ class TrainSpec:
     side: int = 32
 
 
-def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[int, int], None]) -> dict[str, Any]:
-    """Train what was asked; the card of the weights that were written.
+def train(
+    spec: TrainSpec,
+    report: Callable[[Progress], None],
+    tick: Callable[[int, int], None],
+    tell: Callable[[str], object] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Train what was asked; the card of the weights that were written. tell: gets what is worth saying before.
 
     Raises BenchError for data, weights or a folder that cannot be used, before anything is trained.
     """
@@ -83,8 +88,9 @@ def train(spec: TrainSpec, report: Callable[[Progress], None], tick: Callable[[i
     if spec.threads is not None and spec.threads < 1:
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
     device = choose_device(spec.device)
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
+    said = settle_threads(spec.threads, device, timed=False, by_load=False)  # by load, no session would repeat another
+    if said:
+        tell(said)
     join_processes(device)
     given: dict[str, Any] = {
         "steps": spec.steps,

@@ -58,6 +58,12 @@ class Agenda:
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is worth saying before anything is measured: threads, arms that are left out, and the notes."""
+        refused = [f"{arm} is left out: {why}" for arm, why in self.lineup.refused.items()]
+        return (*filter(None, [self.subjects.threads]), *refused, *self.notes)
+
 
 def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:
     """The arms that were asked for on their models' lattices, and every trial of them.
