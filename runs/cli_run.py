@@ -371,6 +371,9 @@ def _run(
         left = [trial for trial in trials if before is None or not is_done(before.trials.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         return 0
+    doubts = agenda.doubts()
+    if doubts:
+        say(doubts, 0)
     folder = gather(out or new_folder(spec))[0]  # the name holds the second, and processes start at their own
     try:
         with watching(estimates) as watcher:

@@ -38,23 +38,30 @@ def choose_device(name: str) -> str:
     return name
 
 
-def settle_threads(asked: int | None, device: str, *, timed: bool = True, by_load: bool = True) -> str:
-    """Set the number of processor threads: as many as were asked for, or as do not wait for each other. Says why, in
-    one sentence; empty where there is nothing to say.
+def settle_threads(asked: int | None, device: str, *, by_load: bool = True) -> str:
+    """Set the number of processor threads: as many as were asked for, or as do not wait for each other.
 
-    timed: whether waiting would be measured. by_load: as of `choose_threads`. A number in the environment counts as
-    asked for; a GPU computes with what torch takes.
+    Says what was chosen and why, in one sentence; empty where nothing was chosen. by_load: as of `choose_threads`. A
+    number in the environment counts as asked for; a GPU computes with what torch takes.
     """
     if asked is not None:
         torch.set_num_threads(asked)
-    alone = device == "cpu" and os.environ.get("WORLD_SIZE", "1") == "1"  # processes of torchrun keep each other busy
-    if not alone:
+    if asked is not None or any(name in os.environ for name in CHOSEN_BY) or not _alone(device):
         return ""
-    if asked is not None or any(name in os.environ for name in CHOSEN_BY):
-        return doubt(torch.get_num_threads(), count_cores()) if timed else ""
     n, why = choose_threads(torch.get_num_threads(), count_cores(), by_load=by_load)
     torch.set_num_threads(n)
     return f"{why}; --threads N asks for another number"
+
+
+def doubt_threads(device: str) -> str:
+    """Why the threads that were asked for will wait for each other, now that something is timed; empty if they will
+    not."""
+    return doubt(torch.get_num_threads(), count_cores()) if _alone(device) else ""
+
+
+def _alone(device: str) -> bool:
+    """Whether the processor computes, and no other process of `torchrun` keeps it busy."""
+    return device == "cpu" and os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def nvidia_smi(

@@ -214,7 +214,7 @@ def load_subjects(spec: RunSpec, threads: int | None = None) -> Subjects:
     not fit.
     """
     device = choose_device(spec.device)
-    said = settle_threads(spec.threads or threads, device, timed="latency" in spec.only)
+    said = settle_threads(spec.threads or threads, device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     sources = named_sources(spec)
     _check_tokenizers(spec.tokenizer, list(sources))

@@ -88,7 +88,7 @@ def train(
     if spec.threads is not None and spec.threads < 1:
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
     device = choose_device(spec.device)
-    said = settle_threads(spec.threads, device, timed=False, by_load=False)  # by load, no session would repeat another
+    said = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another
     if said:
         tell(said)
     join_processes(device)

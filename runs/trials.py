@@ -14,6 +14,7 @@ from orderbench.models.guidance import parse_guidance
 from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError
 from orderbench.runs.arms import Lineup, line_up
+from orderbench.runs.device import doubt_threads
 from orderbench.runs.record import file_name
 from orderbench.runs.spec import SAMPLING, TUNING_SEED, RunSpec
 from orderbench.runs.subject import Subject, Subjects
@@ -60,9 +61,14 @@ class Agenda:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What is worth saying before anything is measured: threads, arms that are left out, and the notes."""
+        """What is worth saying before anything is measured: arms that are left out, the notes, and threads."""
         refused = [f"{arm} is left out: {why}" for arm, why in self.lineup.refused.items()]
-        return (*filter(None, [self.subjects.threads]), *refused, *self.notes)
+        return (*refused, *self.notes, *filter(None, [self.subjects.threads]))
+
+    def doubts(self) -> str:
+        """Why times will vary, as this machine is now; empty where nothing is timed, or was said already."""
+        timed = any(trial.kind == "latency" for trial in self.trials)
+        return doubt_threads(self.subjects.device) if timed and not self.subjects.threads else ""
 
 
 def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:

@@ -9,7 +9,7 @@ import torch
 from orderbench.reports.conditions import describe_device
 from orderbench.runs import cores, device, environment
 from orderbench.runs.cores import Cores, choose_threads, cpu_quota, doubt, idle_cores
-from orderbench.runs.device import settle_threads
+from orderbench.runs.device import doubt_threads, settle_threads
 
 
 def system(root: Path, files: dict[str, str]) -> Path:
@@ -98,11 +98,12 @@ def test_threads_that_were_asked_for_are_doubted_and_kept(monkeypatch: pytest.Mo
     monkeypatch.setattr(device, "count_cores", lambda: Cores(2, 0.5, 2.0))
     before = torch.get_num_threads()
     try:
-        assert "share a quota" in settle_threads(2, "cpu")
+        assert settle_threads(2, "cpu") == ""
         assert torch.get_num_threads() == 2
-        assert settle_threads(2, "cpu", timed=False) == ""
+        assert "share a quota" in doubt_threads("cpu")
+        assert doubt_threads("cuda:0") == ""
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        assert "share a quota" in settle_threads(None, "cpu")
+        assert settle_threads(None, "cpu") == ""
         assert torch.get_num_threads() == 2
         for name in cores.CHOSEN_BY:
             monkeypatch.delenv(name, raising=False)
