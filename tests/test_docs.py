@@ -119,3 +119,16 @@ def test_the_page_of_strangers_networks_says_what_the_run_says(tmp_path: Path, m
     spec = RunSpec(model=("my_net:build",), device="cpu")
     (note,) = make_agenda(spec, load_subjects(spec)).notes
     assert note in " ".join((DOCS / "your-network.md").read_text().split())
+
+
+def test_the_index_names_every_page() -> None:
+    named = set(re.findall(r"\]\(([a-z-]+\.md)\)", (DOCS / "index.md").read_text()))
+    assert named == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_a_word_of_the_glossary_is_explained_once_and_shortly() -> None:
+    entries = re.findall(r"^\*\*(.+?)\.\*\* (.+?)(?=\n\n|\Z)", (DOCS / "glossary.md").read_text(), re.S | re.M)
+    words = [word.lower() for entry, _ in entries for word in entry.split(", ")]
+    assert len(words) == len(set(words)) >= 40
+    for entry, text in entries:
+        assert len(text) < 330, entry
