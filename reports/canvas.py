@@ -22,6 +22,7 @@ What a page may do with a figure, it finds in the SVG:
 
 from __future__ import annotations
 
+import difflib
 import functools
 import html
 import itertools
@@ -37,9 +38,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from orderbench.orders import BenchError
 from orderbench.reports.looks import Look, line_look, looks_of
 from orderbench.reports.queries import pareto
-from orderbench.reports.results import Results, Row
+from orderbench.reports.results import Results, Row, printable
 from orderbench.reports.statistics import Interval
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9  # inches
 SMALLEST = 7  # points, of any text
-MOST_NAMES = 16  # of lines, next to their points; a legend holds more
+MOST_NAMES = 8  # of lines, next to their points; a legend holds more
 FAR = 4.0  # times as many steps: further apart, no line joins two points
 QUIET, FAINT, WARM = "#5f6873", "#c3c9d0", "#a34700"
 FRONT = "Pareto front"
@@ -56,10 +58,16 @@ FRONT = "Pareto front"
 
 @dataclass(frozen=True)
 class Sheet:
-    """What figures are drawn on: how wide, in inches, and how orders look; by default by their names."""
+    """What figures are drawn on: how wide, in inches, and how orders look; by default by their names.
+
+    font: 'serif', 'sans' or an installed family; '' for the house's own. clean: no title, warning or foot inside, as a
+    paper wants it: `said` still finds them.
+    """
 
     width: float = ONE_COLUMN
     looks: Mapping[str, Look] = field(default_factory=dict)
+    font: str = ""
+    clean: bool = False
 
     def look(self, results: Results, row: Row) -> Look:
         """The look of a row's line."""
@@ -67,15 +75,42 @@ class Sheet:
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """The style of the suite, for drawing and for saving."""
+def house_style(font: str = "") -> Iterator[None]:
+    """The style of the suite, for drawing and for saving; in another font where one is named."""
     import matplotlib as mpl
 
     with (
         resources.as_file(resources.files("orderbench.reports") / "house.mplstyle") as file,
         mpl.rc_context(fname=file),
     ):
+        if font:
+            mpl.rcParams["font.family"] = families(font)
         yield
+
+
+_SERIF = ("Times New Roman", "Nimbus Roman", "Liberation Serif", "STIXGeneral")
+_SANS = ("Helvetica", "Arial", "Nimbus Sans", "Liberation Sans", "DejaVu Sans")
+
+
+def families(font: str) -> list[str]:
+    """The families of a font that a person names, those that draw what it lacks behind it; BenchError if there is no
+    such font here. 'serif' and 'sans' are always there."""
+    from matplotlib.font_manager import get_font_names
+
+    installed = sorted(get_font_names())
+    last = "DejaVu Sans"  # comes with matplotlib and lacks nothing that figures say
+    named = {"serif": _SERIF, "sans": _SANS}.get(font)
+    if named is not None:
+        return list(dict.fromkeys([next(one for one in named if one in installed), last]))
+    exact = next((one for one in installed if one.lower() == font.lower()), None)
+    if exact is None:
+        near = difflib.get_close_matches(font, installed, n=3, cutoff=0.5)
+        raise BenchError(
+            f"the font '{printable(font)}' is not installed; serif and sans would do, and so would "
+            f"{', '.join(near or [one for one in (*_SERIF, *_SANS) if one in installed])}: give one of them, as in "
+            f"--font serif"
+        )
+    return list(dict.fromkeys([exact, last]))
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 220) -> None:
@@ -121,7 +156,7 @@ def styled(draw: Draw) -> Draw:
 
     @functools.wraps(draw)
     def in_style(results: Results, sheet: Sheet) -> Figure | None:
-        with house_style():
+        with house_style(sheet.font):
             figure = draw(results, sheet)
             if figure is not None:  # laid out once, not with every file it is written to
                 figure.draw_without_rendering()
@@ -141,7 +176,7 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def foot(figure: Figure, words: Sequence[str], warn: str = "", above: float = 0.0) -> float:
+def foot(sheet: Sheet, figure: Figure, words: Sequence[str], warn: str = "", above: float = 0.0) -> float:
     """Write what the numbers rest on below the axes, and leave room for it; its height, in inches.
 
     warn: a line of its own, first. above: inches between all this and the axes, for a legend.
@@ -152,18 +187,66 @@ def foot(figure: Figure, words: Sequence[str], warn: str = "", above: float = 0.
         lines = [*lines[:-1], joined] if len(joined) <= wide else [*lines, phrase]
     told = [part for line in lines if line for part in textwrap.wrap(line, wide)]
     line, tall = 0.133, figure.get_figheight()
-    for place, text in enumerate(reversed([warn, *told] if warn else told)):
+    for written in [one for one in figure.texts if one.get_label() == "foot"]:
+        written.remove()
+    for kind, text in ((_WORDS, ". ".join(filter(None, words))), (_WARNING, warn)):
+        figure.text(0, 0, text, visible=False, gid=kind, label="foot")
+    drawn = [] if sheet.clean else [warn, *told] if warn else told
+    for place, text in enumerate(reversed(drawn)):
         figure.text(0.012, (0.03 + line * place) / tall, text, va="bottom", fontsize=SMALLEST,
-                    color=WARM if text == warn else QUIET)  # fmt: skip
-    height = line * (len(told) + bool(warn)) + 0.06
+                    color=WARM if text == warn else QUIET, label="foot")  # fmt: skip
+    height = line * len(drawn) + 0.06 * bool(drawn)
     reserved = (height + above) / tall
     figure.set_layout_engine("constrained", rect=(0, reserved, 1, 1 - reserved))
     return height
 
 
-def heading(figure: Figure, text: str) -> None:
-    """A title over the whole figure, where the axes begin far from its left."""
-    figure.suptitle(text, x=0.012, ha="left", fontsize=8, fontweight="bold")
+_TITLE, _WORDS, _WARNING = "said-title", "said-words", "said-warning"  # of texts that are never drawn
+
+
+def heading(sheet: Sheet, figure: Figure, text: str, axes: Any = None) -> None:
+    """A title over some axes, or over the whole figure where the axes begin far from its left."""
+    figure.text(0, 0, text, visible=False, gid=_TITLE)
+    if sheet.clean:
+        return
+    if axes is None:
+        figure.suptitle(text, x=0.012, ha="left", fontsize=8, fontweight="bold").set_gid(_TITLE)
+    else:
+        axes.set_title(text)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a figure says beside its picture, whether it is drawn there or not."""
+
+    title: str
+    words: str
+    warning: str
+
+
+def said(figure: Figure) -> Said:
+    """The title, the foot and the warning of a figure."""
+    told = {str(text.get_gid()): text.get_text() for text in figure.texts if not text.get_visible()}
+    return Said(told.get(_TITLE, ""), told.get(_WORDS, ""), told.get(_WARNING, ""))
+
+
+def legend_below(sheet: Sheet, figure: Figure, entries: Mapping[str, tuple[Artist, str]], words: Sequence[str],
+                 warn: str = "") -> None:  # fmt: skip
+    """A legend below the axes and what the numbers rest on below that. entries: by name, a sample and its id."""
+    wide = 0.42 + 0.055 * max(map(len, entries))
+    columns = max(1, int(sheet.width / wide))
+    height = 0.132 * math.ceil(len(entries) / columns) + 0.05
+    figure.set_figheight(figure.get_figheight() + height)
+    below = foot(sheet, figure, words, warn, above=height)
+    legend = figure.legend(
+        [sample for sample, _ in entries.values()], entries.keys(), loc="lower left", ncols=columns, borderpad=0.1,
+        columnspacing=1.0, bbox_to_anchor=(0.0, (below + 0.02) / figure.get_figheight()), borderaxespad=0.3,
+        labelspacing=0.3,
+    )  # fmt: skip
+    for (_, gid), handle, text in zip(entries.values(), legend.legend_handles, legend.get_texts(), strict=True):
+        for part in (handle, text):
+            if part is not None and gid:
+                part.set_gid(gid)
 
 
 def marks(look: Look, size: float = 5.4) -> dict[str, Any]:
@@ -174,11 +257,24 @@ def marks(look: Look, size: float = 5.4) -> dict[str, Any]:
             "markeredgewidth": 1.0 if look.hollow else 0.5}  # fmt: skip
 
 
-def _sample(look: Look) -> Artist:
-    """A look's line in a legend."""
+def _line_sample(look: Look) -> Artist:
+    """A look's line, for a legend."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linewidth=1.2, **{"linestyle": look.dash, **marks(look)})
+
+
+def shape_of(batch: int) -> str:
+    """The marker of a batch, where markers say batches and not orders."""
+    return "o" if batch == 1 else "s"
+
+
+def sample(marker: str = "", color: str = QUIET, width: float = 0.0) -> Artist:
+    """A marker, or a short upright bar of some width in points, for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", marker=marker or "|", color=color, markersize=4.6 if marker else 8,
+                  markeredgewidth=width or None)  # fmt: skip
 
 
 # Charts: points, lines and labels on one pair of axes
@@ -212,7 +308,7 @@ class Chart:
         self.sheet = sheet
         self.figure = blank_figure(sheet.width, min(0.8 * sheet.width, 3.6))
         self.axes = self.figure.subplots()
-        self.axes.set_title(title)
+        heading(sheet, self.figure, title, self.axes)
         self.axes.grid(axis="y")
         self.labels: list[_Label] = []
         self.points: list[tuple[float, float, str]] = []
@@ -248,16 +344,14 @@ class Chart:
         """A word next to a point."""
         self.labels.append(_Label(text, line, x, y, look.color, look.gid, more, rank))
 
-    def curve(self, look: Look, row: Row, x: np.ndarray, y: np.ndarray, *, steps: bool = False) -> None:
-        """A line without markers but at its end, and the arm's name there."""
-        line = row.line
-        self.axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.1, gid=look.gid,
+    def curve(self, look: Look, line: str, x: np.ndarray, y: np.ndarray, *, steps: bool = False) -> None:
+        """A line through everything that was measured, with a marker at its end alone. steps: as a staircase."""
+        self.axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.0, gid=look.gid,
                        drawstyle="steps-post" if steps else "default")  # fmt: skip
         self.axes.plot([x[-1]], [y[-1]], zorder=3, gid=look.gid, **marks(look))
         self.handles.setdefault(line, look)
         self.points.append((float(x[-1]), float(y[-1]), line))
         self.paths.append((x.tolist(), y.tolist()))
-        self.label(row.arm, look, line, float(x[-1]), float(y[-1]))
 
     def front(self, better: Literal["left", "right"]) -> None:
         """The Pareto front of all points so far: what none beats, the lower the better, within the axes as they are."""
@@ -289,11 +383,9 @@ class Chart:
     def finish(self, *words: str, warn: str = "") -> Figure:
         """Place the labels, or make a legend where one of them finds no place; the figure."""
         names = sum(not label.more for label in self.labels)
-        foot(self.figure, words, warn)
+        foot(self.sheet, self.figure, words, warn)
         self.figure.draw_without_rendering()
         if names > MOST_NAMES or not self._place(self.labels, all_or_none=True):
-            for text in [*self.figure.texts]:
-                text.remove()
             self._legend(words, warn)
         return self.figure
 
@@ -303,19 +395,8 @@ class Chart:
         for line in named:
             points = [label.text for label in self.labels if label.more and label.line == line]
             named[line] += f": {', '.join(dict.fromkeys(points))}" if points else ""
-        columns = max(1, int(self.sheet.width / (0.42 + 0.06 * max(map(len, named.values())))))
-        height = 0.155 * math.ceil(len(named) / columns) + 0.04
-        self.figure.set_figheight(self.figure.get_figheight() + height)
-        below = foot(self.figure, words, warn, above=height)
-        legend = self.figure.legend(
-            [_sample(look) for look in self.handles.values()], named.values(), loc="lower left", ncols=columns,
-            borderpad=0.1, columnspacing=1.0, bbox_to_anchor=(0.0, (below + 0.02) / self.figure.get_figheight()),
-            borderaxespad=0.3, labelspacing=0.3,
-        )  # fmt: skip
-        for look, handle, text in zip(self.handles.values(), legend.legend_handles, legend.get_texts(), strict=True):
-            for part in (handle, text):
-                if part is not None:
-                    part.set_gid(look.gid)
+        entries = {named[line]: (_line_sample(look), look.gid) for line, look in self.handles.items()}
+        legend_below(self.sheet, self.figure, entries, words, warn)
         self.figure.draw_without_rendering()
         self._place([label for label in self.labels if label.more or label.line == FRONT])
 
@@ -334,7 +415,7 @@ class Chart:
             y = across.transform((self.axes.get_xlim()[0], level.y))[1]
             paths.append(np.array([[left, y], [right, y]]))
         light = np.array([box for path in paths for box in _along(path, 1.5 * scale)] or np.empty((0, 4)))
-        whole = True
+        whole, n_points = True, len(solid)
         for label in (*sorted(labels, key=lambda one: (one.more, one.rank)), *self.levels):
             text = self.axes.text(
                 0, 0, label.text, fontsize=SMALLEST, color=label.color, gid=label.gid or None, zorder=4
@@ -346,13 +427,15 @@ class Chart:
             others = [(a, b) for a, b, line in self.points if line != label.line and label.line != FRONT]
             others_N2 = across.transform(others) if others else np.empty((0, 2))
             solid_N4 = np.array(solid or np.empty((0, 4)))
-            found = self._best(spots_N2, (size.width, size.height), solid_N4, light, others_N2, label, scale)
+            found = self._best(
+                spots_N2, (size.width, size.height), solid_N4, light, solid_N4[n_points:], others_N2, label, scale
+            )
             if found is None:
                 texts.pop().remove()
                 whole = whole and not label.line  # a level is named once more in the caption
                 continue
             box, leader, (x, y) = found
-            solid.append(box)
+            solid.append((box[0] - 2 * scale, box[1], box[2] + 2 * scale, box[3]))
             text.set(transform=None, position=((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), ha="center",
                      va="center_baseline")  # fmt: skip
             # Kept in the axes' own units, so that it moves with them at another resolution.
@@ -372,7 +455,7 @@ class Chart:
 
     def _best(
         self, spots_N2: np.ndarray, size: tuple[float, float], solid_N4: np.ndarray, light_N4: np.ndarray,
-        others_N2: np.ndarray, label: _Label, scale: float,
+        words_N4: np.ndarray, others_N2: np.ndarray, label: _Label, scale: float,
     ) -> tuple[tuple[float, float, float, float], bool, tuple[float, float]] | None:  # fmt: skip
         """The box, in pixels, that covers least, whether it needs a leader, and to where; None where all cover too
         much."""
@@ -386,6 +469,9 @@ class Chart:
             if _covered(box, solid_N4):
                 continue
             cost = 1.5 * min(_covered(box, light_N4), 5) + 0.11 * number
+            if leader:  # through another word, it would seem to be that one's
+                ends = np.array([point, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)])
+                cost += 4.0 * any(_covered(one, words_N4) for one in _along(ends, 2 * scale))
             if label.line and len(others_N2):  # nearer to another line's point, a word would name that one
                 cost += 4.0 * (_distance(box, others_N2).min() < _distance(box, np.array([point]))[0] + 2 * scale)
             if cost < least:

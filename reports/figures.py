@@ -11,11 +11,11 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from orderbench.orders import Grid
+from orderbench.orders import Grid, Plan
 from orderbench.reports.canvas import (
     FAINT,
     FAR,
@@ -30,8 +30,12 @@ from orderbench.reports.canvas import (
     extent,
     foot,
     heading,
+    legend_below,
     log_if_wide,
+    marks,
     plain_ticks,
+    sample,
+    shape_of,
     styled,
 )
 from orderbench.reports.maps import levels_beside
@@ -52,7 +56,15 @@ from orderbench.reports.queries import (
 )
 from orderbench.reports.results import Results, Row, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
-from orderbench.reports.words import baseline_words, bounds, busy_words, count_words, floor_name, training_words
+from orderbench.reports.words import (
+    baseline_words,
+    bounds,
+    busy_words,
+    count_words,
+    digits,
+    floor_name,
+    training_words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,14 +139,16 @@ def quality_by_steps(metric: str, setting: str = "fixed") -> Draw:
         log = metric in ("fd", "kd") and log_if_wide(chart.axes.yaxis, everything)
         if log:
             chart.axes.set_ylim(min(everything) / 1.3, max(everything) * 1.35)
-        span = max(values) - min(values)
+        span, off = max(values) - min(values), []
         for name, floor in floors.items():
-            if log or metric == "agreement" or min(values) - 2 * span <= floor.value <= max(values) + 2 * span:
+            if log or min(values) - span <= floor.value <= max(values) + span:
                 chart.level(name, floor)
+            else:  # the axis is for the arms
+                off.append(f"off the axis: {name} {floor.value:.{digits(floor.value)}f}")
         chart.axes.set_ylabel(METRIC_NAMES[metric])
         words, first_look = _rests_on(results, rows)
         better = "higher is better" if metric == "agreement" else "lower is better"
-        return chart.finish(*words, better, _about_far(rows), _about_rewriting(rows), warn=first_look)
+        return chart.finish(*words, better, _about_far(rows), _about_rewriting(rows), *off, warn=first_look)
 
     return styled(draw)
 
@@ -164,7 +178,7 @@ def _by_steps(chart: Chart, results: Results, rows: Sequence[Row], figure: Calla
     plain_ticks(chart.axes.xaxis, [max(1, steps[0] / 1.3), steps[-1] * 1.3], base=2)
     if len(steps) <= 7:
         chart.axes.set_xticks(steps)
-    chart.axes.set_xlim(steps[0] / 2.3, steps[-1] * 2.1)
+    chart.axes.set_xlim(steps[0] / 1.5, steps[-1] * 1.9)
     chart.axes.margins(y=0.09)
     chart.axes.set_xlabel("steps")
     return extent([figure(row) for row in rows])
@@ -247,7 +261,7 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
     figure = blank_figure(sheet.width, 1.0 + 0.26 * len(found))
     axes = figure.subplots()
     whose = f"{results.baselines[0]}'s" if len(results.baselines) == 1 else "the baseline's"
-    heading(figure, f"Bits per token minus {whose}, image by image")
+    heading(sheet, figure, f"Bits per token minus {whose}, image by image")
     axes.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
     for place, (row, apart_N) in enumerate(found):
         look = sheet.look(results, row)
@@ -263,7 +277,7 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.set(xlabel="bits per token", ylabel="")
-    foot(figure, (f"n = {likelihood_n(results)} held-out images", "left of 0: fewer bits than the baseline",
+    foot(sheet, figure, (f"n = {likelihood_n(results)} held-out images", "left of 0: fewer bits than the baseline",
                   "line: median; widest box: half of the images; each next: half of the rest"))  # fmt: skip
     return figure
 
@@ -326,9 +340,9 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
         return None
     batches = sorted({batch for row in rows for batch in row.speedup})
     places = len(rows) + (results.uncached is not None)
-    figure = blank_figure(sheet.width, 1.05 + (0.17 * len(batches) + 0.05) * places)
+    figure = blank_figure(sheet.width, 1.05 + (0.14 * len(batches) + 0.07) * places)
     axes = figure.subplots()
-    heading(figure, f"Times faster than {baseline_words(results)} with a cache")
+    heading(sheet, figure, f"Times faster than {baseline_words(results)} with a cache")
     for batch in batches:
         noise = results.noise.get(batch)
         if noise is not None and noise.low is not None and noise.high is not None:
@@ -350,11 +364,8 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
             everything += extent([ratio])
             if ratio.low is not None and ratio.high is not None:
                 axes.plot([ratio.low, ratio.high], [y, y], color=look.color, linewidth=1.1, zorder=2, gid=gid)
-            filled = not row.rewrites
-            axes.plot([ratio.value], [y], marker="o" if batch == 1 else "s", color=look.color, zorder=3, gid=gid,
-                      markerfacecolor=look.color if filled else "white", markersize=4.6, linestyle="none")  # fmt: skip
-            axes.annotate(bounds(ratio), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
-                          annotation_clip=False, gid=gid)  # fmt: skip
+            axes.plot([ratio.value], [y], zorder=3, gid=gid, **{**marks(look), "marker": shape_of(batch)})
+            _beside(axes, f"{batch}: {bounds(ratio)}", y, gid=gid)
     names = [row.arm for row in rows]
     if results.uncached is not None:
         slower = results.uncached.inverse()
@@ -363,8 +374,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
         if slower.low is not None and slower.high is not None:
             axes.plot([slower.low, slower.high], [y, y], color=QUIET, linewidth=1.1)
         axes.plot([slower.value], [y], marker="o", color=QUIET, markersize=4.6, linestyle="none")
-        axes.annotate(bounds(slower), (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
-                      annotation_clip=False, color=QUIET)  # fmt: skip
+        _beside(axes, f"1: {bounds(slower)}", y, color=QUIET)
         names.append(f"{results.repeated}, no cache")
     axes.set_yticks(range(len(names)), [textwrap.shorten(name, 30, placeholder="…") for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
@@ -373,11 +383,22 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     plain_ticks(axes.xaxis, [min(everything), max(everything)])
     axes.set_xlim(min(everything) / 1.2, max(everything) * 1.15)
     axes.grid(axis="x")
-    shapes = "circle: batch 1" + "".join(f", square: batch {batch}" for batch in batches if batch != 1)
+    _beside(axes, "batch: times faster", -0.55, color=QUIET, va="bottom")
+    axes.set_xlabel(f"times faster than {textwrap.shorten(baseline_words(results), 30, placeholder='…')}")
+    entries = {f"batch {batch}": (sample(shape_of(batch)), "") for batch in batches}
+    entries["ratio of steps"] = (sample(color=FAINT, width=2.2), "")
+    if results.noise:
+        entries["A/A, the noise floor"] = (sample("s", "#d9dcdf"), "")
     rounds = n_rounds(results, batches[0])
-    words = (f"{rounds} rounds, paired", shapes, "grey strip: A/A, the noise floor", "pale bar: ratio of steps")
-    foot(figure, (*words, _about_load(results)), f"{rounds} rounds: no interval" if rounds < 3 else "")
+    words = (f"{rounds} rounds, paired", _about_rewriting(rows), _about_load(results))
+    legend_below(sheet, figure, entries, words, f"{rounds} rounds: no interval" if rounds < 3 else "")
     return figure
+
+
+def _beside(axes: Any, text: str, y: float, va: str = "center", **look: Any) -> None:
+    """Words to the right of the axes, at a height."""
+    axes.annotate(text, (1, y), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va=va,
+                  fontsize=SMALLEST, annotation_clip=False, **look)  # fmt: skip
 
 
 @styled
@@ -388,15 +409,18 @@ def latency_by_step(results: Results, sheet: Sheet) -> Figure | None:
     if not rows:
         return None
     chart = Chart(sheet, "Time of every step, one image")
-    for row in rows:
-        y = 1000 * seconds[row.arm]
-        chart.curve(sheet.look(results, row), row, np.arange(1, len(y) + 1), y)
+    for line, others in _lines(rows):
+        look, name = sheet.look(results, line[0]), line[0].line
+        for row in (*line, *others):
+            y = 1000 * seconds[row.arm]
+            chart.curve(look, name, np.arange(1, len(y) + 1), y)
+        chart.label(name, look, name, len(seconds[line[-1].arm]), 1000 * float(seconds[line[-1].arm][-1]))
     longest = max(len(seconds[row.arm]) for row in rows)
     plain_ticks(chart.axes.xaxis, [1, longest], base=2)
     chart.axes.set_xlim(0.9, longest * 1.9)
     top = max(float(np.quantile(seconds[row.arm], 0.98)) for row in rows) * 1000
     chart.axes.set_ylim(0, 1.3 * top)
-    chart.axes.set(xlabel="step", ylabel="ms")
+    chart.axes.set(xlabel="step", ylabel="time of the step (ms)")
     return chart.finish("median of 3 passes; waiting after every step makes them slower than a whole generation")
 
 
@@ -408,18 +432,23 @@ def tokens_over_time(results: Results, sheet: Sheet) -> Figure | None:
     if not rows:
         return None
     chart = Chart(sheet, "Cells decoded over time, one image")
-    for row in rows:
-        x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(_sizes(row))
-        chart.curve(sheet.look(results, row), row, x, y, steps=True)
+    for line, others in _lines(rows):
+        look, name = sheet.look(results, line[0]), line[0].line
+        for row in (*line, *others):
+            x, y = np.cumsum(seconds[row.arm]) * 1000, np.cumsum(_sizes(row))
+            chart.curve(look, name, x, y, steps=True)
+            chart.label(count_words(row.n_steps), look, name, float(x[-1]), float(y[-1]), more=True)
+        end = float(seconds[line[-1].arm].sum()) * 1000
+        chart.label(name, look, name, end, float(sum(_sizes(line[-1]))))
     times = [float(t) for row in rows for t in (1000 * seconds[row.arm][0], 1000 * seconds[row.arm].sum())]
     if not log_if_wide(chart.axes.xaxis, times, ratio=3.0):
         chart.axes.set_xlim(0, None)
     cells = max(sum(row.about["sizes"]) for row in rows)
-    chart.axes.set_ylim(0, cells * 1.2)
+    chart.axes.set_ylim(0, cells * 1.3)
     chart.axes.set_yticks([0, cells // 4, cells // 2, cells * 3 // 4, cells])
     chart.axes.margins(x=0.08)
-    chart.axes.set(xlabel="ms", ylabel="cells")
-    return chart.finish("median of 3 passes, step by step; markers: done")
+    chart.axes.set(xlabel="time since the first step began (ms)", ylabel="cells decoded")
+    return chart.finish("median of 3 passes, step by step", "markers: done, after so many steps")
 
 
 @styled
@@ -434,9 +463,9 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     rows = [row for row in rows if any(row.arm in by_arm for by_arm in added.values())]
     if not rows:
         return None
-    figure = blank_figure(sheet.width, 1.0 + 0.25 * len(rows))
+    figure = blank_figure(sheet.width, 1.0 + (0.1 + 0.1 * len(added)) * len(rows))
     axes = figure.subplots()
-    heading(figure, "Memory that a generation adds")
+    heading(sheet, figure, "Memory that a generation adds")
     for place, row in enumerate(rows):
         look = sheet.look(results, row)
         gid = look.gid
@@ -445,13 +474,10 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
         for number, (batch, by_arm) in enumerate(added.items()):
             if row.arm not in by_arm:
                 continue
-            y = place - 0.16 + 0.32 * (number + 0.5) / len(added)
+            y, half = place - 0.34 + 0.68 * (number + 0.5) / len(added), 0.3 / len(added)
             cache = row.counters.get("cache_bytes", 0) * batch * branches / 2**20
-            axes.plot([cache] * 2, [y - 0.14, y + 0.14], color=FAINT, linewidth=2.2, gid=gid)
-            axes.plot(
-                [by_arm[row.arm] / 2**20], [y], marker="o" if batch == 1 else "s", color=look.color, markersize=4.6,
-                markerfacecolor="white" if row.rewrites else look.color, gid=gid, linestyle="none",
-            )  # fmt: skip
+            axes.plot([cache] * 2, [y - half, y + half], color=FAINT, linewidth=2.2, gid=gid, solid_capstyle="butt")
+            axes.plot([by_arm[row.arm] / 2**20], [y], gid=gid, **{**marks(look), "marker": shape_of(batch)})
     axes.set_yticks(range(len(rows)), [textwrap.shorten(row.arm, 30, placeholder="…") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, None)
@@ -459,12 +485,14 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    axes.set_xlabel("MiB")
+    axes.set_xlabel("memory that a generation adds (MiB)")
     weights = next((trial["weights_bytes"] for trial in trials.values() if trial.get("weights_bytes")), None)
     how = next((one["how"] for trial in trials.values() for one in trial["memory"].values()), "")
-    shapes = ", ".join(f"{'circle' if batch == 1 else 'square'}: batch {batch}" for batch in added)
-    foot(figure, (shapes, "pale bar: the cache", f"peak over what was there before, {how}, measured once",
-                   f"the weights take {weights / 2**20:.1f} MiB" if weights else ""))  # fmt: skip
+    entries = {f"batch {batch}": (sample(shape_of(batch)), "") for batch in added}
+    entries["its cache alone"] = (sample(color=FAINT, width=2.2), "")
+    words = (f"peak over what was there before, {how}, measured once",
+             f"the weights take {weights / 2**20:.1f} MiB" if weights else "", _about_rewriting(rows))  # fmt: skip
+    legend_below(sheet, figure, entries, words)
     return figure
 
 
@@ -509,7 +537,7 @@ def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     side = min(1.9, sheet.width / across - 0.1)
     tall = max(changed_RC.shape[0] / changed_RC.shape[1] for _, changed_RC in found)
     figure = blank_figure(sheet.width, 0.95 + (side * tall + 0.22) * down)
-    heading(figure, "Codes rewritten by correction, by cell")
+    heading(sheet, figure, "Codes rewritten by correction, by cell")
     top = max(float(changed.max()) for _, changed in found) or 1.0
     all_axes = figure.subplots(down, across, squeeze=False)
     for axes in all_axes.flat:
@@ -522,7 +550,7 @@ def changes_by_cell(results: Results, sheet: Sheet) -> Figure | None:
     bar.outline.set_visible(False)
     words, first_look = _rests_on(results, [row for row, _ in found])
     more = f"{hidden} more arm{'s' * (hidden > 1)} {'are' if hidden > 1 else 'is'} not shown" if hidden else ""
-    foot(figure, [*words, more], first_look)
+    foot(sheet, figure, [*words, more], first_look)
     return figure
 
 
@@ -587,33 +615,75 @@ def orders_and_samples(results: Results, sheet: Sheet) -> Figure | None:
     shown = (with_samples or [entry for entry in entries if entry[1] is not None])[:MOST_MAPS]
     if not shown:
         return None
-    sides = [levels_beside(plan.lattice, plan.step_of_cell()).shape for _, plan, _ in shown if plan is not None]
-    tall = max((rows / cols for rows, cols in sides), default=1.0)
-    if with_samples:
-        many = 6 if sheet.width < 5 else 12
-        side = (sheet.width - 0.15) / (2.35 + many)  # of a sample; a map is as tall as two
-        figure = blank_figure(sheet.width, (2.0 * side + 0.24) * len(shown))
-        all_axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[2.1, many])
-    else:
-        across = 3 if sheet.width < 5 else 6
-        down = math.ceil(len(shown) / across)
-        figure = blank_figure(sheet.width, ((sheet.width / across - 0.1) * tall + 0.36) * down)
-        all_axes = figure.subplots(down, across, squeeze=False)
-    for axes in all_axes.flat:
+    hidden = len(entries) - len(shown)
+    words = [f"{hidden} more arm{'s are' if hidden > 1 else ' is'} not shown"] if hidden else []
+    room = _SCALE + (_LINE + 0.06 if words and not sheet.clean else 0)  # below the maps
+    figure = (_maps_with_samples if with_samples else _maps)(sheet, shown, room)
+    tall = figure.get_figheight()
+    scale = figure.add_axes((1 / sheet.width, (room - 0.15) / tall, 1 - 2 / sheet.width, 0.07 / tall))
+    scale.imshow(np.linspace(0, 1, 64)[None], aspect="auto", cmap="viridis")
+    for x, text, side in ((-0.04, "first step", "right"), (1.04, "last step", "left")):
+        scale.text(x, 0.5, text, transform=scale.transAxes, ha=side, va="center", fontsize=SMALLEST)
+    for axes in figure.axes:
         axes.set_axis_off()
-    places = all_axes[:, 0] if with_samples else all_axes.flat
-    for place, (axes, (row, plan, images)) in enumerate(zip(places, shown, strict=False)):
-        steps = f"{count_words(row.n_steps)} step{'s' * (row.n_steps != 1)}"
-        title = f"{row.arm}: {steps}, {training_words(row)}" if with_samples else f"{row.arm}\n{steps}"
-        axes.set_title(title, fontweight="normal", pad=3, fontsize=SMALLEST)
-        if plan is not None:
-            step_RC = levels_beside(plan.lattice, plan.step_of_cell())
-            axes.imshow(step_RC, cmap="viridis", vmin=0, vmax=max(1, plan.n_steps - 1), interpolation="nearest")
-        if images is not None:
-            all_axes[place, 1].imshow(mosaic(images[: 2 * many], many), interpolation="nearest")
-    if len(entries) > len(shown):
-        foot(figure, [f"{len(entries) - len(shown)} more arms are not shown"])
+    foot(sheet, figure, words)
+    figure.set_layout_engine("none")  # everything has its place in inches
     return figure
+
+
+_Shown = Sequence[tuple[Row, Plan | None, np.ndarray | None]]
+_EDGE, _GAP, _LINE, _SCALE = 0.04, 0.08, 0.13, 0.22  # inches
+
+
+def _maps_with_samples(sheet: Sheet, shown: _Shown, room: float) -> Figure:
+    """A row an arm: its words, then its map beside two rows of samples, over the whole width."""
+    many = 6 if sheet.width < 5 else 12
+    side = (sheet.width - 2 * _EDGE - _GAP) / (2 + many)  # of a sample; a map is as tall as two
+    titles = []
+    for row, _, _ in shown:
+        steps = f"{count_words(row.n_steps)} step{'s' * (row.n_steps != 1)}"
+        titles.append(textwrap.wrap(f"{row.arm}: {steps}, {training_words(row)}", int(17 * sheet.width)))
+    height = room + sum(2 * side + _GAP + _LINE * len(title) for title in titles)
+    figure = blank_figure(sheet.width, height)
+    top = height
+    for (_, plan, images), title in zip(shown, titles, strict=True):
+        figure.text(_EDGE / sheet.width, (top - 0.02) / height, "\n".join(title), va="top", fontsize=SMALLEST,
+                    linespacing=1.1)  # fmt: skip
+        top -= _LINE * len(title) + 2 * side
+        for left, wide, picture in ((_EDGE, 2 * side, None if plan is None else _steps_of(plan)),
+                                    (_EDGE + 2 * side + _GAP, many * side,
+                                     None if images is None else mosaic(images[: 2 * many], many))):  # fmt: skip
+            if picture is not None:
+                box = (left / sheet.width, top / height, wide / sheet.width, 2 * side / height)
+                axes = figure.add_axes(box, anchor="NW")
+                axes.imshow(picture, interpolation="nearest", cmap="viridis", vmin=0, vmax=max(1, int(picture.max())))
+        top -= _GAP
+    return figure
+
+
+def _maps(sheet: Sheet, shown: _Shown, room: float) -> Figure:
+    """The maps alone, as many in a row as fill the width."""
+    across = min(len(shown), 3 if sheet.width < 5 else 6)
+    side = min((sheet.width - 2 * _EDGE + _GAP) / across - _GAP, 1.6)
+    drawn = [_steps_of(plan) for _, plan, _ in shown if plan is not None]
+    tall = side * max(picture.shape[0] / picture.shape[1] for picture in drawn)
+    title = 2 * _LINE + 0.03
+    height = room + math.ceil(len(shown) / across) * (tall + title + _GAP)
+    figure = blank_figure(sheet.width, height)
+    for place, ((row, _, _), picture) in enumerate(zip(shown, drawn, strict=True)):
+        line, column = divmod(place, across)
+        left, top = _EDGE + column * (side + _GAP), height - line * (tall + title + _GAP)
+        arm = textwrap.shorten(row.arm, int(17 * side), placeholder="…")
+        figure.text(left / sheet.width, (top - 0.02) / height, f"{arm}\n{count_words(row.n_steps)} steps", va="top",
+                    fontsize=SMALLEST, linespacing=1.1)  # fmt: skip
+        box = (left / sheet.width, (top - title - tall) / height, side / sheet.width, tall / height)
+        most = max(1, int(picture.max()))
+        figure.add_axes(box, anchor="NW").imshow(picture, interpolation="nearest", cmap="viridis", vmin=0, vmax=most)
+    return figure
+
+
+def _steps_of(plan: Plan) -> np.ndarray:
+    return levels_beside(plan.lattice, plan.step_of_cell())
 
 
 @styled

@@ -191,6 +191,57 @@ def test_a_page_can_draw_the_front_again(results: Results, tmp_path: Path) -> No
         assert 'id="front-label"' in svg or "Pareto front" in svg
 
 
+def test_what_finds_no_place_stands_in_the_legend(results: Results) -> None:
+    """Twenty-eight arms in one column: every line has its name and its numbers of steps, whatever fits."""
+    few = [row for row in results.arms if not row.rewrites]
+    many = [
+        replace(row, arm=f"{order}@even:{steps}", about={**row.about, "order": order, "n_steps": steps})
+        for order in order_names()[:14] for row, steps in zip(few, (8, 16), strict=False)
+    ]  # fmt: skip
+    figure = figures.quality_by_speed("latency_s")(replace(results, arms=tuple(many)), Sheet())
+    assert figure is not None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"{order}: 8, 16" for order in order_names()[:14]]
+    assert {text.get_gid() for text in legend.get_texts()} == {f"order:{order}" for order in order_names()[:14]}
+    (axes,) = figure.axes
+    steps = [text.get_text() for text in axes.texts if text.get_text() in ("8", "16")]
+    assert 0 < len(steps) < 28
+    assert "Pareto front" in {text.get_text() for text in axes.texts}
+    assert legend.get_window_extent().y1 < axes.get_tightbbox().y0  # type: ignore[union-attr]
+    assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in legend.get_texts())
+
+
+def test_hollow_means_correction_in_every_figure(results: Results, drawn: list[tuple[Plot, Figure]]) -> None:
+    for plot, figure in drawn:
+        fills = {
+            line.get_markerfacecolor() for axes in figure.axes for line in axes.lines
+            if line.get_gid() == "order:radial" and line.get_marker() not in ("None", "", "|")
+        }  # fmt: skip
+        color, alone = own_look("radial")[0], plot.name in ("repair", "changes-by-ring")
+        assert fills <= ({"white"} if alone else {"white", color}), plot.name
+
+
+def test_axes_are_named_and_made_for_what_they_hold(results: Results, drawn: list[tuple[Plot, Figure]]) -> None:
+    named = {plot.name: figure for plot, figure in drawn}
+    for name, figure in named.items():
+        if name not in ("orders", "samples", "changes-by-cell"):
+            assert all(axes.get_xlabel() for axes in figure.axes), name
+    assert named["fd-by-latency"].axes[0].get_xlabel() == "latency (ms/image), batch 1"
+    agreement = named["agreement-by-steps"].axes[0]
+    low, high = agreement.get_ylim()
+    assert (low, high) != pytest.approx((0, 1), abs=0.1)
+    for axes in named["speedups"].axes:
+        numbers = [text.get_text() for text in axes.texts if "[" in text.get_text()]
+        assert numbers
+        assert all(text.startswith(("1: ", "2: ")) for text in numbers)
+    assert {"batch 1", "batch 2", "its cache alone"} == {
+        text.get_text() for text in named["memory"].legends[0].get_texts()
+    }
+    orders = named["orders"]
+    assert {"first step", "last step"} <= {text.get_text() for axes in orders.axes for text in axes.texts}
+    assert max(axes.get_position().x1 for axes in orders.axes) > 0.95
+
+
 def test_pareto_keeps_what_nothing_beats() -> None:
     assert pareto([(1, 3), (2, 2), (3, 3), (3, 1), (1, 4)]) == [0, 1, 3]
     assert pareto([(1, 1), (1, 1)]) == [0, 1]
