@@ -7,7 +7,9 @@ and an exit code. Everything else keeps its traceback, because it is our own bug
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class BenchError(Exception):
@@ -19,7 +21,25 @@ class BenchError(Exception):
     exit_code = 2
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(" ".join(sentence.split()))  # what is quoted in it may hold line breaks
+        super().__init__(" ".join(printable(sentence).split()))  # what is quoted in it may hold anything
+
+
+def printable(text: Any) -> str:
+    r"""A stranger's text as it may be shown: without what terminals obey, what XML forbids, and what turns the
+    direction of writing. Tabs and line ends stay.
+
+    >>> printable("\x1b[31mred\x1b[0m, \u202eback")
+    'red, back'
+    """
+    plain = _COLOURS.sub("", str(text))
+    return _UNSHOWN.sub("", plain)
+
+
+_COLOURS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)|\x9b[0-?]*[ -/]*[@-~]")
+_UNSHOWN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff"  # controls, halves of pairs, no characters
+    "\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]"  # directions, lines, marks of byte order
+)
 
 
 def unknown(kind: str, given: str, known: Iterable[str], ask: str) -> BenchError:

@@ -38,8 +38,7 @@ def write_whole(
     """Call `write` with a temporary path in the folder of `file`, then rename it to `file`; the folder is made.
 
     The path ends as `file` does, for writers that take a format from it. Permissions are those of any new file: 0666
-    less the umask. `file` may be a plain file, a link, which is replaced, or nothing; a device, a pipe or a folder is
-    refused.
+    less the umask. `file` must pass `check_target`.
 
     error: makes the exception from a reason in words; without it, OSError is let through. also: other exceptions by
     which `write` may fail. durable: whether to wait for the disk; False for many files that can be made again.
@@ -47,7 +46,7 @@ def write_whole(
     failures: tuple[type[Exception], ...] = (OSError, *also)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _check_target(file)
+        check_target(file)
         _sweep(file.parent)
         with _reserved(file) as temporary:
             mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -92,10 +91,31 @@ def reason_of(problem: Exception) -> str:
     return str(words).splitlines()[0]
 
 
-def _check_target(file: Path) -> None:
+def check_target(file: Path) -> None:
+    """OSError where something may not be written: at a link, a device, a pipe or a folder, which would not be replaced
+    by a file of the same kind. A plain file and nothing at all will do.
+
+    Whoever computes before writing asks this first.
+    """
+    if not file.name:
+        raise OSError(errno.EINVAL, "it is no name of a file")
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(file.stat().st_mode):
+        kind = file.lstat().st_mode
+        if stat.S_ISLNK(kind):
+            raise OSError(errno.ELOOP, "it is a link, and writing follows none")
+        if not stat.S_ISREG(kind):
             raise OSError(errno.EINVAL, "it is no plain file")
+
+
+def check_folder(folder: Path, *inner: str) -> None:
+    """OSError where one of some folders in a folder is a link or a file: what is written there would land elsewhere.
+    The folder itself was named by whoever runs the program, and may be a link."""
+    for name in inner:
+        with suppress(FileNotFoundError):
+            kind = (folder / name).lstat().st_mode
+            if not stat.S_ISDIR(kind):
+                what = "a link, and writing follows none" if stat.S_ISLNK(kind) else "no folder"
+                raise OSError(errno.ENOTDIR, f"'{name}' in it is {what}")
 
 
 @contextmanager
@@ -115,7 +135,7 @@ def _create(file: Path) -> tuple[Path, int | None]:
     """The new file and the handle that holds its lock; no handle where files cannot be locked."""
     while True:
         temporary = file.with_name(f".part-{secrets.token_hex(8)}-{file.name}")
-        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _lock(handle)
         except BlockingIOError:  # another process took it for a leftover, between the two lines above

@@ -3,30 +3,35 @@
 Knows rules, snapshots of two runs and verdicts. Refuses to guess: counters compare exactly, everything else through its
 interval, and what neither passes nor fails is called inconclusive. A number that was not measured alike, by
 `conditions`, gets its reason instead.
+
+Refuses to let pass, too: whatever the baseline holds must have been measured again, and alike, or have been left out by
+whoever asks (`Rules.only`).
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from orderbench.orders import BenchError
-from orderbench.orders.errors import unknown
+from orderbench.orders.documents import read_document
+from orderbench.orders.errors import printable, unknown
 from orderbench.orders.spelling import split_arm
 from orderbench.reports.compare import busy, named_arm
-from orderbench.reports.conditions import Conditions, What, unlike
-from orderbench.reports.results import Results, failures, printable, replicate, round_times
-from orderbench.reports.snapshot import conditions_in, noise_factor, rounded, snapshot
+from orderbench.reports.conditions import Conditions, What, unlike, unsaid
+from orderbench.reports.results import Results, failures, replicate, round_times
+from orderbench.reports.snapshot import conditions_in, counters_in, noise_factor, rounded, snapshot
 from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_percent, paired_ratio, quotient
 from orderbench.runs.record import Run
 
 SPEEDUP_LOSS = 10.0  # percent, where no other was asked for
 FEWEST_ROUNDS = 5  # that fail a speed: the interval of three or four holds less than its level
+GATED = ("counters", "latency", "likelihood", "quality")  # what a baseline holds
+_MOST = 1000.0  # percent: what grows more than elevenfold is another number, and a limit beyond would be none
 CheckVerdict = Literal["pass", "improved", "regressed", "inconclusive", "not comparable"]
 
 
@@ -36,10 +41,12 @@ class Rules:
 
     min_speedup: 'ARM/ARM' to how many times faster the first must be within the run, at `batch`. counters: exact.
     max_speedup_loss: percent that a speed-up may lose against the baseline's. Both run by default, where they are None.
-    If set explicitly, an arm they cannot judge makes the check exit with 4. max_fd_increase,
-    max_bits_increase: percent of the baseline's value; None asks nothing. max_slowdown: percent of absolute latency,
-    same hardware only. any_model: a baseline of other weights will do, for counters and speed; quality is then not
-    comparable.
+    max_fd_increase, max_bits_increase: percent of the baseline's value; None asks nothing of its size. max_slowdown:
+    percent of absolute latency, same hardware only. any_model: a baseline of other weights will do, for counters and
+    speed; quality is then not comparable, and not asked for.
+
+    only: which of `GATED` are asked for; empty: all that the baseline holds. What is asked for and was not measured, or
+    not alike, makes the check exit with 4, whether or not a rule limits it.
     """
 
     min_speedup: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +57,7 @@ class Rules:
     max_bits_increase: float | None = None
     max_slowdown: float | None = None
     any_model: bool = False
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.min_speedup, Mapping):
@@ -64,14 +72,44 @@ class Rules:
                 split_arm(arm)
             if not _is_number(least):
                 raise _other_type(f"min-speedup of {pair}", least, "a number, as in 3")
-            if not least > 0:
+            if not 0 < least < 1e6:
                 raise BenchError(f"a speed-up of {least:g} is not served; it is above 0, as in radial/raster=3")
         for name in ("max_speedup_loss", "max_fd_increase", "max_bits_increase", "max_slowdown"):
             value = getattr(self, name)
             if value is not None and not _is_number(value):
                 raise _other_type(name, value, "a number of percent, as in 5")
-            if value is not None and not 0 <= value < float("inf"):
-                raise BenchError(f"{name.replace('_', '-')} of {value:g} is not served; percent, 0 or more")
+            most = 100.0 if name == "max_speedup_loss" else _MOST
+            if value is not None and not 0 <= value < most:
+                raise BenchError(
+                    f"{name.replace('_', '-')} of {value:g} is not served; percent, 0 or more and below {most:g}, as "
+                    f"in {SPEEDUP_LOSS:g}"
+                )
+        given = [self.only] if isinstance(self.only, str) else self.only
+        if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+            raise _other_type("only", self.only, 'a list of names, as in ["counters", "quality"],')
+        object.__setattr__(self, "only", tuple(given))
+        for one in self.only:
+            if one not in GATED:
+                raise unknown("part of a baseline", one, GATED, "as in --only counters,quality")
+        for name, part in _PART_OF.items():
+            if getattr(self, name) not in (None, False) and not self.asks(part):
+                raise BenchError(
+                    f"{name.replace('_', '-')} asks of {part}, which --only leaves out; give one of them, or "
+                    f"--only {','.join([*self.only, part])}"
+                )
+
+    def asks(self, part: str) -> bool:
+        """Whether what the baseline holds of one of `GATED` must have been measured, and alike."""
+        if self.only:
+            return part in self.only
+        return not self.any_model or part in ("counters", "latency") or self._limits(part)
+
+    def _limits(self, part: str) -> bool:
+        return any(of == part and getattr(self, name) is not None for name, of in _PART_OF.items())
+
+
+_PART_OF = {"counters": "counters", "max_speedup_loss": "latency", "max_slowdown": "latency",
+            "max_bits_increase": "likelihood", "max_fd_increase": "quality"}  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:
@@ -94,7 +132,7 @@ def read_rules(file: str | None, given: Mapping[str, Any]) -> Rules:
     value: dict[str, Any] = {}
     if file is not None:
         try:
-            value = tomllib.loads(Path(file).read_text())
+            value = read_document(Path(file), toml=True)
         except (OSError, ValueError) as problem:
             why = getattr(problem, "strerror", None) or problem
             raise BenchError(f"the rules '{file}' could not be read: {why}; name a .toml file") from problem
@@ -148,21 +186,38 @@ def check(
             "nothing was asked of the run; give a baseline, as in --baseline baseline.json, or a speed-up, as in "
             "--min-speedup radial/raster=3"
         )
-    known = {row.arm for row in results.arms} | {*results.baselines, "A/A"}
-    known |= {s["name"] for trial in results.run.done("latency") for one in trial["rounds"] for s in one}
+    known = _known_arms(results)
     least_of: dict[tuple[str, str], float] = {}  # two spellings of one pair are one rule, the later's
     for pair, least in rules.min_speedup.items():
         named = [arm if arm in known else named_arm(results.run, arm, spell) for arm in _pair(pair)]
-        for given, arm in zip(_pair(pair), named, strict=True):
-            if arm not in known:
-                raise unknown("arm", given, known, "--min-speedup takes arms of the run")
+        if named[0] == named[1]:
+            raise BenchError(
+                f"min-speedup of {pair} sets an arm against itself, which proves nothing; name two, as in "
+                f"radial/raster=3"
+            )
         least_of[named[0], named[1]] = least
     findings = [_least_speedup(results, *pair, least, rules.batch) for pair, least in least_of.items()]
     findings += _trials(results.run)
     if baseline is not None:
         now = snapshot(results)
         findings += _against(_Sides(now, baseline, rules.any_model), rules)
+        findings += _nothing_but_counters(findings, rules)
     return findings
+
+
+def _known_arms(results: Results) -> set[str]:
+    """The names that may stand in a rule on speed: arms, baselines and what was timed besides."""
+    timed = {s["name"] for trial in results.run.done("latency") for one in trial["rounds"] for s in one}
+    return {row.arm for row in results.arms} | {*results.baselines, "A/A"} | timed
+
+
+def _nothing_but_counters(findings: Sequence[CheckFinding], rules: Rules) -> list[CheckFinding]:
+    """A check that judged counters alone says nothing of speed and quality. It must have been meant."""
+    judged = {f.rule for f in findings if f.verdict not in ("not comparable", "inconclusive")}
+    if judged != {"counters"} or rules.counters is True or rules.only:
+        return []
+    says = "nothing but counters was judged; limit more, as by --max-fd-increase 5, or ask for --only counters"
+    return [CheckFinding("rules", "(run)", "not comparable", says, asked=True)]
 
 
 @dataclass(frozen=True)
@@ -177,9 +232,9 @@ class _Sides:
         """What is known of an arm, before and after."""
         return self.then["arms"][arm], self.now["arms"][arm]
 
-    def conditions(self, arm: str) -> tuple[Conditions, Conditions]:
+    def conditions(self, arm: str, batch: str = "1") -> tuple[Conditions, Conditions]:
         """Before and after. BenchError where its model is another one and not forgiven."""
-        one, two = conditions_in(self.then, arm), conditions_in(self.now, arm)
+        one, two = conditions_in(self.then, arm, batch), conditions_in(self.now, arm, batch)
         if one.model.differs(two.model) and not self.any_model:
             raise BenchError(
                 f"the baseline was made with another model ({one.model}) than the run ({two.model}); write a new one "
@@ -187,10 +242,12 @@ class _Sides:
             )
         return one, two
 
-    def unlike(self, arm: str, what: What) -> str:
-        """Why the two were not measured alike; for quality and likelihood, other weights are never forgiven."""
-        forgive = "model" if what in ("counters", "speed-up", "time") else ""
-        return unlike(*self.conditions(arm), what, forgive)
+    def unlike(self, arm: str, what: What, batch: str = "1") -> str:
+        """Why the two were not measured alike, or nobody can tell; for quality and likelihood, other weights are never
+        forgiven. batch: of speeds."""
+        forgive = "model" if self.any_model and what in ("counters", "speed-up", "time") else ""
+        both = self.conditions(arm, batch)
+        return unlike(*both, what, forgive) or unsaid(*both, what, forgive)
 
 
 def _trials(run: Run) -> list[CheckFinding]:
@@ -230,6 +287,8 @@ def _least_speedup(results: Results, fast: str, slow: str, least: float, batch: 
         return found("not comparable", f"the run measured no speed at batch {batch}")
     times = {arm: round_times(trial, arm) for arm in (fast, slow)}
     for arm, samples in times.items():
+        if arm not in _known_arms(results):
+            return found("not comparable", str(unknown("arm", arm, _known_arms(results), "those of the run")))
         if not samples:
             return found("not comparable", f"the run did not time {arm}")
     ratio = paired_ratio(times[slow], times[fast])
@@ -256,22 +315,59 @@ def _against(sides: _Sides, rules: Rules) -> list[CheckFinding]:
             says = "the baseline has this arm and the run has not"
             findings.append(CheckFinding("arms", arm, "not comparable", says, asked=True))
             continue
-        if rules.counters is not False:
+        if rules.counters is not False and rules.asks("counters"):
             findings.append(_counters(arm, sides, rules.counters is True))
-        asked = rules.max_speedup_loss is not None
-        findings += [replace(one, asked=asked) for one in _speedups(arm, sides, rules.max_speedup_loss)]
+        if rules.asks("latency"):
+            findings += _speedups(arm, sides, rules.max_speedup_loss)
         for name, most in (("fd", rules.max_fd_increase), ("bits", rules.max_bits_increase),
                            ("latency", rules.max_slowdown)):  # fmt: skip
             if most is not None:
                 judge = _slowdown if name == "latency" else _fd if name == "fd" else _likelihood
                 findings.append(replace(judge(arm, sides, most), asked=_binds(arm, name, sides)))
+        findings += _not_again(arm, sides, rules, findings)
     if rules.max_speedup_loss is not None and not any(f.rule.startswith("max-speedup-loss") for f in findings):
         says = "neither has a speed-up over its baseline arm"
         rule = f"max-speedup-loss {rules.max_speedup_loss:g} %"
         findings.append(CheckFinding(rule, "(run)", "not comparable", says, asked=True))
+    if rules.asks("latency"):
+        for batch in sides.then["rounds"]:
+            if not sides.now["rounds"].get(batch) and not any(f.rule.endswith(f"at batch {batch}") for f in findings):
+                says = f"the baseline was timed at batch {batch} and the run was not"
+                findings.append(CheckFinding("latency", "(run)", "not comparable", says, asked=True))
     return findings
 
 
+def _not_again(arm: str, sides: _Sides, rules: Rules, judged: Sequence[CheckFinding]) -> Iterator[CheckFinding]:
+    """What the baseline holds of an arm, that no rule speaks of, and that was not measured again, or not alike."""
+    then, now = sides.arms(arm)
+
+    def lost(part: str, says: str) -> CheckFinding:
+        return CheckFinding(part, arm, "not comparable", says, asked=True)
+
+    spoken = {f.rule.split()[0] for f in judged if f.arm == arm}
+    if rules.asks("latency") and then["latency_s"] and not spoken & {"max-speedup-loss", "max-slowdown"}:
+        why = _missing(arm, "latency", sides) or sides.unlike(arm, "time")
+        if why:
+            yield lost("latency", why)
+    if rules.asks("likelihood") and then["bits"] and "max-bits-increase" not in spoken:
+        why = _missing(arm, "bits", sides) or sides.unlike(arm, "bits")
+        if why:
+            yield lost("likelihood", why)
+    if rules.asks("quality") and then["quality"]:
+        lacking = [
+            f"the run has no {METRIC_NAMES.get(metric, metric)} of it under seed {seed}"
+            for metric, by_seed in then["quality"].items()
+            for seed in by_seed
+            if seed not in now["quality"].get(metric, {})
+        ]
+        why = next(iter(lacking), "")
+        if not why and "max-fd-increase" not in spoken:
+            why = sides.unlike(arm, "quality")
+        if why:
+            yield lost("quality", why)
+
+
+METRIC_NAMES = {"fd": "Frechet distance", "kd": "kernel distance", "agreement": "agreement with its labels"}
 _NUMBERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "fd": ("Frechet distance", lambda arm: arm["quality"].get("fd")),
     "bits": ("likelihood", lambda arm: arm["bits"]),
@@ -304,25 +400,36 @@ def _left_open(verdict: CheckVerdict, says: str, sides: _Sides, batch: str, beyo
 def _counters(arm: str, sides: _Sides, asked: bool) -> CheckFinding:
     """Exact counts compare exactly; means over samples are shown and bind nobody."""
     one, two = sides.arms(arm)
-    before, after = one["counters"], two["counters"]
-    shared = [name for name in before if name in after]
-    changed = [name for name in shared if before[name] != after[name]]
-    moved = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed)
+    before, after = counters_in(one), counters_in(two)
+    same = before.keys() & after.keys() or after  # an older baseline does not say which trials counted
+    trials = [(before.get(name, one["counters"]), after[name], name) for name in after if name in same]
+    lacking = [f"{name} of {where}" for was, found, where in trials for name in was if name not in found]
+    moves = {  # the same in all trials is said once
+        f"{name} {was[name]} -> {found[name]}": found[name] < was[name]
+        for was, found, _ in trials
+        for name in was
+        if name in found and was[name] != found[name]
+    }
+    moved = ", ".join(moves)
 
-    def found(verdict: CheckVerdict, says: str, asked: bool = asked) -> CheckFinding:
+    def found(verdict: CheckVerdict, says: str, asked: bool = True) -> CheckFinding:
         return CheckFinding("counters", arm, verdict, says, asked=asked)
 
-    if not shared:
-        return found("not comparable", "one of the two has none")
+    if not before and not after:
+        return found("not comparable", "neither has any", asked=asked)
+    if not before or not after:
+        return found("not comparable", "one of the two has none", asked=asked or bool(before))
     why = sides.unlike(arm, "counters")
     if why:
         return found("not comparable", why)
     if not (one["counters_exact"] and two["counters_exact"]):
         says = f"they are means over samples, which depend on what is drawn{f'; {moved}' if moved else ''}"
-        return found("not comparable", says, asked=False)
-    if not changed:
-        return found("pass", f"{len(shared)} counters are equal")
-    return found("improved" if all(after[name] < before[name] for name in changed) else "regressed", moved)
+        return found("not comparable", says, asked=one["counters_exact"])
+    if moves and not all(moves.values()):
+        return found("regressed", moved)
+    if lacking:
+        return found("not comparable", f"the run did not count {lacking[0]}")
+    return found("improved", moved) if moves else found("pass", f"{len(one['counters'])} counters are equal")
 
 
 def _speedups(arm: str, sides: _Sides, asked: float | None) -> list[CheckFinding]:
@@ -333,16 +440,18 @@ def _speedups(arm: str, sides: _Sides, asked: float | None) -> list[CheckFinding
         rule = f"max-speedup-loss {loss:g} % at batch {batch}"
         stored, timed = then.get(batch), now.get(batch)
         lacks = "" if stored and timed else f"the {'run' if stored else 'baseline'} did not time it"
-        reason = lacks or sides.unlike(arm, "speed-up")
+        reason = lacks or sides.unlike(arm, "speed-up", batch)
         if reason:
-            findings.append(CheckFinding(rule, arm, "not comparable", reason))
+            asks = bool(stored) or asked is not None
+            findings.append(CheckFinding(rule, arm, "not comparable", reason, asked=asks))
             continue
         ratio = quotient(Interval(*timed), Interval(*stored))
         says = f"{_said(ratio)} of the baseline's {stored[0]:.3g} times"
         least = 1 - loss / 100
         verdict = _verdict_above(ratio, least, 1 + loss / 100)
         beyond = least / (ratio.high or ratio.value)
-        findings.append(CheckFinding(rule, arm, *_left_open(verdict, says, sides, batch, beyond), ratio))
+        found = _left_open(verdict, says, sides, batch, beyond)
+        findings.append(CheckFinding(rule, arm, *found, ratio, asked=True))
     return findings
 
 
@@ -381,7 +490,10 @@ def _increase(
         why = "seeds and groups of samples cannot be paired"
     if why:
         return CheckFinding(rule, arm, "not comparable", why)
-    percent = jackknife_percent(*pairs)
+    try:
+        percent = jackknife_percent(*pairs)
+    except BenchError as problem:  # of nothing
+        return CheckFinding(rule, arm, "not comparable", str(problem))
     says = f"{_said(percent, ' %')} more than the baseline's, at most {most:g} % asked; {of}"
     if percent.low is None or percent.high is None:
         return CheckFinding(rule, arm, "inconclusive", f"{says}; more samples give an interval", percent)
@@ -445,9 +557,17 @@ def to_markdown(findings: Sequence[CheckFinding]) -> str:
     order = ("regressed", "inconclusive", "not comparable", "improved", "pass")
     lines = ["| | arm | rule | |", "| --- | --- | --- | --- |"]
     for f in sorted(findings, key=lambda f: order.index(f.verdict)):
-        says = f.says.replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {_SIGNS[f.verdict]} {f.verdict} | `{f.arm}` | {f.rule} | {says} |")
+        arm, rule, says = _in_markdown(f.arm, code=True), _in_markdown(f.rule), _in_markdown(f.says)
+        lines.append(f"| {_SIGNS[f.verdict]} {f.verdict} | {arm} | {rule} | {says} |")
     return "\n".join(lines)
+
+
+def _in_markdown(text: str, code: bool = False) -> str:
+    """A text in a cell of a table, shown as it is: no link, no tag, no end of the cell. code: as program text."""
+    line = " ".join(printable(text).split())
+    if code:
+        return "`" + line.replace("`", "'").replace("|", "\\|") + "`"
+    return re.sub(r"[\\`*_<>&|]|\](?=[(\[:])|(?<=:)//", lambda found: "".join(f"&#{ord(c)};" for c in found[0]), line)
 
 
 def to_junit(findings: Sequence[CheckFinding]) -> str:

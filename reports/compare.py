@@ -101,10 +101,10 @@ def busy(run: Run) -> str:
     Arms are slowed unequally once their threads share the cores with others. Neither taking turns nor A/A shows it.
     """
     for trial in run.done("latency"):
-        cpu, threads = (trial["device"].get(key) or {} for key in ("cpu", "threads"))
+        cpu, threads = trial["device"].get("cpu") or {}, trial["device"].get("threads") or {}
         own = max(cpu.get("cores_logical") or 0, threads.get("torch") or 0)
         states = [trial["clock_after"], *(one.get("clock") for one in run.about["environments"])]
-        load = max((one["load_average"][0] for one in states if one and one.get("load_average")), default=0.0)
+        load = max((loads[0] for one in states if one and (loads := one.get("load_average"))), default=0.0)
         if own and load > own + 1:
             return f"other programs were running (load {load:.1f} on {own} cores)"
     return ""

@@ -111,6 +111,18 @@ def unlike(one: Conditions, two: Conditions, what: What, forgive: str = "") -> s
     return ""
 
 
+def unsaid(before: Conditions, after: Conditions, what: What, forgive: str = "") -> str:
+    """What the first says of a number and the second does not, so that nobody can tell whether they were measured
+    alike; empty if there is nothing. forgive: as of `unlike`."""
+    for rule in _TABLE:
+        if what in rule.parts or (what in rule.changes and rule.name != forgive):
+            a, b = getattr(before, rule.name), getattr(after, rule.name)
+            hidden = isinstance(a, Identity) and isinstance(b, Identity) and a.sha256 and not b.sha256
+            if hidden or (a not in (None, frozenset()) and b in (None, frozenset())):
+                return f"the {rule.noun} cannot be compared: the second does not say its own"
+    return ""
+
+
 # The table
 
 

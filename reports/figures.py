@@ -457,7 +457,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     trials = latency_trials(results)
     rows = [row for row in results.arms if row.setting == "fixed"]
     added = {
-        batch: {name: one["added_bytes"] for name, one in trial["memory"].items() if one.get("added_bytes") is not None}
+        batch: {name: added for name, one in trial["memory"].items() if (added := one.get("added_bytes")) is not None}
         for batch, trial in sorted(trials.items())
     }
     rows = [row for row in rows if any(row.arm in by_arm for by_arm in added.values())]

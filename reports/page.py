@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError, Lattice
+from orderbench.orders.errors import printable
 from orderbench.orders.files import write_whole
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Sheet, save_figure
 from orderbench.reports.compare import judged_arm
@@ -36,7 +37,7 @@ from orderbench.reports.join import Part, join, run_names
 from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
 from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
-from orderbench.reports.results import Results, Row, failures, n_seeds, printable, results_of, too_small
+from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import WRITERS, Column, Table, to_json
 from orderbench.reports.tables import quality_tables, tables_of

@@ -10,7 +10,6 @@ rounds. Likelihood is paired over images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.errors import printable
 from orderbench.reports.statistics import (
     Interval,
     Replicates,
@@ -296,12 +296,6 @@ def failures(run: Run) -> list[tuple[str, str]]:
     return found
 
 
-def printable(text: Any) -> str:
-    """A text without colours and control characters, which terminals obey and XML forbids."""
-    plain = re.sub(r"\x1b\[[0-?]*[ -/]*[@-~]", "", str(text))
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "", plain)
-
-
 def round_times(trial: LatencyTrial, name: str, pixels: bool = True) -> list[float]:
     """Seconds of whole generations of one contender, a round each; with the pixel decoder where there is one."""
     samples = [sample for one in trial["rounds"] for sample in one if sample["name"] == name]
@@ -344,13 +338,13 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
             theirs_s = [] if baseline is None else round_times(trial, baseline)
             if arm != baseline and theirs_s and ratio:  # joined runs may have timed them in different rounds
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
-            counters = _counters(trial["counters"][arm], trial["flops_per_image"].get(arm))
+            counters = with_flops(trial["counters"][arm], trial["flops_per_image"].get(arm))
             exact = trial["counters_exact"].get(arm, True)
     trials = [t for t in run.trials.values() if (t["kind"], t["arm"], t["setting"]) == ("quality", arm, setting)]
     sampled = max(trials, key=lambda t: bool(t["status"] == "done"), default={})  # a failed seed knows no n
     if not counters and sampled.get("status") == "done":
         trial_of = cast(QualityTrial, sampled)
-        counters, exact = _counters(trial_of["counters"], trial_of["flops_per_image"]), trial_of["counters_exact"]
+        counters, exact = with_flops(trial_of["counters"], trial_of["flops_per_image"]), trial_of["counters_exact"]
     return Row(
         arm=arm,
         about=about,
@@ -381,7 +375,7 @@ def _measured_steps(run: Run, about: ArmAbout, setting: str) -> float | None:
     return float(np.mean(taken)) if taken else None
 
 
-def _counters(counted: Mapping[str, float], flops_per_image: float | None) -> dict[str, float]:
+def with_flops(counted: Mapping[str, float], flops_per_image: float | None) -> dict[str, float]:
     """Counts of one branch of guidance, and the operations of both, where the network's are known."""
     return {**counted, **({"flops_per_image": flops_per_image} if counted and flops_per_image else {})}
 

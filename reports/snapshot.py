@@ -1,34 +1,114 @@
 """Snapshots: what a check needs of a run, small enough to be reviewed in a pull request.
 
-Knows results and a JSON file of its own schema, which `bench baseline` writes. Refuses to judge: `check` holds a
-snapshot of a run against one of an earlier run.
+Knows results and a JSON file of its own schema, which `bench baseline` writes and whose every field has its type here.
+Refuses to judge: `check` holds a snapshot of a run against one of an earlier run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, misfit
 from orderbench.reports.compare import busy
 from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
-from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate
-from orderbench.reports.statistics import Interval, jackknife
+from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate, with_flops
+from orderbench.reports.statistics import Interval
 from orderbench.runs.migration import baseline_from_2
-from orderbench.runs.record import read_json
+from orderbench.runs.record import Run, read_json
+from orderbench.runs.schema import DeviceAbout, FileName, Setting, Spelled
 
 SCHEMA = 3  # 1 left out other groups, and did not say on which images; 2 knew one model
 KIND = "orderbench baseline"
 GROUPS = 20  # of images, for the jackknife of bits per token
 
+Whole = Annotated[str, Limit("a whole number", lambda text: text.isascii() and text.isdecimal() and len(text) < 19)]
+Stored = Annotated[  # an interval of a positive number
+    list[float | None],
+    Limit("value, low and high, above 0, the last two null where there are none",
+          lambda ends: len(ends) == 3 and ends[0] is not None and all(one is None or one > 0 for one in ends)),
+]  # fmt: skip
+
+
+class StoredMetric(TypedDict):
+    """A metric, and what it is without each group of samples."""
+
+    value: float
+    left_out: list[float | None] | None
+
+
+class StoredBits(StoredMetric):
+    """Bits per token of some held-out images."""
+
+    n: Least1
+
+
+class StoredIdentity(TypedDict):
+    """What identifies a file or a set of images."""
+
+    name: str | None
+    sha256: NotRequired[str | None]
+    images: NotRequired[Count | None]
+
+
+class StoredModel(TypedDict):
+    """One model of a run. What an older baseline did not say is null."""
+
+    name: Line
+    sha256: str | None
+    lattice: Line | None
+    tokenizer: str
+    images: StoredIdentity
+    setting: Setting
+    baseline: Spelled | None
+
+
+class StoredArm(TypedDict):
+    """One arm. counters: those that all of its trials have, or its last one; counted: which trials those are;
+    counters_by: those of the trials that have others."""
+
+    model: str
+    decoder: Spelled | None
+    plan_digest: str | None
+    counters: dict[Line, Amount]
+    counters_exact: bool
+    counted: NotRequired[list[str]]
+    counters_by: NotRequired[dict[str, dict[Line, Amount]]]
+    n: Least1 | None
+    quality: dict[Line, dict[Whole, StoredMetric]]
+    bits: StoredBits | None
+    speedup: dict[Whole, Stored]
+    latency_s: Stored | None
+
+
+class Snapshot(TypedDict):
+    """The file of `bench baseline`. devices: of batches that were not timed on `device`."""
+
+    schema: int
+    kind: str
+    created: NotRequired[str]
+    models: dict[str, StoredModel]
+    space: FileName | None
+    reference: StoredIdentity
+    dtype: str | None
+    device: DeviceAbout | None
+    devices: NotRequired[dict[Whole, DeviceAbout]]
+    busy: str
+    rounds: dict[Whole, Count]
+    noise: dict[Whole, Annotated[float, Limit("a factor of 1 or more", lambda factor: factor >= 1)]]
+    arms: dict[Spelled, StoredArm]
+
 
 def snapshot(results: Results) -> dict[str, Any]:
-    """What a check needs of a run, as plain values."""
+    """What a check needs of a run, as plain values: a `Snapshot`."""
     run = results.run
     latency = run.done("latency")
+    device = latency[0]["device"] if latency else None
+    others = {str(trial["batch"]): trial["device"] for trial in latency if trial["device"] != device}
     arms = {}
     for row in results.arms:
         if row.setting != "fixed":
@@ -47,6 +127,7 @@ def snapshot(results: Results) -> dict[str, Any]:
             "plan_digest": row.about["plan_digest"],
             "counters": row.counters,
             "counters_exact": row.counters_exact,
+            **_counted(run, row.arm, row.counters),
             "n": row.n,
             "quality": quality,
             "bits": _bits(results, row.arm),
@@ -73,7 +154,8 @@ def snapshot(results: Results) -> dict[str, Any]:
         "space": results.space,
         "reference": vars(Identity("") if space is None else reference_of(space)),
         "dtype": run.about["config"].get("dtype"),
-        "device": latency[0]["device"] if latency else None,
+        "device": device,
+        **({"devices": others} if others else {}),
         "busy": busy(run),
         "rounds": {str(trial["batch"]): len(trial["rounds"]) for trial in latency},
         "noise": {str(batch): _short(noise_factor(twice)) for batch, twice in results.noise.items()},
@@ -81,8 +163,34 @@ def snapshot(results: Results) -> dict[str, Any]:
     }
 
 
-def conditions_in(snapshot: Mapping[str, Any], arm: str) -> Conditions:
-    """What the numbers of an arm were measured under, from a snapshot."""
+def _counted(run: Run, arm: str, counters: Mapping[str, float]) -> dict[str, Any]:
+    """Which trials counted the work of an arm, and what those counted that do not agree with `counters`."""
+    found = {
+        f"batch {trial['batch']}": with_flops(trial["counters"][arm], trial["flops_per_image"].get(arm))
+        for trial in run.done("latency")
+        if trial["counters"].get(arm)
+    }
+    for trial in run.done("quality"):
+        if (trial["arm"], trial["setting"]) == (arm, "fixed"):
+            found[f"seed {trial['seed']}"] = with_flops(trial["counters"], trial["flops_per_image"])
+    other = {name: counted for name, counted in found.items() if counted != counters}
+    return {"counted": list(found), **({"counters_by": other} if other else {})}
+
+
+def counters_in(about: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The counters of an arm in a snapshot, by the trial that counted; an older one does not say which, so it is ''."""
+    by: Mapping[str, Mapping[str, float]] = about.get("counters_by", {})
+    return {
+        name: by.get(name, about["counters"]) for name in about.get("counted") or ([""] if about["counters"] else ())
+    }
+
+
+def _identity(stored: Mapping[str, Any]) -> Identity:
+    return Identity(stored["name"], stored.get("sha256"), stored.get("images"))
+
+
+def conditions_in(snapshot: Mapping[str, Any], arm: str, batch: str = "1") -> Conditions:
+    """What the numbers of an arm were measured under, from a snapshot; of its speeds, those at a batch."""
     about = snapshot["arms"][arm]
     model, fd = snapshot["models"][about["model"]], about["quality"].get("fd", {})
     left_out = [replicate(one)[1] for one in fd.values()]
@@ -95,13 +203,13 @@ def conditions_in(snapshot: Mapping[str, Any], arm: str) -> Conditions:
         dtype=snapshot["dtype"],
         tokenizer=model["tokenizer"],
         space=snapshot["space"],
-        reference=Identity(**snapshot["reference"]),
+        reference=_identity(snapshot["reference"]),
         n=about["n"],
         seeds=frozenset(map(int, fd)),
         groups=frozenset(len(values) for values in left_out if values is not None),
-        images=Identity(**model["images"]),
+        images=_identity(model["images"]),
         n_images=(about["bits"] or {}).get("n"),
-        device=snapshot["device"],
+        device=snapshot.get("devices", {}).get(batch, snapshot["device"]),
         baseline=model["baseline"],
     )
 
@@ -149,69 +257,32 @@ def read_snapshot(file: Path) -> dict[str, Any]:
     if value.get("kind") != KIND:
         raise BenchError(f"'{file}' is no baseline of this suite; `bench baseline RUN --out {file.name}` writes one")
     schema = value.get("schema")
-    if isinstance(schema, int) and schema > SCHEMA:
+    if isinstance(schema, int) and not isinstance(schema, bool) and schema > SCHEMA:
         raise BenchError(
             f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}: install a newer one, or write it "
             f"anew with bench baseline"
         )
-    if schema not in (2, SCHEMA):
+    if schema not in (2, SCHEMA) or not isinstance(schema, int):
         raise BenchError(
             f"'{file}' has schema {schema} and this orderbench reads {SCHEMA}; write it anew with bench baseline"
         )
-    whole = _PARTS if schema == SCHEMA else _PARTS_2
-    parts = [
-        ("baseline", value, whole),
-        *(("model", model, _MODEL_PARTS) for model in _values(value.get("models", {}))),
-        *(("arm", arm, _ARM_PARTS[: None if schema == SCHEMA else -3]) for arm in _values(value.get("arms"))),
-    ]
-    for what, part, needed in parts:
-        missing = [name for name in needed if not isinstance(part, Mapping) or name not in part]
-        if missing:
-            raise BenchError(
-                f"'{file}' is no whole baseline: an entry of kind {what} lacks {', '.join(missing)}; write it anew "
-                f"with bench baseline"
-            )
-    if not value["arms"]:
-        raise BenchError(f"'{file}' holds no arm; write it anew with bench baseline, from a run that is finished")
-    foreign = [arm for arm, one in value["arms"].items() if schema == SCHEMA and one["model"] not in value["models"]]
-    if foreign:
-        raise BenchError(f"'{file}' says nothing of the model of {foreign[0]}; write it anew with bench baseline")
-    current = value if schema == SCHEMA else baseline_from_2(value)
+    anew = "write it anew with bench baseline"
     try:
-        for arm in current["arms"]:
-            _read_through(current, arm)
-    except (KeyError, TypeError, ValueError, AttributeError, BenchError) as problem:
+        current = value if schema == SCHEMA else baseline_from_2(value)
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
         raise BenchError(
-            f"'{file}' holds something else where numbers belong ({type(problem).__name__}: {problem}); write it anew "
-            f"with bench baseline"
+            f"'{file}' has schema 2 and lacks part of what that schema holds ({type(problem).__name__}: {problem}); "
+            f"{anew}"
         ) from problem
+    unlike = misfit(current, Snapshot)
+    if unlike:
+        raise BenchError(f"'{file}' is no whole baseline: it {unlike}; {anew}")
+    if not current["arms"]:
+        raise BenchError(f"'{file}' holds no arm; {anew}, from a run that is finished")
+    foreign = [arm for arm, one in current["arms"].items() if one["model"] not in current["models"]]
+    if foreign:
+        raise BenchError(f"'{file}' says nothing of the model of {foreign[0]}; {anew}")
     return current
-
-
-def _read_through(value: Mapping[str, Any], arm: str) -> None:
-    """Read everything that a check reads of an arm; raises whatever a foreign value leads to."""
-    about = value["arms"][arm]
-    conditions_in(value, arm)
-    for by_seed in about["quality"].values():
-        jackknife([replicate(one) for one in by_seed.values()])
-    if about["bits"]:
-        jackknife([replicate(about["bits"])])
-    for stored in (*about["speedup"].values(), about["latency_s"]):
-        if stored is not None:
-            Interval(*stored).scaled(1.0)
-    for count in (*about["counters"].values(), *value["rounds"].values(), *value["noise"].values()):
-        float(count)
-
-
-_PARTS = ("models", "space", "reference", "dtype", "device", "busy", "rounds", "noise", "arms")
-_PARTS_2 = ("model", "tokenizer", "images", "space", "reference", "setting", "device", "busy", "rounds", "arms")
-_MODEL_PARTS = ("name", "sha256", "lattice", "tokenizer", "images", "setting", "baseline")
-_ARM_PARTS = ("plan_digest", "counters", "n", "quality", "bits", "speedup", "latency_s", "model", "decoder",
-              "counters_exact")  # fmt: skip # the last three are schema 3's
-
-
-def _values(arms: Any) -> list[Any]:
-    return list(arms.values()) if isinstance(arms, Mapping) else [arms]
 
 
 def noise_factor(twice: Interval | None) -> float:

@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orderbench.orders.errors import printable
 from orderbench.reports.check import CheckFinding
 from orderbench.reports.compare import Comparison
-from orderbench.reports.results import Floor, Results, Row, failures, printable, step_ratio, times_seeds, too_small
+from orderbench.reports.results import Floor, Results, Row, failures, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import (
     bounds,

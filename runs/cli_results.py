@@ -11,10 +11,12 @@ from typing import Annotated
 import typer
 
 from orderbench.orders.errors import BenchError
+from orderbench.orders.files import check_folder, check_target, write_whole
 from orderbench.runs.shell import (
     OUTPUT,
     DebugOption,
     JsonOption,
+    number,
     optional_number,
     optional_whole,
     piped_console,
@@ -108,7 +110,7 @@ def export(
 
     if not npz and not png:
         raise BenchError("say which: --npz, one file an arm for ADM's evaluator, or --png, folders of pictures")
-    target = out or run / "export"
+    target = out or _inside(run, "export")
     written = export_run(load_run(run), target, npz=npz, png=png, device=device, each=progress("exporting"))
     if as_json:
         print_json({"written": [str(path) for path in written]})
@@ -147,8 +149,8 @@ def report(
 
     loaded = [load_run(run) for run in runs]
     joined = "-".join(["with", *(run.resolve().name for run in runs[1:])])[:100]
-    default = runs[0] / ("report" if len(runs) == 1 else f"report-{joined}")  # each set of runs has a page of its own
-    page = write_report(loaded, out or default, paper=paper, each=progress("drawing"))
+    name = "report" if len(runs) == 1 else f"report-{joined}"  # each set of runs has a page of its own
+    page = write_report(loaded, out or _inside(runs[0], name), paper=paper, each=progress("drawing"))
     if as_json:
         print_json({**tables_json(loaded), "page": str(page)})
     else:
@@ -225,6 +227,15 @@ def check(
             rich_help_panel=_RULES,
         ),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="counters,latency,likelihood,quality",
+            help="What of the baseline is asked for. Default: all that it holds.",
+            rich_help_panel=_JUDGED,
+        ),
+    ] = None,
     any_model: Annotated[
         bool,
         typer.Option(
@@ -263,12 +274,14 @@ def check(
     """Gate a change: fail only if something really got worse.
 
     Exit code 0 if all passed or improved, 3 if anything regressed, 4 if something is inconclusive, or was asked for and
-    could not be compared. Counters are compared exactly, everything else by its interval.
+    could not be compared. All that the baseline holds is asked for, measured again and alike; --only asks for less.
+    Counters are compared exactly, everything else by its interval.
 
     \b
     Examples:
       bench check bench-runs/my-run --min-speedup radial/raster=3
       bench check bench-runs/my-run --baseline baseline.json --max-fd-increase 5
+      bench check my-run --baseline baseline.json --only counters,quality
       bench check my-run --rules check.toml --markdown >> $GITHUB_STEP_SUMMARY
     """
     from orderbench.reports import check as gate
@@ -282,18 +295,25 @@ def check(
         "min_speedup": dict(_speedup(text) for text in min_speedup or []), "batch": batch,
         "max_fd_increase": max_fd_increase, "max_bits_increase": max_bits_increase,
         "max_speedup_loss": max_speedup_loss, "max_slowdown": max_slowdown, "any_model": any_model or None,
+        "only": None if only is None else tuple(filter(None, only.split(","))),
     }  # fmt: skip
+    if only is not None and not given["only"]:
+        raise BenchError("--only names nothing; as in --only counters,quality")
     asked = gate.read_rules(rules, given)
+    if junit is not None:
+        _check_out(junit, "--junit")
     before = None
     if baseline is not None:
         folder = baseline.is_dir()
         before = baseline_of(results_of(load_run(baseline), space)) if folder else read_snapshot(baseline)
-    findings = gate.check(results_of(load_run(run), space), before, asked, _canonical)
+    findings = gate.check(results_of(load_run(run), space), before, asked, _spelling)
     if junit is not None:
-        try:
-            junit.write_text(gate.to_junit(findings))
-        except OSError as problem:
-            raise BenchError(f"'{junit}' could not be written: {problem.strerror}; name another place") from problem
+        text = gate.to_junit(findings)
+        write_whole(
+            junit,
+            lambda temporary: temporary.write_text(text, encoding="utf-8"),
+            error=lambda reason: BenchError(f"'{junit}' could not be written: {reason}; name another place"),
+        )
     if as_json:
         print_json(gate.to_json(findings))
     elif markdown:
@@ -325,16 +345,44 @@ def baseline(
     from orderbench.reports.snapshot import baseline_of
     from orderbench.runs.record import load_run, write_json
 
+    _check_out(out, "--out")
     write_json(out, baseline_of(results_of(load_run(run), space)))
     write(f"wrote {out}")
 
 
-def _canonical(arm: str) -> str:
-    """An arm as records spell it. One that is not known here, such as an order of --include, is left as it is."""
+def _check_out(file: Path, flag: str) -> None:
+    """BenchError for a place at which no file may be written, before anything is computed."""
+    try:
+        check_target(file)
+    except OSError as problem:
+        raise BenchError(
+            f"'{file}' could not be written: {problem.strerror}; name another place, as in {flag} {file.stem or 'out'}"
+            f"-2{file.suffix}"
+        ) from problem
+
+
+def _inside(run: Path, name: str) -> Path:
+    """The folder of a run that a command writes by default; BenchError if it leads elsewhere."""
+    try:
+        check_folder(run, name)
+    except OSError as problem:
+        raise BenchError(
+            f"'{run}' is not written to: {problem.strerror}; name another place, as in --out {name}"
+        ) from problem
+    return run / name
+
+
+def _spelling(arm: str) -> str:
+    """An arm as records spell it; BenchError for what is none."""
     from orderbench.runs.arms import parse_arm  # needs torch, so it is asked only for what a run has not by name
 
+    return parse_arm(arm).name
+
+
+def _canonical(arm: str) -> str:
+    """The same; one that is not known here, such as an order of --include, is left as it is."""
     try:
-        return parse_arm(arm).name
+        return _spelling(arm)
     except BenchError:
         return arm
 
@@ -343,6 +391,6 @@ def _speedup(text: str) -> tuple[str, float]:
     """'radial/raster=3': an arm may hold '=' itself, the number comes last."""
     pair, _, least = text.rpartition("=")
     try:
-        return pair, float(least)
-    except ValueError:
+        return pair, number(least)
+    except typer.BadParameter:
         raise BenchError(f"'{text}' is no least speed-up; it is spelled ARM/ARM=X, as in radial/raster=3") from None

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from orderbench.models.processes import gather, is_first_process, join_processes, n_processes
 from orderbench.orders.files import sha256_of
@@ -99,7 +99,7 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
                 f"--out {folder.name}-2"
             )
         before = load_run(folder).about
-        before["config"] = RunSpec.from_json(before["config"], "run.json").to_json()  # keys that came later
+        before["config"] = cast(Any, RunSpec.from_json(before["config"], "run.json").to_json())  # keys that came later
         for key in ("config", "models", "spaces", "device", "arms", "refused", "trials"):
             if before[key] != about[key]:
                 raise RecordProblem(

@@ -26,23 +26,25 @@ import numpy as np
 
 from orderbench.orders import BenchError
 from orderbench.orders.arrays import BrokenArrays, read_npz
-from orderbench.orders.files import write_whole
+from orderbench.orders.documents import misfit, read_document
+from orderbench.orders.files import check_folder, write_whole
 from orderbench.runs import migration
 from orderbench.runs.schema import (
+    ARRAYS,
     KIND,
+    NEEDED_ARRAYS,
     SCHEMA,
     TRIALS,
-    ArmAbout,
+    FileName,
     FloorTrial,
     LatencyTrial,
     LikelihoodTrial,
-    ModelAbout,
     QualityTrial,
     RepairTrial,
     RunAbout,
-    SpaceAbout,
     TrialHead,
-    required,
+    about_misfit,
+    trial_misfit,
 )
 
 
@@ -83,8 +85,16 @@ class Run:
         return said if isinstance(said, int) and said > 0 else None
 
     def arrays(self, trial: str, what: str) -> dict[str, np.ndarray]:
-        """The arrays of one trial: 'tokens', 'features-SPACE', 'bits' or 'pictures'."""
-        return read_arrays(self.folder / "data" / f"{trial}.{what}.npz")
+        """The arrays of one trial: 'tokens', 'features-SPACE', 'bits' or 'pictures'; RecordProblem if they are not
+        there, are broken, or are of other types and lengths than `schema.ARRAYS` says."""
+        file = self.folder / "data" / f"{trial}.{what}.npz"
+        if misfit(trial, FileName) or misfit(what, FileName):
+            raise RecordProblem(f"'{file}' is no name of arrays of a run")
+        found = read_arrays(file)
+        unlike = _arrays_misfit(found, what.partition("-")[0])
+        if unlike:
+            raise RecordProblem(f"'{file}' {unlike}; remove its trial's record, and --resume measures anew")
+        return found
 
 
 def digest_of(value: object) -> str:
@@ -147,19 +157,23 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object; RecordProblem if the file is missing, half-written or something else."""
     try:
-        value = json.loads(file.read_text())
+        value = read_document(file)
     except FileNotFoundError as problem:
         raise RecordProblem(f"there is no '{file}'; name a folder that bench run wrote") from problem
     except (OSError, UnicodeDecodeError) as problem:
         why = getattr(problem, "strerror", None) or problem
         raise RecordProblem(f"'{file}' could not be read: {why}") from problem
     except ValueError as problem:
-        remove = file.parent.name == "trials"
-        remedy = "; remove it, and --resume measures anew" if remove else "; bring the file back, or name another"
-        raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}{remedy}") from problem
+        raise RecordProblem(f"'{file}' is not a whole JSON document: {problem}; {_remedy(file)}") from problem
     if not isinstance(value, dict):
-        raise RecordProblem(f"'{file}' holds a {type(value).__name__}, not a record of this suite")
+        raise RecordProblem(f"'{file}' holds a {type(value).__name__}, not a record of this suite; {_remedy(file)}")
     return value
+
+
+def _remedy(file: Path) -> str:
+    if file.parent.name == "trials":
+        return "remove it, and --resume measures anew"
+    return "bring the file back, or name another"
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -174,38 +188,94 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         ) from problem
 
 
+def _arrays_misfit(arrays: Mapping[str, np.ndarray], what: str) -> str:
+    """What keeps arrays from being those of a kind of file, as the middle of a sentence."""
+    lacking = [name for name in NEEDED_ARRAYS.get(what, ()) if name not in arrays]
+    if lacking:
+        return f"lacks the array {lacking[0]}"
+    lengths: dict[str, int] = {}
+    for name, (axes, kinds) in ARRAYS.get(what, {}).items():
+        if name not in arrays:
+            continue
+        array = arrays[name]
+        if array.ndim != len(axes) or array.dtype.kind not in kinds or not array.size:
+            return f"holds {name} as {array.dtype} of shape {array.shape}"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"holds {name} with numbers that are not finite"
+        if lengths.setdefault("N", len(array)) != len(array):
+            return f"holds {name} of {len(array)} samples and others of {lengths['N']}"
+    return ""
+
+
+# Runs
+
+
 def load_run(folder: str | Path) -> Run:
     """A run from its folder, of the current schema whatever wrote it; the files stay as they are.
 
+    All of it is checked here, against `runs/schema.py`, and texts in it are made printable. So whoever reads a run need
+    not ask again.
+
     Raises RecordProblem for a folder that holds none, a newer schema, and files that are broken or foreign.
     """
-    where = Path(folder)
+    stored, about = _load_about(Path(folder))
+    trials = {}
+    for name in about["trials"]:
+        file = Path(folder) / "trials" / f"{name}.json"
+        if file.is_symlink() or file.exists():
+            trials[name] = _load_trial(file, name, stored, about)
+    return Run(Path(folder), about, trials)
+
+
+def load_about(folder: str | Path) -> RunAbout:
+    """The run.json of a run, as `load_run` reads it, whatever became of its trials."""
+    return _load_about(Path(folder))[1]
+
+
+def load_trial(folder: Path, name: str, about: RunAbout) -> dict[str, Any] | None:
+    """The record of one trial of a run that is read by `load_about`; None if there is none, RecordProblem if it is
+    broken or another's."""
+    file = folder / "trials" / f"{name}.json"
+    return _load_trial(file, name, {"schema": SCHEMA}, about) if file.is_symlink() or file.exists() else None
+
+
+def _load_about(where: Path) -> tuple[dict[str, Any], RunAbout]:
+    """run.json as it is stored, and brought up to date."""
     if not where.is_dir():
-        raise RecordProblem(f"there is no folder '{folder}'; name a folder that bench run wrote")
+        raise RecordProblem(f"there is no folder '{where}'; name a folder that bench run wrote")
     file = where / "run.json"
     stored = read_json(file)
     schema = _schema_of(stored, file)
-    _check_whole(stored, file, migration.RUN_1 if schema == 1 else _NEEDED)
-    about = _migrated(file, migration.run_from_1, stored) if schema == 1 else stored
-    _check_entries(about, file)
-    trials = {}
-    for name in about["trials"]:
-        file = where / "trials" / f"{name}.json"
-        if file.is_file():
-            trial = read_json(file)
-            if trial.get("trial") != name or "status" not in trial or "kind" not in trial:
-                raise RecordProblem(
-                    f"'{file}' is not the record of trial {name}; remove it, and --resume measures anew"
-                )
-            trials[name] = _migrated(file, migration.trial_from_1, trial, stored) if schema == 1 else trial
-            _check_trial(trials[name], file)
-    return Run(where, cast(RunAbout, {**about, "schema": SCHEMA}), trials)
+    missing = [name for name, kind in migration.RUN_1.items() if schema == 1 and not isinstance(stored.get(name), kind)]
+    if missing:
+        raise RecordProblem(f"'{file}' lacks {', '.join(missing)}; {_NO_WHOLE}")
+    about = cast(RunAbout, _migrated(file, migration.run_from_1, stored) if schema == 1 else stored)
+    unlike = misfit(about, RunAbout) or about_misfit(about)
+    if unlike:
+        raise RecordProblem(f"'{file}' {unlike}; {_NO_WHOLE}")
+    return stored, cast(RunAbout, {**about, "schema": SCHEMA})
+
+
+def _load_trial(file: Path, name: str, stored: Mapping[str, Any], about: RunAbout) -> dict[str, Any]:
+    trial = read_json(file)
+    if trial.get("trial") != name or "status" not in trial or "kind" not in trial:
+        raise RecordProblem(f"'{file}' is not the record of trial {name}; remove it, and --resume measures anew")
+    unlike = misfit(trial, TrialHead)
+    if not unlike and stored["schema"] == 1:
+        trial = _migrated(file, migration.trial_from_1, trial, stored)
+    if not unlike and trial["status"] == "done":
+        unlike = misfit(trial, TRIALS.get(trial["kind"], TrialHead)) or trial_misfit(trial, about)
+    if not unlike and "failed_arms" in trial:
+        unlike = misfit(trial["failed_arms"], dict[str, str], "failed_arms")
+    if unlike:
+        raise RecordProblem(f"'{file}' {unlike}; remove it, and --resume measures anew")
+    return trial
 
 
 def _schema_of(stored: Mapping[str, Any], file: Path) -> int:
     schema = stored.get("schema")
-    if stored.get("kind") != KIND or not isinstance(schema, int):
-        raise RecordProblem(f"'{file}' is not the record of a run of this suite")
+    if stored.get("kind") != KIND or not isinstance(schema, int) or isinstance(schema, bool):
+        raise RecordProblem(f"'{file}' is not the record of a run of this suite; name a folder that bench run wrote")
     if schema > SCHEMA:
         raise RecordProblem(
             f"'{file}' has schema {schema} and this orderbench reads up to {SCHEMA}; install a newer orderbench, "
@@ -216,54 +286,17 @@ def _schema_of(stored: Mapping[str, Any], file: Path) -> int:
     return schema
 
 
-def _check_whole(stored: Mapping[str, Any], file: Path, needed: Mapping[str, type]) -> None:
-    missing = [name for name, kind in needed.items() if not isinstance(stored.get(name), kind)]
-    if missing:
-        raise RecordProblem(
-            f"'{file}' lacks {', '.join(missing)}; it is no whole record of a run, so bring the file back or measure "
-            f"anew, as in bench run --out NEW"
-        )
-
-
-def _check_entries(about: Mapping[str, Any], file: Path) -> None:
-    """Whether every arm, model and space of a run.json has its fields."""
-    for what, entries, shape in (
-        ("an arm", about["arms"], ArmAbout),
-        ("a model", about["models"].values(), ModelAbout),
-        ("a space", about["spaces"], SpaceAbout),
-    ):
-        for entry in entries:
-            missing = _missing(entry, shape)
-            if missing:
-                raise RecordProblem(
-                    f"'{file}' lacks {', '.join(missing)} of {what}; bring the file back or measure anew, as in "
-                    f"bench run --out NEW"
-                )
-
-
-def _check_trial(trial: Mapping[str, Any], file: Path) -> None:
-    """Whether a finished trial has the fields of its kind, and any other those of all trials."""
-    missing = _missing(trial, TRIALS.get(trial["kind"], TrialHead) if trial["status"] == "done" else TrialHead)
-    if missing:
-        raise RecordProblem(f"'{file}' lacks {', '.join(missing)}; remove it, and --resume measures anew")
-
-
-def _missing(entry: Any, shape: type) -> list[str]:
-    return [name for name in required(shape) if not isinstance(entry, Mapping) or name not in entry]
+_NO_WHOLE = "it is no whole record of a run, so bring the file back or measure anew, as in bench run --out NEW"
 
 
 def _migrated(file: Path, migrate: Callable[..., dict[str, Any]], *documents: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return migrate(*documents)
-    except (KeyError, TypeError, AttributeError) as problem:
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
         raise RecordProblem(
             f"'{file}' has schema 1 and lacks part of what that schema holds ({type(problem).__name__}: {problem}); "
             f"bring the file back or measure anew, as in bench run --out NEW"
         ) from problem
-
-
-_NEEDED: dict[str, type] = {"arms": list, "config": dict, "created": str, "environments": list, "models": dict,
-                            "refused": dict, "spaces": list, "trials": list}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -273,7 +306,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        check_folder(folder, "trials", "data", "tiles", *(f"tiles/{one.name}" for one in folder.glob("tiles/*")))
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as problem:
         raise RecordProblem(
             f"'{folder}' cannot hold a run: {problem.strerror or problem}; name another place, as in --out my-run"

@@ -1,63 +1,93 @@
 """The shape of a run's records, as types; docs/record-format.md says in words what each field means.
 
-Knows names and types of fields, of the current schema alone. Refuses to know how records are kept (`record`) and how
-older ones are brought up to date (`migration`). A test holds the tables of that page to these types.
+Knows names, types and ranges of fields, of the current schema alone, and what the fields of one document must have to
+do with each other. `record` holds every document that it reads against this, so that nobody else need ask. Refuses to
+know how records are kept (`record`) and how older ones are brought up to date (`migration`). A test holds the tables of
+that page to these types.
+
+A number that is not finite is null, where its type is `float | None`; elsewhere null is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any, NotRequired, TypedDict, get_origin, get_type_hints
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from orderbench.orders import BenchError, parse_lattice
+from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Positive, Share
 
 SCHEMA = 2
 KIND = "orderbench run"
+
+_SPELLED = re.compile(r"""[^\s$<>|`"'\\]{1,500}""")  # nothing of it means anything to a figure, a page or a table
+_FILE = re.compile(r"[A-Za-z0-9_+@=~-][A-Za-z0-9._+@=~-]{0,199}")
+
+Spelled = Annotated[str, Limit("the spelling of an arm or of its parts", lambda text: bool(_SPELLED.fullmatch(text)))]
+Optionally = Annotated[str, Limit("a spelling, or nothing", lambda text: not text or bool(_SPELLED.fullmatch(text)))]
+FileName = Annotated[str, Limit("the name of a file, without folders", lambda text: bool(_FILE.fullmatch(text)))]
+Seed = Annotated[int, Limit("a whole number from 0 on", lambda n: 0 <= n < 2**63)]
+Sizes = Annotated[list[Least1], Limit("a list of one or more", lambda sizes: len(sizes) > 0)]
 
 
 class Setting(TypedDict):
     """One sampling setting."""
 
-    guidance: str
-    temperature: float
-    top_k: int
-    top_p: float
+    guidance: Spelled
+    temperature: Positive
+    top_k: Count
+    top_p: Share
 
 
 class TokenizerAbout(TypedDict):
     """A tokenizer: what it is called, how many values its codes take, the SHA-256 of its file."""
 
-    name: str
-    code_sizes: list[int]
+    name: Line
+    code_sizes: Sizes
     sha256: NotRequired[str | None]
 
 
 class HeldOutAbout(TypedDict):
     """Images that a model never saw, as its codes."""
 
-    images: int
+    images: Count
     sha256: str
+
+
+class ShareAbout(TypedDict):
+    """One order of a training mixture."""
+
+    order: Line
+    paces: list[str]
+    share: Share
+
+
+class ObjectiveAbout(TypedDict, total=False):
+    """What a model was trained on; `models/objective.py` says the rest."""
+
+    mixture: list[ShareAbout]
 
 
 class ModelAbout(TypedDict):
     """One model of a run."""
 
-    name: str  # of its file, of the package's weights, or of a factory
-    lattice: str
-    code_sizes: list[int]
-    classes: int
-    native: str
+    name: Line  # of its file, of the package's weights, or of a factory
+    lattice: Line
+    code_sizes: Sizes
+    classes: Count
+    native: Spelled
     setting: Setting  # what its arms are drawn with
-    baseline: str | None  # the arm that its others are measured against
+    baseline: Spelled | None  # the arm that its others are measured against
     ratio: bool  # whether the baseline is one cell at a time, so that ratios to it are shown
     sha256: NotRequired[str | None]
     factory: NotRequired[bool]
     family: NotRequired[str]
     weights: NotRequired[str]  # 'ema' or 'model', where its file holds both
-    parameters: NotRequired[int]
+    parameters: NotRequired[Count]
     config: NotRequired[dict[str, Any]]
     data: NotRequired[str]
-    objective: NotRequired[dict[str, Any]]
-    steps_done: NotRequired[int]
+    objective: NotRequired[ObjectiveAbout]
+    steps_done: NotRequired[Count]
     tokenizer: NotRequired[TokenizerAbout]
     held_out: NotRequired[HeldOutAbout]
 
@@ -65,39 +95,86 @@ class ModelAbout(TypedDict):
 class SpaceAbout(TypedDict):
     """A feature space and its reference."""
 
-    space: str
-    dimensions: int
-    reference: str
+    space: FileName
+    dimensions: Count
+    reference: Line
     reference_sha256: str | None
 
 
 class CutAbout(TypedDict):
     """Why an arm has its pace, where only a number of steps was asked for."""
 
-    steps: int
-    pace: str
+    steps: Least1
+    pace: Line
     why: str
-    taxes_bits: dict[str, float]  # of every pace that could have been chosen; empty where no tax decided
+    taxes_bits: dict[Line, float]  # of every pace that could have been chosen; empty where no tax decided
 
 
 class ArmAbout(TypedDict):
     """One arm of a run, and the plan of seed 0."""
 
-    name: str
-    order: str
-    pace: str
-    decoder: str  # 'off': plain decoding
+    name: Spelled
+    order: Spelled
+    pace: Spelled
+    decoder: Spelled  # 'off': plain decoding
     model: str  # a key of `models`
     traits: list[str]  # of the decoder
-    n_steps: int
-    sizes: list[int]
+    n_steps: Least1
+    sizes: Sizes
     plan: dict[str, Any] | None
     plan_digest: str | None
     per_sample: bool
-    training_share: float | None
-    training_share_at_pace: float | None
+    training_share: Share | None
+    training_share_at_pace: Share | None
     predicted_tax_bits: float | None
     cut: NotRequired[CutAbout]  # where --steps asked
+
+
+class CpuAbout(TypedDict, total=False):
+    """A processor."""
+
+    model: str | None
+    cores_logical: Count | None
+    cores_usable: Count | None
+
+
+class ThreadsAbout(TypedDict, total=False):
+    """How many threads compute."""
+
+    torch: Count | None
+    torch_interop: Count | None
+
+
+class GpuAbout(TypedDict, total=False):
+    """A graphics processor."""
+
+    name: str | None
+
+
+class GitAbout(TypedDict, total=False):
+    """The source that ran."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+Load = Annotated[list[Amount], Limit("three numbers", lambda loads: len(loads) == 3)]
+
+
+class ClockAbout(TypedDict, total=False):
+    """What may disturb a clock, at one moment."""
+
+    load_average: Load | None
+    gpu: dict[str, Any] | None
+
+
+class DeviceAbout(TypedDict, total=False):
+    """What rounds of timings must share."""
+
+    cpu: CpuAbout | None
+    gpu: GpuAbout | None
+    threads: ThreadsAbout | None
+    device: str | None
 
 
 class EnvironmentAbout(TypedDict, total=False):
@@ -110,13 +187,22 @@ class EnvironmentAbout(TypedDict, total=False):
     platform: str
     versions: dict[str, str | None]
     torch: dict[str, Any]
-    cpu: dict[str, Any]
-    memory_bytes: int | None
-    threads: dict[str, Any]
-    load_average: list[float] | None
-    gpu: dict[str, Any] | None
-    git: dict[str, Any] | None
-    clock: dict[str, Any]
+    cpu: CpuAbout
+    memory_bytes: Count | None
+    threads: ThreadsAbout
+    load_average: Load | None
+    gpu: GpuAbout | None
+    git: GitAbout | None
+    clock: ClockAbout
+
+
+class ConfigAbout(TypedDict, total=False):
+    """Those settings of a run that reports show; `runs/spec.py` has all."""
+
+    data: str | None
+    dtype: str | None
+    samples: Least1
+    tune: dict[str, list[Any]] | None
 
 
 class RunAbout(TypedDict):
@@ -125,29 +211,32 @@ class RunAbout(TypedDict):
     schema: int
     kind: str
     created: str
-    config: dict[str, Any]
-    models: dict[str, ModelAbout]  # the first one is the run's own
+    config: ConfigAbout
+    models: dict[Line, ModelAbout]  # the first one is the run's own
     spaces: list[SpaceAbout]
     device: str
     arms: list[ArmAbout]
-    refused: dict[str, str]  # arms that were asked for and not served, with the sentence
+    refused: dict[Line, str]  # arms that were asked for and not served, with the sentence
     environments: list[EnvironmentAbout]
-    trials: list[str]
+    trials: list[FileName]
 
 
 class TrialHead(TypedDict):
     """What all records of trials hold; the rest depends on `kind`, and is there once `status` is 'done'."""
 
-    trial: str
+    trial: FileName
     kind: str
-    arm: str
-    seed: int
-    setting: str
-    status: str
+    arm: Optionally
+    seed: Seed
+    setting: Line
+    status: Line
     ended: NotRequired[str]
-    wall_s: NotRequired[float]
+    wall_s: NotRequired[Amount | None]
     reason: NotRequired[str]
     traceback: NotRequired[str]
+
+
+Point = Annotated[list[float], Limit("two numbers", lambda point: len(point) == 2)]
 
 
 class Resampled(TypedDict):
@@ -155,63 +244,63 @@ class Resampled(TypedDict):
 
     value: float | None
     left_out: NotRequired[list[float | None] | None]
-    n_reference: NotRequired[int]  # of kd, precision and recall
-    k: NotRequired[int]  # of precision and recall
+    n_reference: NotRequired[Count]  # of kd, precision and recall
+    k: NotRequired[Count]  # of precision and recall
 
 
 class QualityResult(TypedDict):
     """Metrics of some images in one feature space."""
 
-    space: str
-    reference: str
-    n: int
-    n_reference: NotRequired[int]
-    groups: NotRequired[int]
+    space: FileName
+    reference: Line
+    n: Least1
+    n_reference: NotRequired[Count]
+    groups: NotRequired[Count]
     fd: Resampled
     kd: NotRequired[Resampled]
     precision: NotRequired[Resampled]
     recall: NotRequired[Resampled]
     inception_score: NotRequired[Resampled]
     agreement: NotRequired[Resampled]
-    fd_curve: NotRequired[list[list[float]]]
+    fd_curve: NotRequired[list[Point]]
     fd_extrapolated: NotRequired[float | None]
 
 
 class QualityTrial(TrialHead):
     """Samples of an arm."""
 
-    n: int
+    n: Least1
     sampling: Setting
     plan_digest: str | None
-    n_steps: float
-    counters: dict[str, float]
+    n_steps: Positive
+    counters: dict[Line, Amount]
     counters_exact: bool
-    flops_per_image: float | None
+    flops_per_image: Amount | None
     tokens_digest: str
-    decode_s: float
-    changed_per_image: float
-    changed_by_cell: list[float]
+    decode_s: Amount
+    changed_per_image: Amount
+    changed_by_cell: list[Amount]
     quality: list[QualityResult]
 
 
 class FloorTrial(TrialHead):
     """Images that no arm made."""
 
-    n: int
+    n: Least1
     quality: list[QualityResult]
 
 
 class LikelihoodTrial(TrialHead):
     """Bits of held-out images under an arm."""
 
-    n: int
+    n: Least1
     plan_digest: str
-    n_steps: int
+    n_steps: Least1
     bits_per_token: float
-    bits_se: float | None
+    bits_se: Amount | None
     singly_bits_per_token: float | None
     tax_bits: float | None
-    tax_se: float | None
+    tax_se: Amount | None
     predicted_tax_bits: float | None
     field: str | None
     bits_by_step: list[float]
@@ -223,17 +312,17 @@ class LikelihoodTrial(TrialHead):
 class RepairRates(TypedDict):
     """What a decoder that rewrites does to codes that were made wrong."""
 
-    error_rate: float
-    corrupted: int
-    clean: int
-    repair_rate: float | None
-    damage_rate: float | None
+    error_rate: Share
+    corrupted: Count
+    clean: Count
+    repair_rate: Share | None
+    damage_rate: Share | None
 
 
 class RepairTrial(TrialHead):
     """Repair of injected errors."""
 
-    n: int
+    n: Least1
     sampling: Setting
     rates: list[RepairRates]
 
@@ -241,29 +330,50 @@ class RepairTrial(TrialHead):
 class TimedSample(TypedDict):
     """One contender in one round, seconds a generation."""
 
-    name: str
-    repeats: int
-    tokens_s: float
-    pixels_s: float | None
+    name: Spelled
+    repeats: Count
+    tokens_s: Positive
+    pixels_s: Amount | None
+
+
+Passes = Annotated[list[list[Amount]], Limit("a list of one or more", lambda passes: len(passes) > 0)]
+
+
+class WarmUpAbout(TypedDict, total=False):
+    """The first generations of a contender."""
+
+    repeats: Count
+    first_s: Amount
+    again_s: list[Amount]
+
+
+class MemoryAbout(TypedDict, total=False):
+    """What a generation of a contender took; None where it could not be measured."""
+
+    peak_bytes: Count | None
+    before_bytes: Count | None
+    added_bytes: int | None
+    reserved_bytes: Count | None
+    how: str | None
 
 
 class LatencyTrial(TrialHead):
     """All arms in turns at one batch."""
 
-    batch: int
+    batch: Least1
     sampling: Setting
-    device: dict[str, Any]
+    device: DeviceAbout
     rounds: list[list[TimedSample]]
-    setup_s: dict[str, float]
-    counters: dict[str, dict[str, float]]
-    counters_exact: dict[str, bool]
-    flops_per_image: dict[str, float | None]
-    warm_up: dict[str, dict[str, Any]]
-    memory: dict[str, dict[str, Any]]
-    weights_bytes: int | None
-    step_s: NotRequired[dict[str, list[list[float]]]]
-    clock_after: dict[str, Any] | None
-    failed_arms: dict[str, str]
+    setup_s: dict[str, Amount]
+    counters: dict[Spelled, dict[Line, Amount]]
+    counters_exact: dict[Spelled, bool]
+    flops_per_image: dict[Spelled, Amount | None]
+    warm_up: dict[str, WarmUpAbout]
+    memory: dict[str, MemoryAbout]
+    weights_bytes: Count | None
+    step_s: NotRequired[dict[Spelled, Passes]]
+    clock_after: ClockAbout | None
+    failed_arms: dict[Line, str]
 
 
 TRIALS: Mapping[str, type] = {
@@ -276,12 +386,73 @@ TRIALS: Mapping[str, type] = {
 }
 
 
-@cache
-def required(shape: type) -> tuple[str, ...]:
-    """The fields that a record of this shape always has, in the order in which they are declared.
+# What fields have to do with each other
 
-    >>> required(HeldOutAbout)
-    ('images', 'sha256')
-    """
-    hints = get_type_hints(shape, include_extras=True)
-    return tuple(name for name, hint in hints.items() if get_origin(hint) is not NotRequired)
+
+def about_misfit(about: RunAbout) -> str:
+    """What in a run.json contradicts itself, as the middle of a sentence; empty if nothing does."""
+    return next(_contradictions(about), "")
+
+
+def _contradictions(about: RunAbout) -> Iterator[str]:
+    names = [arm["name"] for arm in about["arms"]]
+    for what, listed in (("the arm", names), ("the trial", about["trials"])):
+        twice = next((one for one in listed if listed.count(one) > 1), None)
+        if twice is not None:
+            yield f"holds {what} '{twice}' twice"
+    for index, arm in enumerate(about["arms"]):
+        model = about["models"].get(arm["model"])
+        if model is None:
+            yield f"gives arms[{index}].model as '{arm['model']}', and a name of its models would do"
+            continue
+        if len(arm["sizes"]) != arm["n_steps"]:
+            yield f"gives arms[{index}] {arm['n_steps']} steps and {len(arm['sizes'])} sizes of them"
+        try:
+            cells = parse_lattice(model["lattice"]).n_cells
+        except BenchError:
+            continue  # of a newer orderbench, or of a plugin
+        if sum(arm["sizes"]) != cells:
+            yield f"gives arms[{index}].sizes of {sum(arm['sizes'])} cells on a lattice of {cells}"
+
+
+def trial_misfit(trial: Any, about: RunAbout) -> str:
+    """What in the record of a finished trial contradicts itself or its run, as the middle of a sentence."""
+    kind, config = trial["kind"], about["config"]
+    models = {arm["name"]: about["models"][arm["model"]] for arm in about["arms"]}
+    plans = {arm["name"]: arm["plan_digest"] for arm in about["arms"]}
+    fixed = next(iter(about["models"].values()), None) if kind == "latency" else models.get(trial["arm"])
+    if fixed and trial["setting"] == "fixed" and trial.get("sampling", fixed["setting"]) != fixed["setting"]:
+        return "gives another sampling setting than its run.json"
+    planned = kind in ("quality", "likelihood") and trial["seed"] == 0 and trial["arm"] in plans
+    if planned and trial["plan_digest"] != plans[trial["arm"]]:
+        return "gives another plan_digest than its run.json"
+    if kind in ("quality", "tuning") and trial["n"] != config.get("samples", trial["n"]):
+        return f"gives n as {trial['n']}, and its run.json asks for {config['samples']}"
+    if kind == "latency":
+        for index, one in enumerate(trial["rounds"]):
+            timed = [sample["name"] for sample in one]
+            if len(set(timed)) < len(timed):
+                return f"holds an arm twice in rounds[{index}]"
+            uncounted = [name for name in timed if name in plans and name not in trial["counters"]]
+            if uncounted:
+                return f"times {uncounted[0]} in rounds[{index}] and has no counters of it"
+    if trial["kind"] == "likelihood":
+        for name in ("by_step", "by_cell"):
+            singly = trial[f"singly_bits_{name}"]
+            if singly is not None and len(singly) != len(trial[f"bits_{name}"]):
+                return f"gives singly_bits_{name} and bits_{name} of different lengths"
+    return ""
+
+
+ARRAYS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "bits": {"bits_N": ("N", "f"), "singly_N": ("N", "f")},
+    "tokens": {"tokens_NL": ("NL", "ui"), "codes_NLK": ("NLK", "ui"), "labels_N": ("N", "ui")},
+    "pictures": {"images_Nhwc": ("Nhwc", "u"), "labels_N": ("N", "ui")},
+    "features": {"features_ND": ("ND", "f"), "logits_NC": ("NC", "f")},
+}  # by the kind of file, before its first hyphen: axes, and kinds of numbers, as NumPy's dtype.kind spells them
+NEEDED_ARRAYS = {
+    "bits": ("bits_N",),
+    "tokens": ("labels_N",),
+    "pictures": ("images_Nhwc",),
+    "features": ("features_ND",),
+}

@@ -34,9 +34,9 @@ def whole(text: str | int) -> int:
 
 
 def number(text: str | float) -> float:
-    """A number as it was typed, not infinite."""
+    """A number as it was typed, not infinite, in plain digits."""
     with contextlib.suppress(ValueError):
-        if math.isfinite(value := float(text)):
+        if math.isfinite(value := float(text)) and re.fullmatch(r"[-+.0-9eE]+", str(text)):
             return value
     raise typer.BadParameter(f"'{text}' is not a number")
 

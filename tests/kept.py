@@ -2,20 +2,36 @@
 
 import io
 import json
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 from rich.console import Console
 
+from orderbench.orders.documents import misfit, required
 from orderbench.runs.record import Run
 from orderbench.runs.schema import RunAbout
 
 RECORD = Path(__file__).parent / "records" / "schema-1"
 ARMS = ["raster", "raster@even:4", "radial", "radial+nested", "hilbert@cosine:4", "halton@cosine:4"]
+
+
+def blank(shape: Any) -> Any:
+    """A least value of a type that documents are held against."""
+    if is_typeddict(shape):
+        hints = get_type_hints(shape, include_extras=True)
+        return {name: blank(hints[name]) for name in required(shape)}
+    origin, inner = get_origin(shape), get_args(shape)
+    if origin is Annotated:
+        tried = (blank(inner[0]), 1, 1.0, "x", [blank(get_args(inner[0])[0])] if get_args(inner[0]) else None)
+        return next(value for value in tried if not misfit(value, shape))
+    if origin in (Union, types.UnionType):
+        return None
+    return (origin or shape)()
 
 
 def only(run: Run, *kinds: str, arms: tuple[str, ...] = ()) -> Run:

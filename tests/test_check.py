@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from kept import own
+from kept import blank, own
 from rich.console import Console
 from test_cli import bench
 
@@ -31,7 +31,7 @@ from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run, write_arrays, write_json
-from orderbench.runs.schema import TRIALS, RunAbout, required
+from orderbench.runs.schema import TRIALS, RunAbout
 
 GUIDED = {"guidance": "linear:scale=3", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 SETTING = {"guidance": "none", "temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -74,7 +74,8 @@ def made(
         "latency": {"trial": "latency", "kind": "latency", "arm": "", "seed": 0, "setting": "fixed", "status": "done",
                     "batch": 1, "rounds": times, "device": DEVICE, "clock_after": {"load_average": [2.0, 2.0, 2.0]},
                     "counters": {name: {**counters, **more.get("counters", {})} for name in per},
-                    "counters_exact": {name: more.get("exact", True) for name in per}, "flops_per_image": {}},
+                    "counters_exact": {name: more.get("exact", True) for name in per}, "flops_per_image": {},
+                    "sampling": SETTING},
     }  # fmt: skip
     for arm in ("raster", "radial"):
         base = 10 + (fd / 10 if arm == "radial" else 0)
@@ -82,17 +83,17 @@ def made(
         trials[f"q-{arm}"] = {
             "trial": f"q-{arm}", "kind": "quality", "arm": arm, "seed": 0, "setting": "fixed", "status": "done",
             "n": 400, "sampling": SETTING, "counters": counters, "counters_exact": True, "flops_per_image": None,
-            "quality": [{"space": "toy-1", "n": 400, "fd": {"value": base, "left_out": left}}],
+            "plan_digest": arm,
+            "quality": [{"space": "toy-1", "reference": "toy", "n": 400, "fd": {"value": base, "left_out": left}}],
         }  # fmt: skip
         trials[f"l-{arm}"] = {"trial": f"l-{arm}", "kind": "likelihood", "arm": arm, "seed": 0, "setting": "fixed",
-                              "status": "done", "n": 100}  # fmt: skip
+                              "status": "done", "n": 100, "plan_digest": arm}  # fmt: skip
         bits = more.get("bits_N", np.linspace(1, 3, 100)) + more.get("bits", 0.0)
         write_arrays(folder / "data" / f"l-{arm}.bits.npz", {"bits_N": bits, "singly_N": bits})
     about["trials"] = list(trials)
     write_json(folder / "run.json", about)
     for name, trial in trials.items():
-        unread = dict.fromkeys(required(TRIALS[trial["kind"]]))  # by the gate
-        write_json(folder / "trials" / f"{name}.json", {**unread, **trial})
+        write_json(folder / "trials" / f"{name}.json", {**blank(TRIALS[trial["kind"]]), **trial})
     return results_of(Run(folder, cast(RunAbout, about), trials))
 
 
@@ -204,8 +205,9 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
     findings = check(results, other, Rules())
     assert {f.verdict for f in findings if f.arm in ("radial", "spiral")} == {"not comparable"}
     assert exit_code([f for f in findings if f.arm == "spiral"]) == 4
-    with pytest.raises(BenchError, match="no arm named 'radail'; did you mean 'radial'"):
-        check(results, None, Rules(min_speedup={"radail/raster": 2}))
+    (absent,) = check(results, None, Rules(min_speedup={"radail/raster": 2}))
+    assert absent.says == "no arm named 'radail'; did you mean 'radial'? (those of the run)"
+    assert (absent.verdict, exit_code([absent])) == ("not comparable", 4)
     trial = results.run.trials["latency"]
     trial["rounds"] = [[s for s in one if s["name"] != "radial"] for one in trial["rounds"]]
     missing = check(results, None, Rules(min_speedup={"radial/raster": 2, "raster/A/A": 0.5}))
@@ -240,7 +242,9 @@ def test_a_rule_that_was_asked_for_and_cannot_be_judged_does_not_pass(tmp_path: 
         findings = check(now, then, rules)
         assert "pass" in verdicts(findings).values()  # counters
         assert exit_code(findings) == 4, rules
-        assert exit_code(check(now, then, Rules())) == 0  # what applies by default binds nobody
+        assert exit_code(check(now, then, Rules(only=("counters",)))) == 0  # who asks for less says so
+        alike = now is speed and then == snapshot(speed)
+        assert exit_code(check(now, then, Rules())) == (0 if alike else 4)
         assert any(f.asked and f.verdict == "not comparable" for f in findings)
     text = "max-slowdown = 5\n"
     (tmp_path / "check.toml").write_text(text)
@@ -318,11 +322,16 @@ def test_arms_are_taken_by_any_of_their_spellings(tmp_path: Path) -> None:
     named = {"radial:width=1.0@native/raster@one": 3.0, "radial/raster": 2.0}
     findings = check(results, None, Rules(min_speedup=named), lambda arm: parse_arm(arm).name)
     assert [(f.rule, f.verdict) for f in findings] == [("min-speedup radial/raster=2", "pass")]
-    with pytest.raises(BenchError, match="no arm named 'radial@one'; did you mean"):
-        check(results, None, Rules(min_speedup={"radial@one/raster": 3}), lambda arm: parse_arm(arm).name)
-    done = bench("check", str(tmp_path), "--min-speedup", "radial+nested:margin=1/raster=3")
-    assert done.returncode == 2
-    assert "no arm named 'radial+nested:margin=1'" in done.stderr
+    absent = Rules(min_speedup={"radial@one/raster": 3})
+    (found,) = check(results, None, absent, lambda arm: parse_arm(arm).name)
+    assert found.says.startswith("no arm named 'radial@one'; did you mean")
+    done = bench("check", str(tmp_path), "--min-speedup", "radial+nested:margin=1/raster=3", "--json")
+    assert done.returncode == 4
+    assert "no arm named 'radial+nested'" in json.loads(done.stdout)["findings"][0]["says"]
+    for arm, sentence in (("radail", "no order named 'radail'; did you mean 'radial'"),
+                          ("raster@one", "sets an arm against itself, which proves nothing; name two")):  # fmt: skip
+        done = bench("check", str(tmp_path), "--min-speedup", f"{arm}/raster=1")
+        assert (done.returncode, sentence in done.stderr) == (2, True), done.stderr
     done = bench("check", str(tmp_path), "--min-speedup", "radial@native/raster@one=3", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["findings"][0]["rule"] == "min-speedup radial/raster=3"
@@ -465,7 +474,8 @@ def test_the_same_images_are_told_by_their_digest_and_else_by_name(tmp_path: Pat
     assert judged(lambda now, then: (now["model"].update(here), own(then).update(images=more))) == "pass"
     rule = "max-fd-increase"
     swapped = {"name": "toy", "sha256": "b"}
-    assert judged(lambda now, then: then.update(reference=swapped)) == "pass"
+    assert judged(lambda now, then: then.update(reference=swapped)) == "not comparable"  # the run does not say its own
+    assert judged(lambda now, then: now["spaces"][0].update(reference_sha256="a")) == "pass"  # nor the baseline
     assert judged(
         lambda now, then: (now["spaces"][0].update(reference_sha256="a"), then.update(reference=swapped))
     ) == "not comparable"  # fmt: skip
@@ -565,17 +575,22 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
         ({"kind": "orderbench baseline", "schema": 1}, "has schema 1 and this orderbench reads 3; write it anew"),
         ({"kind": "orderbench baseline", "schema": 4}, "has schema 4 and .* reads 3: install a newer one, or write it"),
         ({**whole, "arms": {}}, "holds no arm; write it anew with bench baseline"),
-        ({"kind": "orderbench baseline", "schema": 2}, "an entry of kind baseline lacks model, tokenizer"),
-        ({"kind": "orderbench baseline", "schema": 3}, "an entry of kind baseline lacks models, space"),
+        ({"kind": "orderbench baseline", "schema": 2}, r"has schema 2 and lacks part of what that .* 'model'\); write"),
+        ({"kind": "orderbench baseline", "schema": 3}, "is no whole baseline: it lacks models, space"),
         ({**whole, "models": {}}, "says nothing of the model of raster"),
-        ({**whole, "arms": {"radial": {}}}, "an entry of kind arm lacks plan_digest"),
-        ({**whole, "arms": 3}, "an entry of kind arm lacks plan_digest"),
+        ({**whole, "arms": {"radial": {}}}, "it lacks model, decoder, plan_digest, .* in arms.radial; write it anew"),
+        ({**whole, "arms": 3}, "it gives arms as 3, and a table of names and values would do; write it anew"),
+        (changed("latency_s", ["fast", 1, 2]), r"it gives arms.radial.latency_s\[0\] as 'fast', and a number would"),
         (
-            changed("latency_s", ["fast", 1, 2]),
-            r"holds something else where numbers belong .TypeError: .*write it",
+            changed("latency_s", [0, 0, 0]),
+            r"it gives arms.radial.latency_s as a list, and value, low and high, above 0",
         ),
-        (changed("counters", {"passes": "many"}), r"holds something else where numbers belong \(ValueError: .*'many'"),
-        (changed("quality", {"fd": {"0": 7}}), "holds something else where numbers belong"),
+        (
+            changed("counters", {"passes": "many"}),
+            r"it gives arms.radial.counters.passes as 'many', and a number would",
+        ),
+        (changed("counters", {"passes": -1}), r"it gives arms.radial.counters.passes as -1, and a number of 0 or more"),
+        (changed("quality", {"fd": {"0": 7}}), r"it gives arms.radial.quality.fd.'0' as 7, and a table of names"),
     ):
         write_json(file, content)
         with pytest.raises(BenchError, match=sentence):
@@ -589,7 +604,8 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path: Path) -> None:
     for name in ("arms", "trials", "models", "config", "spaces"):
         about = json.loads((tmp_path / "run" / "run.json").read_text())
         write_json(tmp_path / "broken" / "run.json", {**about, name: None})
-        with pytest.raises(BenchError, match=rf"run.json' lacks {name}; it is no whole record of a run"):
+        wanted = "a list" if isinstance(about[name], list) else "a table of names and values"
+        with pytest.raises(BenchError, match=f"run.json' gives {name} as null, and {wanted} would do; it is no whole"):
             load_run(tmp_path / "broken")
 
 

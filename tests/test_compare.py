@@ -51,6 +51,11 @@ def plainly(about: dict[str, Any]) -> None:
     about["subject"]["spaces"][0]["dimensions"] = 4
 
 
+def cooler(about: dict[str, Any], trials: dict[str, dict[str, Any]]) -> None:
+    for one in (about["setting"], *(trial["sampling"] for trial in trials.values() if "sampling" in trial)):
+        one["temperature"] = 0.5
+
+
 def only_arms(about: dict[str, Any], *arms: str) -> None:
     about["arms"] = [arm for arm in about["arms"] if arm["name"] in arms]
 
@@ -215,7 +220,7 @@ def test_a_frechet_distance_of_few_samples_is_not_judged_between_arms(results: R
     assert found(compare_runs(results, results), "radial")["fd"] == ("no difference shown", "")  # one arm, one bias
     for name, change in (
         ("model", lambda about, _: about["subject"]["model"].update(sha256="other")),
-        ("setting", lambda about, _: about["setting"].update(temperature=0.5)),
+        ("setting", cooler),
         ("dtype", lambda about, _: about["config"].update(dtype="bf16")),
     ):
         other = results_of(kept(tmp_path / name, change))

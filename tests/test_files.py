@@ -90,12 +90,15 @@ def test_only_a_plain_file_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path) == ["folder", "pipe"]
 
 
-def test_a_link_is_replaced_and_never_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_is_refused_and_never_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "file").symlink_to(victim)
+    with pytest.raises(OSError, match="it is a link, and writing follows none"):
+        write_whole(tmp_path / "file", text("yours"))
+    assert (victim.read_text(), (tmp_path / "file").is_symlink()) == ("mine", True)
+    (tmp_path / "file").unlink()
     write_whole(tmp_path / "file", text("yours"))
-    assert (victim.read_text(), (tmp_path / "file").is_symlink()) == ("mine", False)
     monkeypatch.setattr(files.secrets, "token_hex", lambda n: "0" * 2 * n)  # a name that was guessed
     (tmp_path / f".part-{'0' * 16}-file").symlink_to(victim)
     with pytest.raises(FileExistsError):

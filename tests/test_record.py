@@ -14,7 +14,7 @@ from orderbench.reports.results import results_of
 from orderbench.reports.snapshot import conditions_in, read_snapshot, snapshot
 from orderbench.runs import schema
 from orderbench.runs.migration import trial_from_1
-from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
+from orderbench.runs.record import RecordProblem, Run, load_about, load_run, read_arrays
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_broken_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> Non
         load_run(folder)
     for content, sentence in (
         ({**about, "setting": None}, "run.json' lacks setting; it is no whole record of a run"),
-        ({**about, "schema": 2}, "run.json' lacks models, refused, spaces; it is no whole record of a run"),
+        ({**about, "schema": 2}, "run.json' lacks models, spaces, device, refused; it is no whole record of a run"),
         ({**about, "subject": {}}, r"has schema 1 and lacks part of what that schema holds \(KeyError: 'model'\)"),
         ([], "holds a list, not a record"),
         ({}, "is not the record of a run of this suite"),
@@ -83,13 +83,14 @@ def test_what_earlier_records_lack_becomes_explicit(folder: Path) -> None:
     file = folder / "run.json"
     stored = json.loads(file.read_text())
     stored["subject"]["model"]["name"] = "fashion-model"
-    stored["arms"][0] |= {"name": "confidence@cosine:4", "order": "confidence", "plan": None, "n_steps": 4}
+    stored["arms"][0] |= {"name": "confidence@cosine:4", "order": "confidence", "plan": None, "n_steps": 4,
+                           "sizes": [4, 4, 4, 4]}  # fmt: skip
     stored["arms"][1]["predicted_tax_bits"] = 0
     for arm in stored["arms"]:
         del arm["training_share_at_pace"]
     del stored["environments"][0]["clock"]
     file.write_text(json.dumps(stored))
-    about = load_run(folder).about
+    about = load_about(folder)
     assert list(about["models"]) == ["shared"]
     assert about["arms"][0]["traits"] == ["chooses"]
     assert [arm["training_share_at_pace"] for arm in about["arms"]] == [None] * 6
@@ -204,5 +205,8 @@ def test_a_record_of_the_current_schema_without_a_field_is_refused(record: Run, 
     load_run(folder)  # what is not finished lacks some of it
     arm = {key: value for key, value in record.about["arms"][0].items() if key != "traits"}
     (folder / "run.json").write_text(json.dumps({**record.about, "arms": [arm]}))
-    with pytest.raises(RecordProblem, match="lacks traits of an arm; bring the file back or measure anew"):
+    with pytest.raises(
+        RecordProblem,
+        match=r"lacks traits in arms\[0\]; it is no whole record of a run, so bring the file back or measure anew",
+    ):
         load_run(folder)
