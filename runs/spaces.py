@@ -45,7 +45,8 @@ class Space:
     name: as in records and legends. digest: 16 hex digits of weights and preprocessing. dimensions: D. network: from
     (B, c, h, w) uint8 images on any device to (B, D) features and (B, C) class logits, or None for them; the same
     whatever else is in the batch. has_logits: which of the two. batch: how many images at once. of_adm: whether mu and
-    sigma in a file of ADM's layout are statistics of this space.
+    sigma in a file of ADM's layout are statistics of this space. channels: how many its images have, where it takes no
+    others; None where it takes grey ones and colour.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Space:
     has_logits: bool = True
     batch: int = 500
     of_adm: bool = False
+    channels: int | None = None
 
     @property
     def id(self) -> str:
@@ -137,7 +139,7 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
         features, logits = net(images_Bchw.to(device).float() / 127.5 - 1)
         return features, logits
 
-    return Space(name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network)
+    return Space(name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network, channels=channels)
 
 
 @register_space(
@@ -302,7 +304,7 @@ def judges_of(
     for name in names or (FEATURES,):
         space = open_space(name, device)
         if shipped and name == FEATURES and reference is None:
-            judges.append(_shipped_judge(space))
+            judges.append(shipped_judge(space))
         else:
             judges.append(judge_of(space, reference, data, side))
     return tuple(judges)
@@ -328,7 +330,8 @@ def open_space(text: str, device: str) -> Space:
     return feature_space(loaded, Path(text).stem, device)
 
 
-def _shipped_judge(space: Space) -> Judge:
+def shipped_judge(space: Space) -> Judge:
+    """The shipped space with the shipped reference, and real images that are not in it."""
     arrays: Arrays = load_shipped_arrays(REFERENCE, "reference")
     if arrays.about.get("space") != space.id:
         raise BenchError(
