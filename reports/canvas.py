@@ -39,9 +39,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.errors import printable
 from orderbench.reports.looks import Look, line_look, looks_of
 from orderbench.reports.queries import pareto
-from orderbench.reports.results import Results, Row, printable
+from orderbench.reports.results import Results, Row
 from orderbench.reports.statistics import Interval
 
 if TYPE_CHECKING:

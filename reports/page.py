@@ -17,7 +17,6 @@ import html
 import io
 import json
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -29,14 +28,17 @@ import numpy as np
 from orderbench.orders import BenchError, Lattice
 from orderbench.orders.errors import printable
 from orderbench.orders.files import write_whole
+from orderbench.reports.again import commands, typed
 from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Sheet, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.conditions import describe_device
+from orderbench.reports.dark import PAPER, on_dark
 from orderbench.reports.figures import PLOTS, Plot, mosaic
+from orderbench.reports.headline import headline
 from orderbench.reports.join import Part, join, run_names
 from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
-from orderbench.reports.queries import lattice, pictures_of, plan_of, step_seconds
+from orderbench.reports.queries import labels_of, lattice, pictures_of, plan_of, shown_seed, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import WRITERS, Column, Table, to_json
@@ -56,7 +58,7 @@ from orderbench.reports.words import (
 from orderbench.runs.record import Run
 
 SCHEMA = 1
-SECTIONS = (
+SECTIONS = (  # of the page: its name, its title, its tables
     ("quality", "Quality", ("quality", "quality-tuned")),
     ("tradeoff", "Quality against speed", ()),
     ("speed", "Speed", ("speed",)),
@@ -74,9 +76,26 @@ MARKER_PATHS = {
     "X": "M1 3.5 3.5 1 6 3.5 8.5 1 11 3.5 8.5 6 11 8.5 8.5 11 6 8.5 3.5 11 1 8.5 3.5 6z",
     "p": "M6 .8 11.2 4.6 9.2 10.8H2.8L.8 4.6z",
 }
-MOST_ANSWERS = 8  # arms above the table
+MOST_ANSWERS, MOST_CARDS = 8, 9  # of arms; more are folded
 STRIP = 8  # samples under an order's map
+SAMPLES, COLUMNS = 40, 10  # of an arm's sheet, and in one of its rows
 LARGEST = 64  # pixels of a sample's side on the page
+
+_DETAIL = {  # columns that a page shows when its reader asks, so that the others fit 1280 pixels; files have all
+    "main": {"model"},
+    "quality": {"model", "trained", "guidance", "n", "seeds", "fd_extrapolated", "precision", "recall",
+                "inception_score", "tax_bits", "predicted_tax_bits"},
+    "quality-tuned": {"model", "trained", "n", "seeds", "fd_extrapolated", "precision", "recall", "inception_score"},
+    "speed": {"model", "passes", "tokens", "iqr_ms", "min_ms", "rounds", "network_latency_ms"},
+    "correction": {"model", "query_ratio", "plain_fd"},
+}  # fmt: skip
+_ON_PHONES = {  # what a phone shows first, beside the arm: as much as 390 pixels hold
+    "main": {"n_steps", "fd", "latency_ms", "speedup_batch_1"},
+    "quality": {"n_steps", "fd", "kd_difference"},
+    "quality-tuned": {"guidance", "fd", "kd_difference"},
+    "speed": {"n_steps", "latency_ms", "speedup_batch_1"},
+    "correction": {"fd", "fd_difference", "slower"},
+}
 
 Each = Callable[[Sequence[Any]], Iterable[Any]]
 
@@ -189,6 +208,9 @@ class _Report:
         )  # fmt: skip
         looks = [{"number": look.number, "name": order, "look": look} for order, look in self.looks.items()]
         parts = [self._part(number, pieces) for number in range(len(self.parts))]
+        used = {look.color for look in self.looks.values()} | {
+            color for svg in self.svgs.values() for color in _PAINT.findall(svg)
+        }
         arms = [card["motion"] for part in parts for card in part["cards"] if card["motion"] is not None]
         page = environment.get_template("page.html").render(
             orders=_orders(self.parts),
@@ -196,11 +218,16 @@ class _Report:
             several=any(len(results.models) > 1 for _, results in self.parts),
             version=metadata.version("orderbench"),
             looks=looks,
+            colors=[(color_name(color), color, on_dark(color)) for color in sorted(used)],
+            paper=PAPER,
+            breakable=_breakable,
+            most_answers=MOST_ANSWERS,
+            most_cards=MOST_CARDS,
             marker=lambda look, hollow=False: Markup(_marker(look, hollow)),  # noqa: S704 (our own paths and colours)
             parts=parts,
             arms=arms,
             timed=any(arm["ms"] for arm in arms),
-            command=shlex.join(["bench", "report", *run_names(self.runs)]),
+            command=typed(["bench", "report", *run_names(self.runs)]),
         )
         return str(page)
 
@@ -214,7 +241,7 @@ class _Report:
         tables: dict[str, list[dict[str, Any]]] = {}
         for table, of in self.tables[number]:
             tables.setdefault(table.name, []).append(self._table(table, self._name(number, table.name, of, part)))
-        sections = []
+        sections: list[dict[str, Any]] = []
         for name, title, tabled in SECTIONS:
             figures = [
                 {
@@ -229,25 +256,37 @@ class _Report:
             ]
             shown = [table for key in tabled for table in tables.get(key, [])]
             if figures or shown:
-                sections.append({"name": f"p{number}-{name}", "title": title, "figures": figures, "tables": shown})
+                sections.append({"id": name, "title": title, "figures": figures, "tables": shown})
+        answers = [answer_of(results, row, self.looks) for row in answered]
+        main = tables.get("main", [None])[0]
+        cards = [
+            self._card(f"p{number}a{place}", f"p{number}s{results.arms.index(row)}", results, row)
+            for place, row in enumerate(row for row in results.arms if row.setting == "fixed")
+        ]
+        sheets = list(_sheets(f"p{number}s", results, self.looks))
+        menu: list[tuple[str, str]] = [("main", "Main results")] if main else []
+        menu += [("against", "Arm by arm")] if answers else []
+        menu += [("orders", "Orders")] if cards else []
+        menu += [(section["id"], section["title"]) for section in sections]
+        menu += [("samples", "Samples")] if sheets else []
+        menu += [("where", "What and where")]
         return {
             "id": f"p{number}",
+            "place": number + 1,
+            "menu": [(f"p{number}-{name}", title) for name, title in menu],
+            "headline": headline(results),
             "runs": part.runs,
             "notes": [*part.notes, *filter(None, [busy_words(results)])],
-            "answers": [answer_of(results, row, self.looks) for row in answered[:MOST_ANSWERS]],
-            "unanswered": len(answered) - MOST_ANSWERS,
+            "answers": answers,
             "against": baseline_words(results) + (", one cell at a time" if one_at_a_time(results) else ""),
             "repeated": results.repeated,
             "refused": [(arm, printable(sentence)) for arm, sentence in part.run.about["refused"].items()],
             "noise": [(batch, bounds(one)) for batch, one in sorted(results.noise.items())],
             "first_look": next((row.n for row in results.arms if too_small(results, row)), None),
-            "main": tables.get("main", [None])[0],
+            "main": main,
             "sections": sections,
-            "cards": [
-                self._card(f"p{number}a{place}", results, row)
-                for place, row in enumerate(row for row in results.arms if row.setting == "fixed")
-            ],
-            "sheets": list(_sheets(results, self.looks)),
+            "cards": cards,
+            "sheets": sheets,
             "failed": failures(part.run),
             "unfinished": [
                 name
@@ -261,11 +300,12 @@ class _Report:
                 if (rows := _mixture(model.get("objective")))
             ],
             "machines": [_machine(one) for one in part.run.about["environments"]],
-            "commands": list(_commands(part, self.runs)),
+            "again": _again(part, self.runs),
         }
 
     def _table(self, table: Table, name: str) -> dict[str, Any]:
         best = {column.key: table.places(column) for column in table.columns}
+        kinds = {column.key: _kind(table, column) for column in table.columns}
         numbers = {look.number: order for order, look in self.looks.items()}
         order_number = {order: number for number, order in numbers.items()}
         rows = [
@@ -274,9 +314,13 @@ class _Report:
                 "competes": row.competes,
                 "cells": [
                     {
-                        "text": column.text(row.cells.get(column.key)),
+                        "text": _breakable(column.text(row.cells.get(column.key))),
                         "sort": sort_key(row.cells.get(column.key), column.key),
-                        "place": best[column.key].get(place, 0),
+                        "kind": " ".join(
+                            filter(
+                                None, [kinds[column.key], {1: "p1", 2: "p2"}.get(best[column.key].get(place, 0), "")]
+                            )
+                        ),
                     }
                     for column in table.columns
                 ],
@@ -286,10 +330,11 @@ class _Report:
         files = [(kind.upper(), f"{name}.{kind}", _data_uri("text/plain;charset=utf-8", writer(table).encode()))
                  for kind, writer in WRITERS.items()]  # fmt: skip
         return {"name": name, "title": table.title, "caption": table.caption, "rows": rows, "files": files,
-                "heads": [_head(column) for column in table.columns]}  # fmt: skip
+                "heads": [{**_head(column), "kind": kinds[column.key]} for column in table.columns]}  # fmt: skip
 
-    def _card(self, name: str, results: Results, row: Row) -> dict[str, Any]:
-        plan, images = plan_of(row), pictures_of(results, "quality", row.arm)
+    def _card(self, name: str, sheet: str, results: Results, row: Row) -> dict[str, Any]:
+        """sheet: the id of all its samples further down."""
+        plan = plan_of(row)
         look = self.looks[row.about["order"]]
         motion, still = None, None
         if plan is not None:
@@ -320,7 +365,7 @@ class _Report:
             "motion": motion,
             "still": still,
             "adaptive": "chooses" in row.about["traits"],
-            "strip": None if images is None else _picture(images[:STRIP], STRIP),
+            "strip": _picture(results, "quality", row.arm, "fixed", STRIP, STRIP, sheet),
         }
 
 
@@ -341,6 +386,14 @@ def _document(parts: Sequence[tuple[Part, Results]]) -> dict[str, Any]:
     }
 
 
+_PAINT = re.compile(r"(?<=(?:fill|roke): )#[0-9a-f]{6}\b")  # of fill and stroke, in the styles that matplotlib writes
+
+
+def color_name(color: str) -> str:
+    """What the page calls a colour, as in 'c-0072b2' for '#0072b2'."""
+    return f"c-{color.lstrip('#').lower()}"
+
+
 def inline_svg(svg: str, prefix: str, looks: Mapping[str, Look]) -> str:
     """A matplotlib SVG file as part of a page: no prolog, metadata or styles, ids of its own, as wide as its place.
 
@@ -355,7 +408,16 @@ def inline_svg(svg: str, prefix: str, looks: Mapping[str, Look]) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.S)
     body = re.sub(r'^<svg[^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img">', body, count=1)
+
+    def without_names(found: re.Match[str]) -> str:
+        front = json.loads(html.unescape(found[1]))
+        points = [{"order": looks[point["order"]].number, "x": point["x"], "y": point["y"]}
+                  for point in front["points"] if point["order"] in looks]  # fmt: skip
+        return f'data-front="{html.escape(json.dumps({**front, "points": points}))}"'
+
     body = re.sub(r'\bid="order:([^"]*)"', of_order, body)
+    body = re.sub(r'\bdata-front="([^"]*)"', without_names, body)
+    body = _PAINT.sub(lambda found: f"var(--{color_name(found[0])})", body)
     body = re.sub(r'\bid="(front|front-label)"', r'class="\1"', body)
     prefix = re.sub(r"[^A-Za-z0-9-]", "-", prefix)
     body = re.sub(r'\bid="', f'id="{prefix}', body)
@@ -365,8 +427,9 @@ def inline_svg(svg: str, prefix: str, looks: Mapping[str, Look]) -> str:
 
 def _marker(look: Look, hollow: bool) -> str:
     """An order's mark, as on the figures."""
-    paint = f'fill="#fff" stroke="{look.color}" stroke-width="1.6"' if hollow else f'fill="{look.color}"'
-    path = f'<path d="{MARKER_PATHS[look.marker]}" {paint}/>'
+    color = f"var(--{color_name(look.color)})"
+    paint = f"fill: var(--paper); stroke: {color}; stroke-width: 1.6" if hollow else f"fill: {color}"
+    path = f'<path d="{MARKER_PATHS[look.marker]}" style="{paint}"/>'
     return f'<svg class="mark" viewBox="0 0 12 12" aria-hidden="true">{path}</svg>'
 
 
@@ -423,11 +486,28 @@ def _tax_words(row: Row) -> str | None:
     return "none: one cell a step" if one_by_one else f"{plus_minus_tiny(measured)} bits"
 
 
+def _breakable(text: str) -> Any:
+    """A cell that a narrow column breaks before the pace, the decoder or the model of an arm, and never within an
+    interval."""
+    from markupsafe import Markup, escape
+
+    whole = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=.)(?=[@+~])", whole))
+
+
 def _head(column: Column) -> dict[str, str]:
-    return {
-        "text": column.head,
-        "better": {"low": "lower is better", "high": "higher is better"}.get(column.better, ""),
-    }
+    words = {"low": ("lower is better", "\N{DOWNWARDS ARROW}"), "high": ("higher is better", "\N{UPWARDS ARROW}")}
+    better, way = words.get(column.better, ("", ""))
+    return {"text": column.head, "better": better, "way": way}
+
+
+def _kind(table: Table, column: Column) -> str:
+    """When a column is shown: always, not on phones (`late`), or only to those who ask (`extra`)."""
+    if column.key == table.columns[0].key:
+        return ""
+    if column.key in _DETAIL.get(table.name, ()):
+        return "extra"
+    return "late" if column.key not in _ON_PHONES.get(table.name, (column.key,)) else ""
 
 
 def sort_key(cell: Any, column: str = "") -> str:
@@ -439,32 +519,45 @@ def sort_key(cell: Any, column: str = "") -> str:
     return f"{value:.9g}" if isinstance(value, int | float) else str(value)
 
 
-def _sheets(results: Results, looks: Mapping[str, Look]) -> Iterator[dict[str, Any]]:
-    for row in results.arms:
-        images = pictures_of(results, "quality", row.arm, row.setting)
-        if images is not None:
+def _sheets(name: str, results: Results, looks: Mapping[str, Look]) -> Iterator[dict[str, Any]]:
+    """All samples of a part; name: how their ids begin."""
+    for place, row in enumerate(results.arms):
+        sheet = f"{name}{place}"
+        picture = _picture(results, "quality", row.arm, row.setting, SAMPLES, COLUMNS, sheet, sheet)
+        if picture is not None:
             tuned = "" if row.setting == "fixed" else f", at its best: {sampling_words(row.sampling, whole=True)}"
-            yield {"name": row.arm + tuned, "order": looks[row.about["order"]].number, "src": _picture(images[:40], 10)}
-    for floor in results.floors:
-        images = pictures_of(results, "floor", floor.name)
-        if images is not None:
-            yield {"name": floor_name(floor), "order": None, "src": _picture(images[:40], 10)}
+            yield {"name": row.arm + tuned, "order": looks[row.about["order"]].number, "picture": picture}
+    for place, floor in enumerate(results.floors):
+        sheet = f"{name}f{place}"
+        picture = _picture(results, "floor", floor.name, "fixed", SAMPLES, COLUMNS, sheet, sheet)
+        if picture is not None:
+            yield {"name": floor_name(floor), "order": None, "picture": picture}
 
 
-def _picture(images_Nhwc: np.ndarray, columns: int) -> dict[str, Any]:
-    """Samples as one picture inside the page; large ones made smaller, small ones to be shown pixel by pixel."""
+def _picture(results: Results, kind: str, arm: str, setting: str, most: int, columns: int, sheet: str,
+             own: str = "") -> dict[str, Any] | None:  # fmt: skip
+    """The first samples of an arm as one picture inside the page, and what they are; None if there are none.
+
+    Large ones are made smaller, small ones are shown pixel by pixel. sheet: the id of the picture that has all of them;
+    own: the id of this one.
+    """
     from PIL import Image
 
-    sheet = Image.fromarray(mosaic(images_Nhwc, columns))
-    side = max(images_Nhwc.shape[1:3])
-    if side > LARGEST:
-        size = (round(sheet.width * LARGEST / side), round(sheet.height * LARGEST / side))
-        sheet = sheet.resize(size, Image.Resampling.LANCZOS)
-    grey = images_Nhwc.shape[-1] == 1
+    images_Nhwc = pictures_of(results, kind, arm, setting)
+    if images_Nhwc is None:
+        return None
+    images_Nhwc = images_Nhwc[:most]
+    picture = Image.fromarray(mosaic(images_Nhwc, columns))
+    n, h, w, channels = images_Nhwc.shape
+    if max(h, w) > LARGEST:
+        size = (round(picture.width * LARGEST / max(h, w)), round(picture.height * LARGEST / max(h, w)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    (sheet.convert("L") if grey else sheet).save(content, format="PNG", optimize=True)
-    return {"src": _data_uri("image/png", content.getvalue()), "width": sheet.width, "height": sheet.height,
-            "pixels": side < LARGEST}  # fmt: skip
+    (picture.convert("L") if channels == 1 else picture).save(content, format="PNG", optimize=True)
+    seed = shown_seed(results, kind) if kind == "quality" else None
+    return {"src": _data_uri("image/png", content.getvalue()), "width": picture.width, "height": picture.height,
+            "pixels": max(h, w) < LARGEST, "id": own, "sheet": sheet, "columns": columns, "n": n, "w": w, "h": h,
+            "seed": "" if seed is None else seed, "labels": labels_of(results, kind, arm, setting)[:n]}  # fmt: skip
 
 
 def place_of_cell(lattice: Lattice) -> np.ndarray:
@@ -575,27 +668,14 @@ def _machine(environment: Mapping[str, Any]) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
         "python": str(environment.get("python", "")),
         "commit": commit,
-        "command": _argv(environment.get("argv")),
     }
 
 
-def _argv(words: Any) -> str:
-    """The command as it was typed, whatever folder `bench` lay in."""
-    if not isinstance(words, list) or not words:
-        return ""
-    first, *others = map(str, words)
-    name = re.split(r"[/\\]", first)[-1]
-    return shlex.join(["bench" if name.startswith(("bench", "cli", "-c", "__main__")) else first, *others])
-
-
-def _commands(part: Part, runs: Sequence[Run]) -> Iterator[str]:
-    """The commands that make the records of this part again."""
+def _again(part: Part, runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The commands that make the records of this part again, and what is withheld."""
     named = dict(zip(run_names(runs), runs, strict=True))
-    for name in part.runs:
-        first = next((_argv(one.get("argv")) for one in named[name].about["environments"]), "")
-        if first:
-            yield first
-        yield shlex.join(["bench", "run", "--config", f"{name}/run.json", "--out", f"{name}-again"])
+    found = [commands(name, named[name].about) for name in part.runs]
+    return {"commands": [line for lines, _ in found for line in lines], "withheld": [why for _, why in found if why]}
 
 
 def _text(file: Path, text: str) -> None:

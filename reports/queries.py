@@ -50,16 +50,31 @@ def shown_seed(results: Results, kind: str) -> int | None:
 def pictures_of(results: Results, kind: str, arm: str, setting: str = "fixed") -> np.ndarray | None:
     """(N, h, w, c) uint8: the first samples of an arm under the seed that all arms show, or of a floor; None if they
     are not there."""
+    images = _pictures(results, kind, arm, setting).get("images_Nhwc")
+    if images is None or images.ndim != 4 or not len(images) or images.dtype != np.uint8:
+        return None
+    return images
+
+
+def labels_of(results: Results, kind: str, arm: str, setting: str = "fixed") -> list[int]:
+    """The classes of the same samples, one each; empty where the record has none."""
+    labels = _pictures(results, kind, arm, setting).get("labels_N")
+    return (
+        [int(label) for label in labels]
+        if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu"
+        else []
+    )
+
+
+def _pictures(results: Results, kind: str, arm: str, setting: str) -> dict[str, np.ndarray]:
     seed = shown_seed(results, kind)
     trials = [t for t in results.run.done(kind) if t["arm"] == arm and t["setting"] == setting and t["seed"] == seed]
     if not trials:
-        return None
+        return {}
     try:
-        arrays = results.run.arrays(trials[0]["trial"], "pictures")
+        return results.run.arrays(trials[0]["trial"], "pictures")
     except RecordProblem:
-        return None
-    images: np.ndarray = arrays["images_Nhwc"]
-    return images if images.ndim == 4 and len(images) and images.dtype == np.uint8 else None
+        return {}
 
 
 def changed_cells(results: Results) -> list[tuple[Row, np.ndarray]]:

@@ -20,7 +20,7 @@ def test_every_file_of_a_room_is_in_one_row(room: str) -> None:
     assert section is not None
     rows = re.findall(r"^\| (`.*?) \|", section[1], re.M)
     listed = Counter(name for row in rows for name in re.findall(r"`([^`]+)`", row))
-    kinds = (".py", ".html", ".mplstyle")
+    kinds = (".py", ".html", ".css", ".js", ".mplstyle")
     found = {file.name for file in (ROOT / room).iterdir() if file.suffix in kinds}
     assert (set(listed) - found, found - set(listed)) == (set(), set())  # rows without a file, files without a row
     assert max(listed.values()) == 1

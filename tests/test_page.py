@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from kept import ARMS, Text, busy_machine, changed, model, only, own, printed
 
 from orderbench.reports import figures, summary
 from orderbench.reports import page as report_page
+from orderbench.reports.again import commands
 from orderbench.reports.canvas import Sheet
+from orderbench.reports.dark import PAPER, contrast, on_dark
 from orderbench.reports.figures import PLOTS
-from orderbench.reports.looks import Look, looks_of
+from orderbench.reports.headline import headline
+from orderbench.reports.looks import COLORS, Look, looks_of
 from orderbench.reports.page import inline_svg, write_report
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.tables import tables_of
@@ -46,7 +50,7 @@ def test_the_page_holds_everything_and_loads_nothing(page: Path) -> None:
     assert all(address.startswith(("data:", "#")) for address in read.addresses)
     assert not re.search(r"https?://(?!www\.w3\.org/)", html)
     assert "default-src 'none'" in html
-    assert html.count('<figure class="plot"') == len(list((page.parent / "figures").glob("*.svg"))) - 2  # not samples
+    assert html.count('<figure class="plot') == len(list((page.parent / "figures").glob("*.svg"))) - 2  # not samples
     assert "prefers" not in words
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
@@ -99,7 +103,7 @@ def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> 
     html = page.read_text()
     assert "<script>alert" not in html
     assert "<b>run" not in html
-    assert html.count("<script") == 2
+    assert html.count("<script") == 3  # the theme, the arms, the page
     assert HOSTILE in "".join(Text(html).words)
     latex = (tmp_path / "out" / "tables" / "main.tex").read_text()
     assert r"\$\textbackslash{}frac\{\&\%\_\#" in latex
@@ -222,6 +226,235 @@ def test_training_sorts_by_share() -> None:
     assert report_page.sort_key("never", "arm") == "never"
 
 
+class Outline(HTMLParser):
+    """The elements of a page, each with its attributes and its own text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def of(self, tag: str, kind: str = "") -> list[dict[str, str]]:
+        """The attributes of all elements of a tag, or of those with a class."""
+        return [attrs for name, attrs in self.elements if name == tag and (
+            not kind or kind in attrs.get("class", "").split())]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outline(page: Path) -> Outline:
+    return Outline(page.read_text())
+
+
+def test_the_menu_leads_to_every_section(outline: Outline) -> None:
+    ids = [attrs["id"] for tag, attrs in outline.elements if tag in ("h2", "main") and "id" in attrs]
+    links = [attrs["href"].removeprefix("#") for attrs in outline.of("a") if attrs["href"].startswith("#")]
+    assert links == ids  # the first of both is the way past the header
+    assert links[0] == "main"
+    assert {"p0-main", "p0-orders", "p0-quality", "p0-samples", "traps"} <= set(links)
+    assert len(outline.of("h2")) == len(ids) - 1
+
+
+def test_a_page_opens_with_its_result_in_one_sentence(page: Path, results: Results) -> None:
+    said = headline(results)
+    assert said is not None
+    words = " ".join("".join(Text(page.read_text()).words).split())
+    assert str(said) in words
+    assert words.index(str(said)) < words.index("Main results as")
+    assert str(said) == (
+        "23 November 2026, a processor, 2 cores, 1 thread: of 6 arms of raster, radial, hilbert and halton, none beats "
+        "halton@cosine:4 (FD 1.13e-05 ±1.5e-06, 4.82 ms/image, 3.81 [3.36, 4.84] times faster than raster, one cell at "
+        "a time) at FD or at latency; n = 48 x 2 seeds: a first look."
+    )
+
+
+def test_a_headline_names_the_front_and_says_whether_its_ends_differ(record: Run) -> None:
+    def slow(trial: dict[str, Any]) -> None:
+        for one in trial.get("rounds", []):
+            for sample in one:
+                sample["tokens_s"] *= 40 if sample["name"] == "halton@cosine:4" else 1
+
+    few = str(headline(results_of(changed(record, "other", trial=slow))))
+    assert re.search(
+        r"none beats \S+ \(FD .*\) or halton@cosine:4 \(FD [^)]*\), nor the \d+ between them, at both", few
+    ) or (re.search(r"none beats \S+ \(FD .*\) or halton@cosine:4 \(FD [^)]*\) at both FD and latency", few))
+    assert re.search(r"whether halton@cosine:4 has a lower FD than \S+ is not judged \(too small n\)", few)
+    enough = str(headline(results_of(changed(
+        record, "other", lambda about: about["spaces"][0].update(dimensions=4), slow
+    ))))  # fmt: skip
+    assert "not judged" not in enough
+    assert re.search(r"halton@cosine:4 has the lower FD, by|no difference in FD is shown", enough)
+    assert enough.endswith("n = 48 x 2 seeds samples an arm.")
+
+
+@pytest.mark.parametrize(("kinds", "said"), [
+    (("latency",), r"took the least time for one image \([\d.]+ ms/image, [\d.]+ \[.*\] times faster than raster"),
+    (("quality",), r"has the least FD, .* \(against raster .*: not judged: too small n\); n = 48"),
+    (("likelihood",), r"has the fewest bits per token, .* \(against raster .*: (better|worse|no difference shown)\)"),
+])  # fmt: skip
+def test_a_headline_says_what_was_measured_and_no_more(record: Run, kinds: tuple[str, ...], said: str) -> None:
+    sentence = str(headline(results_of(only(record, *kinds))))
+    assert re.search(said, sentence)
+    assert ("ms/image" in sentence) == (kinds == ("latency",))
+    assert ("first look" in sentence) == (kinds == ("quality",))
+
+
+def test_a_headline_repeats_no_date_that_is_none_and_tells_of_a_busy_machine(record: Run) -> None:
+    def spoil(about: dict[str, Any]) -> None:
+        about["environments"][0]["at"] = "<b>yesterday</b>"
+
+    sentence = str(headline(results_of(changed(record, "other", spoil, busy_machine))))
+    assert sentence.startswith("a processor, 2 cores")
+    assert sentence.endswith("read no speed from this: other programs were running (load 9.5 on 2 cores).")
+    assert headline(results_of(only(record, "memory"))) is None
+
+
+def test_tables_show_first_what_fits_and_offer_the_rest(page: Path, outline: Outline, results: Results) -> None:
+    heads = {}
+    for table in re.findall(
+        r'<table id="t-([a-z]+)" class="sortable">\s*<thead><tr>(.*?)</tr>', page.read_text(), re.S
+    ):
+        heads[table[0]] = Outline(table[1]).of("th")
+    assert heads.keys() == {"main", "quality", "speed", "correction"}
+    keys = {table.name: [column.key for column in table.columns] for table in tables_of(results)}
+    kinds = {
+        name: dict(zip(keys[name], (head.get("class", "") for head in heads[name]), strict=True)) for name in heads
+    }
+    assert set(kinds["main"].values()) == {"", "late"}  # whole on a desk
+    assert [key for key, kind in kinds["main"].items() if not kind] == [
+        "arm", "n_steps", "fd", "latency_ms", "speedup_batch_1"
+    ]  # fmt: skip
+    for told in ("fd_difference", "kd_difference", "bits_difference", "fd", "kd"):  # docs say to read them
+        assert kinds["quality"][told] != "extra"
+    assert all(sum(kind != "extra" for kind in one.values()) <= 11 for one in kinds.values())
+    assert all(1 < sum(not kind for kind in one.values()) <= 5 for one in kinds.values())
+    assert len([box for box in outline.of("input") if box["type"] == "checkbox"]) == sum(map(len, heads.values()))
+
+
+def test_a_columns_head_points_where_it_is_better(page: Path) -> None:
+    main = re.search(r'<table id="t-main".*?</thead>', page.read_text(), re.S)
+    assert main is not None
+    ways = re.findall(
+        r"<button[^>]*>([^<]*?)(?: <span class=\"way\"[^>]*>(.)</span><span[^>]*>, (\w+) is better)?[<]", main[0]
+    )
+    told = {head.strip(): (arrow, word) for head, arrow, word in ways}
+    assert told["FD"] == ("\N{DOWNWARDS ARROW}", "lower")
+    assert told["steps"] == ("", "")
+    assert any(arrow == "\N{UPWARDS ARROW}" and word == "higher" for arrow, word in told.values())
+
+
+def test_every_arm_has_its_card_and_its_answer_however_many(record: Run, tmp_path: Path) -> None:
+    def more(about: dict[str, Any]) -> None:
+        first = about["arms"][2]
+        about["arms"] += [{**first, "name": f"{first['name']}@even:{n}"} for n in range(20)]
+
+    many = changed(only(record, "likelihood"), "many", more)
+    for n in range(20):
+        copied = json.loads(json.dumps(many.trials[next(t for t in many.trials if many.trials[t]["arm"] == "radial")]))
+        many.trials[f"copy{n}"] = {**copied, "arm": f"radial@even:{n}"}
+        many.about["trials"].append(f"copy{n}")
+    html = write_report([many], tmp_path).read_text()
+    seen = Outline(html)
+    assert len(seen.of("article", "card")) == 26
+    assert len(seen.of("article", "answer")) == 24  # corrected arms have no likelihood
+    assert re.findall(r'<details class="folded"><summary>(.*?)</summary>', html) == ["16 more", "17 more"]
+
+
+def test_samples_say_whose_they_are_and_can_be_enlarged(page: Path, outline: Outline, record: Run) -> None:
+    sheets = [one for one in outline.of("button", "enlarge") if one.get("id")]
+    assert [one["data-name"] for one in sheets][: len(ARMS)] == ARMS
+    trial = next(t for t in record.done("quality") if t["arm"] == "raster" and t["seed"] == 0)
+    labels = record.arrays(trial["trial"], "pictures")["labels_N"].tolist()
+    assert json.loads(sheets[0]["data-labels"]) == labels[: int(sheets[0]["data-n"])]
+    assert sheets[0]["data-seed"] == "0"
+    assert (sheets[0]["data-w"], sheets[0]["data-h"], sheets[0]["data-columns"]) == ("8", "8", "10")
+    ids = {one["id"] for one in sheets}
+    assert all(one["data-sheet"] in ids for one in outline.of("button", "enlarge"))
+    assert len(outline.of("dialog")) == 1
+    assert "image-rendering: pixelated" in page.read_text()
+
+
+def test_a_hidden_orders_points_leave_the_front(page: Path) -> None:
+    html = page.read_text()
+    numbers = {int(n) for n in re.findall(r'data-order="(\d+)"', html)}
+    fronts = [json.loads(one["data-front"]) for one in Outline(html).of("g") if "data-front" in one]
+    assert len(fronts) == 2
+    for front in fronts:
+        assert {point["order"] for point in front["points"]} == numbers
+    assert html.count('class="front-label"') == len(fronts)
+
+
+@pytest.mark.parametrize(("argv", "config", "shown"), [
+    (["/usr/bin/bench", "run", "--orders", "raster; rm -rf x"], {}, "bench run --orders 'raster; rm -rf x'"),
+    (["bench", "run", "--include", "mine.py"], {}, ""),
+    (["bench", "run", "--include=mine.py"], {}, ""),
+    (["bench", "run", "--model", "pkg.mod:build"], {}, ""),
+    (["bench", "run", "--model=par=pkg:build"], {}, ""),
+    (["bench", "run"], {"model": ["pkg:build"]}, ""),
+    (["bench", "run"], {"include": ["mine.py"]}, ""),
+    (["bench", "run", "--model", "par=weights.safetensors"], {}, "bench run --model par=weights.safetensors"),
+    (["bench", "run", "--orders", "a\x1b[201~\nrm x"], {}, None),
+    (["bench", "run", "--orders", "\u202egpj"], {}, None),
+])  # fmt: skip
+def test_a_command_is_shown_if_it_is_safe_to_type(argv: list[str], config: dict[str, Any], shown: str | None) -> None:
+    about: Any = {"environments": [{"argv": argv}], "config": config}
+    lines, why = commands("my run", about)
+    if shown:
+        assert lines == [shown, "bench run --config 'my run/run.json' --out 'my run-again'"]
+        assert not why
+    elif shown is None:
+        assert lines == ["bench run --config 'my run/run.json' --out 'my run-again'"]
+        assert "characters that cannot be seen" in why
+    else:
+        assert lines == []
+        assert "runs code that the record names" in why
+
+
+@pytest.mark.parametrize(
+    "argv", [None, "bench run", [], ["bench"], ["rm", "run", "x"], ["bench", "check"], ["bench", "run", 3]]
+)
+def test_what_is_no_run_of_ours_is_no_command(argv: Any) -> None:
+    about: Any = {"environments": [{"argv": argv}], "config": {}}
+    assert commands("run", about) == (["bench run --config run/run.json --out run-again"], "")
+
+
+def test_a_withheld_command_is_told_on_the_page(record: Run, tmp_path: Path) -> None:
+    def foreign(about: dict[str, Any]) -> None:
+        about["config"]["include"] = ["evil.py"]
+
+    html = write_report([changed(only(record, "likelihood"), "foreign", foreign)], tmp_path).read_text()
+    assert "The command of foreign is not shown" in html
+    assert "--config" not in html
+    assert "To measure this again" not in html
+
+
+def test_every_colour_of_a_figure_is_seen_on_dark_paper(page: Path) -> None:
+    for color in COLORS:
+        assert contrast(on_dark(color), PAPER) >= 4.5, color
+    assert on_dark("#ffffff") == PAPER
+    assert contrast(on_dark("#000000"), PAPER) >= 7
+    html = page.read_text()
+    used = set(re.findall(r"var\(--(c-[0-9a-f]{6})\)", html))
+    light, dark = (
+        set(re.findall(r"--(c-[0-9a-f]{6}):", part)) for part in html.split("@media (prefers-color-scheme: dark)", 1)
+    )
+    assert used
+    assert used <= light
+    assert used <= dark
+    assert not re.search(r"(?:fill|stroke): #", html[html.index("<main") :])
+
+
+def test_style_and_script_stay_small_and_plain() -> None:
+    for name, most in (("page.css", 20_000), ("page.js", 22_000)):
+        text = (Path(__file__).parent.parent / "reports" / name).read_text()
+        assert len(text) < most
+        assert not re.search(r"[{][{%#]", text)  # a template would read it
+        assert "innerHTML" not in text
+        assert max(map(len, text.splitlines())) <= 150
+
+
 class Browser:
     """Headless Chromium, driven over the WebDriver protocol."""
 
@@ -303,11 +536,12 @@ def test_the_page_works_in_a_browser(page: Path, browser: Browser) -> None:
         values = [float(v) for v in browser.run(f"{head} return {column}")]
         assert values[:6] == sorted(values[:6], reverse=down)
 
-    browser.run(
-        "const seek = document.querySelector('.seek'); seek.value = 400; seek.dispatchEvent(new Event('input'))"
-    )
+    browser.run("const seek = document.querySelector('.seek'); seek.value = 6; seek.dispatchEvent(new Event('input'))")
     counts = browser.run("return [...document.querySelectorAll('.count')].map((e) => e.textContent)")
-    assert re.fullmatch(r"step \d+ of 16, \d+ of 16 cells", counts[0])
+    assert counts[0] == "step 6 of 16, 6 of 16 cells"  # every arm has made six steps, or has as many as it makes
+    assert counts[1] == "done in 4 steps"
+    browser.run("document.querySelector('.later').click()")
+    assert browser.run("return document.querySelector('.count').textContent") == "step 7 of 16, 7 of 16 cells"
     assert browser.run("return !document.querySelector('canvas').hidden")
     browser.run("document.querySelector('.play').click()")
     time.sleep(0.4)
@@ -321,6 +555,64 @@ def test_the_page_works_in_a_browser(page: Path, browser: Browser) -> None:
         r"\d+ ms, [1-9][\d.]* times slowed", browser.run("return document.querySelector('.clock').textContent")
     )
     assert browser.pdf().startswith(b"%PDF")
+    assert browser.log() == []
+
+
+@pytest.mark.browser
+def test_a_reader_chooses_theme_columns_orders_and_samples(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    phone = browser.run("return innerWidth < 600")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    before = browser.run(f"return {ground}")
+    browser.run("document.querySelector('.theme').click()")
+    assert browser.run(f"return {ground}") != before
+    browser.open(page)
+    assert browser.run(f"return {ground}") != before  # it is kept
+    browser.run("document.querySelector('.theme').click(); localStorage.clear()")
+    assert browser.run(f"return {ground}") == before
+
+    assert browser.run("return document.querySelector('.menu').getClientRects().length > 0") == phone
+    shown = "[...document.querySelectorAll('.sections a')].filter((a) => a.getClientRects().length).length"
+    if phone:
+        assert browser.run(f"return {shown}") == 0
+        browser.run("document.querySelector('.menu').click()")
+    assert browser.run(f"return {shown}") > 6
+
+    heads = ("[...document.querySelectorAll('#t-quality th')].filter((h) => h.getClientRects().length)"
+             ".map((h) => h.title ? h.innerText.trim() : h.textContent)")  # fmt: skip
+    first = browser.run(f"return {heads}")
+    box = "document.querySelector('#t-quality').closest('.tabled').querySelectorAll('.choices input')"
+    every = browser.run(f"for (const one of {box}) if (!one.checked) one.click(); return {heads}")
+    assert len(every) > len(first) >= 4
+    assert len(every) == browser.run(f"return {box}.length")
+    frame = "document.querySelector('#t-quality').closest('.tabled')"
+    told = browser.run(f"return {frame}.querySelector('.cue').textContent")
+    assert re.fullmatch(r"\d+ more columns? \u2192", told)
+    assert browser.run(f"return {frame}.querySelector('.frame').classList.contains('cut')")
+    assert not browser.run("return document.querySelector('#t-main').closest('.frame').classList.contains('cut')")
+
+    drawn = "document.querySelector('[data-front] path').getAttribute('d')"
+    best = browser.run("return JSON.parse(document.querySelector('[data-front]').dataset.front)")
+    whole = browser.run(f"return {drawn}")
+    top = min(best["points"], key=lambda point: -point["y"])["order"]  # the least FD
+    browser.run(f"document.querySelector('.chip[data-order=\"{top}\"]').click()")
+    left = [point for point in best["points"] if point["order"] != top]
+    fastest = min(left, key=lambda point: (point["x"], -point["y"]))
+    assert browser.run(f"return {drawn}").startswith(f"M {fastest['x']} {best['worst'][1]} V {fastest['y']}")
+    browser.run("document.querySelector('.show-all').click()")
+    assert browser.run("return document.querySelector('.show-all').hidden")
+    assert browser.run(f"return {drawn}") != whole  # the same line, in fewer words
+    assert browser.run("return document.querySelectorAll('.chip[aria-pressed=false]').length") == 0
+
+    browser.run("document.querySelector('.sheets .enlarge').click()")
+    said = "document.querySelector('dialog').innerText"
+    assert re.match(r"raster\s+sample 1 of \d+, seed 0, class 0", browser.run(f"return {said}"))
+    press = "document.querySelector('dialog').dispatchEvent(new KeyboardEvent('keydown', {key: '%s'}));"
+    assert "sample 2 of" in browser.run(f"{press % 'ArrowRight'} return {said}")
+    assert browser.run(f"{press % 'ArrowDown'} return {said}").startswith("raster@even:4")
+    assert browser.run("return document.querySelector('dialog canvas.pixels').width") == 8
+    browser.run("document.querySelector('dialog .close').click()")
+    assert not browser.run("return document.querySelector('dialog').open")
     assert browser.log() == []
 
 
