@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame  # type: ignore[import-untyped]
 
     from orderbench.runs.record import Run
@@ -26,3 +27,24 @@ def load(run: Run | str | Path) -> DataFrame:
     from orderbench.reports.frame import frame_of
 
     return frame_of(run)
+
+
+def draw(run: Run | str | Path, figure: str, *, width: float = 3.3) -> Figure:
+    """One figure of a run's report, as matplotlib's, to be changed and saved: `draw(run, "speedups").savefig(...)`.
+
+    figure: its name, which is that of its file in the report. width: in inches. Raises BenchError for a name that is
+    not there, and where the run measured nothing that the figure shows.
+    """
+    from orderbench.orders.errors import BenchError, unknown
+    from orderbench.reports.canvas import Sheet
+    from orderbench.reports.figures import PLOTS
+    from orderbench.reports.results import results_of
+    from orderbench.runs.record import Run, load_run
+
+    plot = next((plot for plot in PLOTS if plot.name == figure), None)
+    if plot is None:
+        raise unknown("figure", figure, [plot.name for plot in PLOTS], "the files of a report have the same names")
+    drawn = plot.draw(results_of(run if isinstance(run, Run) else load_run(run)), Sheet(width))
+    if drawn is None:
+        raise BenchError(f"the run measured nothing that {figure} shows; `bench report` draws all that it has")
+    return drawn

@@ -94,9 +94,9 @@ def bench(
       bench COMMAND --help              what a command does, with examples
     """
     if version:
-        from importlib.metadata import version as installed
+        from orderbench.runs import __version__
 
-        print(f"orderbench {installed('orderbench')}")
+        print(f"orderbench {__version__}")
 
 
 for command in (orders, decoders, show, train, run, compare, export, report, check, baseline, doctor):

@@ -155,6 +155,7 @@ class RunSpec:
             "ema|model",
             "Which weights of a published file are taken, where it holds both: their average, or those that were "
             "trained. Default: the average.",
+            group=GIVEN,
         ),
     ] = None
     data: Annotated[
