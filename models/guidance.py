@@ -141,6 +141,8 @@ def parse_guidance(text: str) -> Guidance:
     ('linear:scale=2.5', 'constant:scale=3')
     """
     try:
+        if not text.isascii() or "_" in text:  # digits of other scripts, which float would take
+            raise ValueError
         scale = float(text)
     except ValueError:
         name, given = split_call(text)

@@ -11,68 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.runs.intervals import FEWEST, LEVEL, numbers, paired
+from orderbench.runs.intervals import Interval as Interval
+from orderbench.runs.intervals import median_interval as median_interval
+from orderbench.runs.intervals import paired_ratio as paired_ratio
 
-LEVEL = 0.95
-_FEWEST = 3  # samples that a bootstrap says something from
 _EXACT_DF = 200  # beyond it the expansion of the t quantile is right to ten digits
 
 Replicates = tuple[float, Sequence[float] | None]  # a statistic, and it again without each group; None: not computed
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value and its interval of level 0.95, in the value's unit; None where there are too few samples for one.
-
-    error: the standard error, where the interval rests on one.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    error: float | None = None
-
-    def scaled(self, factor: float) -> Interval:
-        """In another unit, `factor` of which make one of this one."""
-        low, high = (None if bound is None else bound * factor for bound in (self.low, self.high))
-        error = None if self.error is None else self.error * abs(factor)
-        return Interval(self.value * factor, *((low, high) if factor >= 0 else (high, low)), error)
-
-    def inverse(self) -> Interval:
-        """1 / value, for a ratio seen from the other side; both bounds on one side of 0."""
-        low, high = (None if bound is None else 1 / bound for bound in (self.high, self.low))
-        return Interval(1 / self.value, low, high)
-
-    def plain(self) -> dict[str, float | None]:
-        """For JSON: value, low, high; None where there is no bound."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-
-# Times: medians, and ratios paired within rounds
-
-
-def paired_ratio(
-    baseline_s: Sequence[float], other_s: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> Interval:
-    """How many times faster the other is: exp of the median of log(baseline / other) over the rounds.
-
-    baseline_s, other_s: seconds, one each a round, above 0. A percentile bootstrap over rounds, its bounds moved
-    outwards to the order statistics that hold the level. Fewer than three rounds have no interval; that of three to
-    five holds less than its level (0.75, 0.875, 0.9375). BenchError if the lengths differ.
-    """
-    baseline, other = _pair(baseline_s, other_s)
-    if min(baseline.min(), other.min()) <= 0:
-        raise BenchError("a time of 0 seconds or less has no ratio; time longer samples")
-    logs = np.log(baseline / other)
-    low, high = _bootstrap_median(logs, seed, resamples)
-    bounds = (None if bound is None else math.exp(bound) for bound in (low, high))
-    return Interval(math.exp(np.median(logs)), *bounds)
+# Times: those of runs, and what follows from them
 
 
 def quotient(a: Interval, b: Interval) -> Interval:
@@ -86,43 +40,11 @@ def quotient(a: Interval, b: Interval) -> Interval:
     return Interval(value, value * math.exp(-down), value * math.exp(up))
 
 
-def median_interval(samples: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Interval:
-    """The median with a percentile bootstrap; fewer than three samples have no interval."""
-    x = _numbers(samples)
-    return Interval(float(np.median(x)), *_bootstrap_median(x, seed, resamples))
-
-
 def spread(samples: Sequence[float]) -> dict[str, float | int]:
     """median, p90, iqr (interquartile range), min and n of raw samples, in their unit."""
-    x = _numbers(samples)
+    x = numbers(samples)
     q25, median, q75, p90 = np.quantile(x, [0.25, 0.5, 0.75, 0.9]).tolist()
     return {"median": median, "p90": p90, "iqr": q75 - q25, "min": float(x.min()), "n": len(x)}
-
-
-def _bootstrap_median(x_N: np.ndarray, seed: int, resamples: int) -> tuple[float | None, float | None]:
-    """Bounds of a percentile bootstrap, moved outwards where they hold less than their level: of few samples the
-    medians of resamples are so few different numbers that their percentiles miss (7 samples: 0.875)."""
-    N = len(x_N)
-    if N < _FEWEST:
-        return None, None
-    rng = np.random.default_rng(seed)
-    medians = np.median(x_N[rng.integers(0, N, (resamples, N))], axis=1)
-    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    ordered, outside = np.sort(x_N), _outside(N)
-    return min(low, float(ordered[outside])), max(high, float(ordered[N - 1 - outside]))
-
-
-def _outside(N: int) -> int:
-    """How many of N ordered samples may lie beyond either bound with the level still held: the median misses the k-th
-    smallest and the k-th largest with the probability that fewer than k of N fair coins fall to one side. 0 also below
-    six samples, of which even the outermost hold less."""
-    missed, outside = 0.0, 0
-    for k in range(N // 2):
-        missed += 2 * math.comb(N, k) / 2**N
-        if missed > 1 - LEVEL:
-            break
-        outside = k
-    return outside
 
 
 # Means, such as bits over images
@@ -130,7 +52,7 @@ def _outside(N: int) -> int:
 
 def mean_interval(samples: Sequence[float] | np.ndarray) -> Interval:
     """The mean with its standard error and Student's t; one sample has no interval."""
-    x = _numbers(samples)
+    x = numbers(samples)
     value = float(x.mean())
     if len(x) < 2:
         return Interval(value)
@@ -139,7 +61,7 @@ def mean_interval(samples: Sequence[float] | np.ndarray) -> Interval:
 
 def paired_mean(baseline_N: Sequence[float] | np.ndarray, other_N: Sequence[float] | np.ndarray) -> Interval:
     """The mean of other - baseline over the same images; BenchError if the lengths differ."""
-    baseline, other = _pair(baseline_N, other_N)
+    baseline, other = paired(baseline_N, other_N)
     return mean_interval(other - baseline)
 
 
@@ -194,14 +116,14 @@ def _stratified(value: float, values_S: np.ndarray, left_out: list[np.ndarray] |
     if left_out is not None:
         variance = sum((len(x) - 1) / len(x) * float(((x - x.mean()) ** 2).sum()) for x in left_out)
         found.append((variance, sum(len(x) - 1 for x in left_out)))
-    if len(values_S) >= _FEWEST:
+    if len(values_S) >= FEWEST:
         found.append((float(values_S.var(ddof=1)) / len(values_S), len(values_S) - 1))
     return _around(value, *max(found)) if found else Interval(value)
 
 
 def _unpacked(seeds: Sequence[Replicates]) -> tuple[np.ndarray, list[np.ndarray] | None]:
-    values = _numbers([value for value, _ in seeds])
-    parts = [_numbers(left_out) for _, left_out in seeds if left_out is not None and len(left_out) >= 2]
+    values = numbers([value for value, _ in seeds])
+    parts = [numbers(left_out) for _, left_out in seeds if left_out is not None and len(left_out) >= 2]
     return values, parts if len(parts) == len(values) else None
 
 
@@ -271,25 +193,3 @@ def _around(value: float, variance: float, df: int) -> Interval:
     error = math.sqrt(variance)
     half = t_quantile((1 + LEVEL) / 2, df) * error
     return Interval(value, value - half, value + half, error)
-
-
-# What comes in
-
-
-def _numbers(samples: Any) -> np.ndarray:
-    x = np.asarray(samples, dtype=np.float64)
-    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise BenchError(
-            f"samples of shape {x.shape} that are {'finite' if np.isfinite(x).all() else 'not all finite'} have no "
-            f"interval; one row of finite numbers would do"
-        )
-    return x
-
-
-def _pair(baseline: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _numbers(baseline), _numbers(other)
-    if len(a) != len(b):
-        raise BenchError(
-            f"{len(a)} samples of a baseline and {len(b)} of an arm cannot be paired; give as many of each"
-        )
-    return a, b

@@ -27,7 +27,7 @@ from orderbench.runs.shell import (
     whole,
     write,
 )
-from orderbench.runs.spec import MACHINE, RunSpec, effective, read_config
+from orderbench.runs.spec import MACHINE, RunSpec, effective, merged, read_config
 
 if TYPE_CHECKING:
     from orderbench.runs.trials import Trial
@@ -337,7 +337,7 @@ def run(
             )
         if not (out / "run.json").is_file():
             raise BenchError(f"'{out}' holds no run to go on with; leave --resume out to start one")
-        asked = {**load_run(out).about["config"], **from_file, **given}
+        asked = merged(load_run(out).about["config"], from_file, given)
     else:
         asked = effective(from_file, given)
     spec = RunSpec.from_json(asked, f"'{config}'" if config else "the settings")

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from orderbench.runs.shell import optional_number, optional_whole, whole
-from orderbench.runs.spec import Axes, Scale, read_tune, setting_flags, setting_kinds
+from orderbench.runs.spec import Axes, RoundsText, Scale, read_tune, setting_flags, setting_kinds
 
 
 def _words(text: str | None, parse: Callable[[str], Any] = str) -> list[Any] | None:
@@ -37,6 +37,7 @@ _TYPED: dict[Any, _Typed] = {  # by the type of the field
     float: _Typed(float | None, optional_number),
     bool: _Typed(bool, read=lambda given: given or None),
     Scale: _Typed(str | None),
+    RoundsText: _Typed(str | None),
     tuple[str, ...]: _Typed(str | None, read=_words),
     tuple[int, ...]: _Typed(str | None, read=partial(_words, parse=whole)),
     Axes: _Typed(list[str] | None, read=read_tune),

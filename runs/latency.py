@@ -1,14 +1,14 @@
 """Speed: all arms in turns at one batch, whole generations and single steps, and memory.
 
 Knows who competes: every arm, the baseline of each model, the first baseline again (A/A), and, at batch 1, that one
-without a cache. Refuses to hold a clock of its own: `runs.timing` does. Rounds are recorded as they are measured, so
-that none is lost.
+without a cache; and when all ratios are known well enough. Refuses to hold a clock of its own: `runs.timing` does.
+Rounds are recorded as they are measured, so that none is lost.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +23,9 @@ from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
 from orderbench.runs.cost import Workload
 from orderbench.runs.environment import capture
+from orderbench.runs.intervals import median_interval, paired_ratio
 from orderbench.runs.record import read_json, write_json
+from orderbench.runs.rounds import FEWEST, Rounds, parse_rounds, widest, width
 from orderbench.runs.samples import whole_counters
 from orderbench.runs.subject import Subject
 from orderbench.runs.timing import LEAST_S, Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
@@ -71,10 +73,18 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
             contenders.remove(contender)
     body["failed_arms"] = failed
     body["warm_up"] = {name: asdict(one) for name, one in warm.items()}
-    for finished in rounds(contenders, rounds=bench.spec.rounds, first_round=len(kept), device=device, warm=warm):
-        kept.append([asdict(sample) for sample in finished])
+    rule, against = parse_rounds(bench.spec.rounds), _against([one.name for one in contenders], bench)
+    further = rounds(
+        contenders, rounds=None, first_round=len(kept), device=device, warm=warm,
+        interrupted=lambda one: body["interrupted"].append(asdict(one)),
+    )  # fmt: skip
+    reached = widest_interval(kept, against)
+    while not rule.enough(len(kept), reached, _spent_s(kept)):
+        kept.append([asdict(sample) for sample in next(further)])
         write_json(bench.file(trial), {**trial.head(), "status": "partial", **body})
-        bench.progress(trial, len(kept), bench.spec.rounds)
+        reached = widest_interval(kept, against) if rule.count is None and len(kept) >= FEWEST else None
+        bench.progress(trial, len(kept), rule.expected(len(kept), reached, _spent_s(kept)))
+    body["precision"] = _precision(rule, widest_interval(kept, against), kept)
     exact = [name for name in counters if name not in bench.arms or "varies" not in bench.arms[name].traits]
     body |= {"setup_s": setup_s, "counters": {name: whole_counters(one) for name, one in counters.items()}}
     body["counters_exact"] = {name: name in exact for name in counters}
@@ -87,6 +97,48 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     return body
 
 
+def _against(names: Sequence[str], bench: Bench) -> dict[str, str]:
+    """Which contender each is measured against; itself, where no ratio is shown."""
+    lineup, again = bench.agenda.lineup, str(bench.agenda.lineup.again)
+    found = {}
+    for name in names:
+        baseline = lineup.baseline(bench.arms[name]) if name in bench.arms else None
+        ratio = baseline is not None and baseline.ratio and str(baseline.arm) in names
+        found[name] = again if name not in bench.arms else str(baseline.arm) if baseline and ratio else name
+    return found
+
+
+def widest_interval(rounds: Sequence[Sequence[Mapping[str, Any]]], against: Mapping[str, str]) -> float | None:
+    """How far the farthest bound of all ratios is from its ratio, as a share; of what is measured against itself, and
+    is nobody's baseline, of its times. None while one of them has no interval."""
+    times: dict[str, list[float]] = {name: [] for name in against}
+    for one in rounds:
+        for sample in one:
+            if sample["name"] in times:
+                times[sample["name"]].append(sample["tokens_s"] + (sample["pixels_s"] or 0.0))
+    if not all(times.values()):
+        return None
+    baselines = {baseline for name, baseline in against.items() if name != baseline}
+    found = [paired_ratio(times[baseline], times[name]) for name, baseline in against.items() if name != baseline]
+    found += [median_interval(times[name]) for name, one in against.items() if name == one and name not in baselines]
+    return widest(width(one.value, one.low, one.high) for one in found or map(median_interval, times.values()))
+
+
+def _spent_s(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+    return float(sum(s["repeats"] * (s["tokens_s"] + (s["pixels_s"] or 0.0)) for one in rounds for s in one))
+
+
+def _precision(rule: Rounds, reached: float | None, rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    auto = rule.count is None
+    return {
+        "rounds": str(rule),
+        "within": rule.within if auto else None,
+        "widest": reached,
+        "reached": rule.reached(len(rounds), reached) if auto else None,
+        "spent_s": _spent_s(rounds),
+    }
+
+
 def seconds(trial: Trial, work: Workload) -> float:
     """The time of warm-up, rounds and memory, each all contenders once."""
     timed = [work.decode_s(name, trial.batch) for name in work.counters]
@@ -94,7 +146,8 @@ def seconds(trial: Trial, work: Workload) -> float:
         timed.append(work.decode_s(work.again, trial.batch))
     if trial.batch == 1 and work.uncached is not None and not work.spec.quick:
         timed.append(work.costs[work.again].decode_s(work.uncached, 1))
-    return (work.spec.rounds + 3) * sum(max(LEAST_S, s) for s in timed)
+    round_s = sum(max(LEAST_S, s) for s in timed)
+    return (parse_rounds(work.spec.rounds).supposed(round_s) + 3) * round_s
 
 
 def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:
@@ -138,12 +191,13 @@ def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
         "sampling": bench.fixed(bench.subjects.own).to_json(),
         "device": _machine(bench.subjects.device),
         "rounds": [],
+        "interrupted": [],
     }
     file = bench.file(trial)
     if file.is_file():
         kept = read_json(file)
         if kept["status"] != "done" and is_whole(kept) and kept.get("device") == fresh["device"]:
-            return {**fresh, "rounds": kept["rounds"]}
+            return {**fresh, "rounds": kept["rounds"], "interrupted": kept.get("interrupted", [])}
     return fresh
 
 

@@ -334,6 +334,7 @@ class TimedSample(TypedDict):
     repeats: Count
     tokens_s: Positive
     pixels_s: Amount | None
+    idle_s: NotRequired[Amount]
 
 
 Passes = Annotated[list[list[Amount]], Limit("a list of one or more", lambda passes: len(passes) > 0)]
@@ -357,6 +358,25 @@ class MemoryAbout(TypedDict, total=False):
     how: str | None
 
 
+class Interrupted(TypedDict):
+    """A sample that the machine cut into."""
+
+    round: Count
+    name: Spelled
+    longer_s: Amount
+    again: bool  # whether its round was measured again
+
+
+class Precision(TypedDict):
+    """How well the ratios are known, shares of their values."""
+
+    rounds: Line  # what was asked
+    within: Amount | None  # what ends `auto`
+    widest: Amount | None
+    reached: bool | None
+    spent_s: Amount
+
+
 class LatencyTrial(TrialHead):
     """All arms in turns at one batch."""
 
@@ -364,6 +384,8 @@ class LatencyTrial(TrialHead):
     sampling: Setting
     device: DeviceAbout
     rounds: list[list[TimedSample]]
+    precision: NotRequired[Precision]
+    interrupted: NotRequired[list[Interrupted]]
     setup_s: dict[str, Amount]
     counters: dict[Spelled, dict[Line, Amount]]
     counters_exact: dict[Spelled, bool]

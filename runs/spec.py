@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, NewType, get_args, get_type_hints
 
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
+from orderbench.runs.rounds import parse_rounds
 
 MEASUREMENTS = ("quality", "latency", "likelihood")
 SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
@@ -28,9 +29,13 @@ COMPARED, AMOUNT, SAMPLED, GIVEN, MACHINE = (  # groups of `bench run --help`
     "What is compared", "How much is measured", "Sampling", "Models, data and judges", "Machine",
 )  # fmt: skip
 _ALONE = ("model", "tokenizer")  # lists that may also be given as one value, or as null
-QUICK = {"samples": 64, "held_out": 100, "rounds": 5, "batch": 4}
+_GUIDED = ("guidance", "cfg_scale")  # two spellings of one setting
+_MOST = {"samples": 10_000_000, "seeds": 100_000, "held_out": 10_000_000, "batch": 65_536, "steps": 1_000_000,
+         "threads": 4096}  # fmt: skip # beyond them nothing could be allocated, or waited for
+QUICK = {"samples": 64, "held_out": 100, "rounds": "auto:10%:6s", "batch": [4]}
 
 Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one
+RoundsText = NewType("RoundsText", str)  # as `rounds.parse_rounds` reads it
 Axes = Mapping[str, tuple[Any, ...]]  # values by the name of a setting
 
 
@@ -51,8 +56,9 @@ class RunSpec:
     """One run. Sampling settings that are None take what the card of the weights recommends, else no filter at all.
 
     orders: arms, or orders that are combined with every pace and every decoder. samples: images a trial. seeds: how
-    many replicates, with the seeds first_seed, first_seed + 1, .... batch: of the throughput measurement. rounds: of
-    the speed measurement; all arms are timed once a round. held_out: images of the likelihood. tune: settings to try
+    many replicates, with the seeds first_seed, first_seed + 1, .... batch: of the speed measurement, see `batches`.
+    rounds: of the speed measurement, as `runs.rounds` spells them; all arms are timed once a round. cfg_scale: becomes
+    guidance, and is None afterwards. held_out: images of the likelihood. tune: settings to try
     for each arm, on seeds that are used for nothing else.
     """
 
@@ -95,18 +101,40 @@ class RunSpec:
     held_out: Annotated[
         int, Flag("N", "Measure the likelihood of so many held-out images. Default {default}.", group=AMOUNT)
     ] = 1000
-    batch: Annotated[int, Flag("B", "Measure speed at batch 1 and at this batch. Default {default}.", group=AMOUNT)] = (
-        16
-    )
+    batch: Annotated[
+        tuple[int, ...],
+        Flag(
+            "B|B,B,...",
+            "Measure speed at batch 1 and at this batch. Several, as in 1,16,64, are measured as they stand. Default "
+            "{default}.",
+            group=AMOUNT,
+        ),
+    ] = (16,)
     rounds: Annotated[
-        int,
-        Flag("R", "Time each arm so often; in a round all arms take turns. Default {default}.", group=AMOUNT),
-    ] = 9
+        RoundsText,
+        Flag(
+            "R|auto[:P%][:Ss]",
+            "Time each arm so often; in a round all arms take turns. auto measures until the interval of every ratio "
+            "to the baseline is within P percent of it (5 if not given), and at most S seconds at each batch (180 if "
+            "not given), as in auto:3%:60s. Default {default}.",
+            group=AMOUNT,
+        ),
+    ] = RoundsText("auto")
+    cfg_scale: Annotated[
+        float | None,
+        Flag(
+            "S",
+            "Classifier-free guidance with a scale that stays as it is: another spelling of --guidance "
+            "constant:scale=S. 1 is no guidance.",
+            group=SAMPLED,
+        ),
+    ] = None
     guidance: Annotated[
         Scale | None,
         Flag(
             "S|KIND:scale=S",
-            "Classifier-free guidance. S is a scale that rises linearly; constant:scale=1.5 stays as it is; none is "
+            "Classifier-free guidance by a law. S is a scale that rises linearly to S; constant:scale=S stays as it "
+            "is, which --cfg-scale S says in short; none is "
             "no guidance. Default: what the card of the weights recommends, and so for the next three.",
             group=SAMPLED,
         ),
@@ -227,8 +255,25 @@ class RunSpec:
             given = getattr(self, name)
             if given is None or isinstance(given, str):
                 object.__setattr__(self, name, () if given is None else (given,))
-        for name in ("samples", "seeds", "held_out", "batch", "rounds"):
+        object.__setattr__(self, "rounds", str(parse_rounds(self.rounds)))
+        for name in ("samples", "seeds", "held_out"):
             _whole(name, getattr(self, name), 1)
+        if isinstance(self.batch, int):
+            object.__setattr__(self, "batch", (self.batch,))
+        if not self.batch:
+            raise BenchError("no batch was asked for; give one or more, as in --batch 16 or --batch 1,16,64")
+        for batch in self.batch:
+            _whole("batch", batch, 1)
+        if self.cfg_scale is not None:
+            if self.guidance is not None:
+                raise BenchError(
+                    "--cfg-scale and --guidance both set the guidance; give one of them, as in --cfg-scale 1.5"
+                )
+            if not (math.isfinite(self.cfg_scale) and self.cfg_scale >= 0):
+                raise BenchError(f"--cfg-scale {self.cfg_scale:g} is not served; 0 or more would do, as in 1.5")
+            shown = repr(float(self.cfg_scale)).removesuffix(".0")
+            object.__setattr__(self, "guidance", "none" if self.cfg_scale == 1 else f"constant:scale={shown}")
+            object.__setattr__(self, "cfg_scale", None)
         _whole("first_seed", self.first_seed, 0)
         if self.threads is not None:
             _whole("threads", self.threads, 1)
@@ -268,6 +313,11 @@ class RunSpec:
     def replicates(self) -> range:
         """The seeds that are reported."""
         return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes at which speed is measured, the smallest first. One number is measured beside batch 1."""
+        return tuple(sorted({1, *self.batch} if len(self.batch) == 1 else set(self.batch)))
 
     @property
     def repaired(self) -> int:
@@ -363,9 +413,24 @@ def effective(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, An
     """The settings of a new run. Precedence: flags, then the file, then the values of `quick`. But `quick` given as a
     flag comes before the file."""
     if flags.get("quick"):
-        return {**file, **QUICK, **flags}
-    quick = QUICK if file.get("quick") else {}
-    return {**quick, **file, **flags}
+        return merged(file, QUICK, flags)
+    return merged(QUICK if file.get("quick") else {}, file, flags)
+
+
+def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several sources, of which later ones win. Guidance has two spellings: either takes the place of both
+    that an earlier source gave.
+
+    >>> merged({"guidance": "3", "seeds": 2}, {"cfg-scale": 1.5})
+    {'seeds': 2, 'cfg_scale': 1.5}
+    """
+    settings: dict[str, Any] = {}
+    for source in sources:
+        given = {name.replace("-", "_"): value for name, value in source.items()}
+        if any(given.get(name) is not None for name in _GUIDED):
+            settings = {name: value for name, value in settings.items() if name not in _GUIDED}
+        settings |= given
+    return settings
 
 
 def read_tune(given: Sequence[str] | None) -> dict[str, list[Any]] | None:
@@ -384,15 +449,17 @@ def read_tune(given: Sequence[str] | None) -> dict[str, list[Any]] | None:
 
 def _number(text: str) -> float | str:
     try:
-        return float(text)
+        return float(text) if text.isascii() and "_" not in text else text
     except ValueError:
         return text
 
 
 def _whole(name: str, value: object, least: int) -> None:
+    flag, most = name.replace("_", "-"), _MOST.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        flag = name.replace("_", "-")
         raise BenchError(f"{name} is {value!r}; give a whole number of {least} or more, as in --{flag} {max(least, 8)}")
+    if most is not None and value > most:
+        raise BenchError(f"{name} is {value}, more than any run can hold; give {most} or less, as in --{flag} 8")
 
 
 def _one(entry: Any, *kinds: type) -> Any:
@@ -430,4 +497,5 @@ _READERS: dict[Any, _Reader] = {  # by the type of the field
     tuple[str, ...]: _Reader("a list of names", lambda entry: _several(entry, str)),
     tuple[int, ...]: _Reader("whole numbers", lambda entry: _several(entry, int)),
     Axes: _Reader("lists by name, as in guidance = [1, 2]", _axes),
+    RoundsText: _Reader("a number, or a text such as 'auto:3%'", lambda entry: str(_one(entry, str, int))),
 }

@@ -4,20 +4,22 @@ Knows callables and devices. Refuses to know how an arm is spelled, what a model
 
 What keeps the numbers honest: everything is warmed up first, and that is kept apart; a sample repeats its generation
 until it is long enough for the clock; every round runs all contenders in a drawn order, so that ratios can be paired
-within rounds; the device is waited for around whole generations, never inside one. The noise floor is the caller's: the
-baseline entered a second time under another name.
+within rounds; the device is waited for around whole generations, never inside one; a round in which the process was
+stopped for long is told and measured again. The noise floor is the caller's: the baseline entered a second time under
+another name.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ from orderbench.runs.device import nvidia_smi
 from orderbench.runs.environment import load_average
 
 LEAST_S = 0.2  # shorter samples are mostly noise on a shared machine
+STOPPED_S = 1.0  # a process that waits its turn on a shared machine is not idle for so long at a time
+_TRIES = 3  # of a round that is interrupted
 _WARM_RUNS = 3
 
 
@@ -57,17 +61,30 @@ class WarmUp:
 @dataclass(frozen=True)
 class Sample:
     """Seconds of one generation, the mean over `repeats` of them in a row. tokens_s: the network's part; pixels_s: the
-    pixel decoder's, measured in the same generations, None where there is none."""
+    pixel decoder's, measured in the same generations, None where there is none. idle_s: of the whole sample, in which
+    no thread of the process ran."""
 
     name: str
     repeats: int
     tokens_s: float
     pixels_s: float | None
+    idle_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """Both parts."""
         return self.tokens_s + (self.pixels_s or 0.0)
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """A sample that was cut into, as by SIGSTOP or a machine that slept: it took `longer_s` seconds more than its
+    contender takes. again: whether its round was measured again; else it was kept, after several tries."""
+
+    round: int
+    name: str
+    longer_s: float
+    again: bool
 
 
 def warm_up(
@@ -99,31 +116,56 @@ def warm_up(
 def rounds(
     contenders: Sequence[Contender],
     *,
-    rounds: int,
+    rounds: int | None,
     first_round: int = 0,
     seed: int = 0,
     device: torch.device | str,
     warm: Mapping[str, WarmUp] | None = None,
+    interrupted: Callable[[Interruption], object] = lambda _: None,
 ) -> Iterator[list[Sample]]:
-    """Rounds `first_round` to `rounds` - 1: one sample of every contender, in the order in which they ran.
+    """Rounds `first_round` to `rounds` - 1, or without end: one sample of every contender, in the order in which they
+    ran.
 
     The order is drawn by (seed, round) alone, so a run that was cut off goes on with the orders that it would have had.
     warm: what `warm_up` of these contenders returned in this process, for those who keep it; by default they are warmed
-    up here. Whatever a contender raises is let through.
+    up here. interrupted: told of every sample that was cut into. Its round is measured again, three times at most. Such
+    a sample took over three times as long as this contender usually does, and for most of that, a second or more, the
+    process did not run. Whatever a contender raises is let through.
     """
     check_seed(seed)
     warm = warm_up(contenders, device=device) if warm is None else warm
-    for number in range(first_round, rounds):
-        gc.collect()
+    usual_s = {name: list(one.again_s) for name, one in warm.items()}
+    for number in itertools.count(first_round) if rounds is None else range(first_round, rounds):
         order = np.random.default_rng([seed, number]).permutation(len(contenders))
-        yield [_sample(contenders[i], warm[contenders[i].name].repeats, device) for i in order]
+        for left in reversed(range(_TRIES)):
+            gc.collect()
+            samples = [_sample(contenders[i], warm[contenders[i].name].repeats, device) for i in order]
+            longer_s = {one.name: _longer_s(one, float(np.median(usual_s[one.name]))) for one in samples}
+            stopped = {name: longer for name, longer in longer_s.items() if longer > 0}
+            for name, longer in stopped.items():
+                interrupted(Interruption(number, name, longer, again=left > 0))
+            if not stopped:
+                break
+        for one in samples:
+            usual_s[one.name].append(one.total_s)
+        yield samples
+
+
+def _longer_s(sample: Sample, usual_s: float) -> float:
+    """How many seconds too long a sample was because the process was stopped; 0 where it was not."""
+    taken_s, expected_s = sample.total_s * sample.repeats, usual_s * sample.repeats
+    stopped = sample.idle_s > max(STOPPED_S, taken_s / 2) and taken_s > 3 * expected_s
+    return taken_s - expected_s if stopped else 0.0
 
 
 def _sample(contender: Contender, repeats: int, device: torch.device | str) -> Sample:
     with _undisturbed():
+        ran_s = process_time()
         parts = [_generation(contender, device) for _ in range(repeats)]
+        ran_s = process_time() - ran_s
     tokens_s, pixels_s = (sum(part) / repeats for part in zip(*parts, strict=True))
-    return Sample(contender.name, repeats, tokens_s, None if contender.pixels is None else pixels_s)
+    idle_s = max(0.0, (tokens_s + pixels_s) * repeats - ran_s)
+    return Sample(contender.name, repeats, tokens_s, None if contender.pixels is None else pixels_s, idle_s)
 
 
 def _generation(contender: Contender, device: torch.device | str) -> tuple[float, float]:

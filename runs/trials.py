@@ -113,7 +113,7 @@ def plan_trials(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> tuple[Tria
         trials += [Trial("repair", arm.name, model=arm.model) for arm in sampled
                    if "rewrites" in arm.traits and subject_of[arm.name].held_out_source is not None]  # fmt: skip
     if "latency" in spec.only:
-        trials += [Trial("latency", batch=batch) for batch in dict.fromkeys((1, spec.batch))]
+        trials += [Trial("latency", batch=batch) for batch in spec.batches]
     asked = {arm.name for arm in lineup.arms} - set(lineup.added)
     if not any(trial.kind == "latency" or trial.arm in asked for trial in trials):
         why = "; ".join(_skipped(spec, lineup, subjects)) or (
