@@ -41,6 +41,43 @@ def test_latency_is_measured_in_turns_and_goes_on_where_it_was(files: dict[str, 
     }  # fmt: skip
 
 
+def test_rounds_go_on_until_the_ratios_are_known_and_a_resumed_run_ends_alike(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    spec = spec_of(files, orders=("raster", "radial@even:4"), only=("latency",), batch=1, rounds="auto:100%:60s")
+    seen: list[tuple[int, int]] = []
+
+    def die(trial: Trial, done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(spec, tmp_path / "run", Silent(die))
+    assert seen == [(1, 12), (2, 12), (3, 12), (4, 12)]  # what is supposed until there are intervals
+    _, one = run(spec, tmp_path / "run", resume=True)
+    (trial,) = one.done("latency")
+    precision = trial["precision"]
+    assert (precision["rounds"], precision["within"], trial["interrupted"]) == ("auto:100%:60s", 1.0, [])
+    assert precision["reached"] == (precision["widest"] <= 1)
+    assert len(trial["rounds"]) >= 6
+    assert precision["spent_s"] == pytest.approx(
+        sum(s["repeats"] * (s["tokens_s"] + s["pixels_s"]) for each in trial["rounds"] for s in each)
+    )
+
+
+def test_time_that_is_over_ends_the_rounds_and_the_record_says_that_they_are_coarse(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    spec = spec_of(files, orders=("radial@even:4",), only=("latency",), batch=(2, 4), rounds="auto:0.1%:1s",
+                   no_baseline=True)  # fmt: skip
+    _, one = run(spec, tmp_path / "run")
+    assert [trial["batch"] for trial in one.done("latency")] == [2, 4]
+    for trial in one.done("latency"):
+        assert 3 <= len(trial["rounds"]) <= 5
+        assert (trial["precision"]["reached"], trial["precision"]["widest"] > 0) == (False, True)
+
+
 def test_an_arm_that_cannot_be_timed_leaves_the_others_their_times(
     files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,11 +10,12 @@ from test_cli import bench, good
 from toy_runs import spec_of
 from typer.main import get_command
 
+from orderbench.models.guidance import parse_guidance
 from orderbench.orders import BenchError
 from orderbench.runs.cli import app
 from orderbench.runs.flags import given_settings
 from orderbench.runs.record import Run
-from orderbench.runs.spec import QUICK, RunSpec, effective, read_config, read_tune, setting_flags, setting_kinds
+from orderbench.runs.spec import QUICK, RunSpec, effective, merged, read_config, read_tune, setting_flags, setting_kinds
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,16 @@ from orderbench.runs.spec import QUICK, RunSpec, effective, read_config, read_tu
         ('samples = "many"\n', "gives samples as 'many', and it takes a whole number"),
         ("samples = true\n", "gives samples as True"),
         ("samples = 0\n", "samples is 0; give a whole number of 1 or more, as in --samples 8"),
+        ("batch = []\n", "no batch was asked for; give one or more, as in --batch 16 or --batch 1,16,64"),
+        ("batch = [4, 0]\n", "batch is 0; give a whole number of 1 or more"),
+        ("batch = 100000000000\n", "batch is 100000000000, more than any run can hold; give 65536 or less"),
+        ("samples = 1000000000000\n", "samples is 1000000000000, more than any run can hold"),
+        ("rounds = 0\n", "--rounds '0' is not served; a number would do, or auto, auto:3% and auto:3%:60s"),
+        ("rounds = 'auto:3'\n", "--rounds 'auto:3' is not served"),
+        ("rounds = 'auto:0%'\n", "--rounds 'auto:0%' cannot be kept; a share from 0.1% to 100%"),
+        ("rounds = true\n", "gives rounds as True, and it takes a number, or a text such as 'auto:3%'"),
+        ("cfg-scale = 2\nguidance = 3\n", "--cfg-scale and --guidance both set the guidance; give one of them"),
+        ("cfg-scale = -1\n", "--cfg-scale -1 is not served; 0 or more would do, as in 1.5"),
         ("steps = [8]\npace = [\"even:8\"]\n", "--steps and --pace both cut orders into steps"),
         ("only = [\"speed\"]\n", "no measurement named 'speed'"),
         ('dtype = "fp8"\n', "a dtype of 'fp8' is not served; fp32 or bf16"),
@@ -50,8 +61,29 @@ def test_quick_beats_a_file_and_numbers_beside_it_beat_quick() -> None:
     assert effective({"samples": 5000}, {"quick": True})["samples"] == QUICK["samples"]
     assert effective({"samples": 5000}, {"quick": True, "samples": 9})["samples"] == 9
     assert effective({"samples": 5000, "quick": True}, {})["samples"] == 5000
-    assert effective({"quick": True}, {"batch": 2}) == {**QUICK, "quick": True, "batch": 2}
+    assert effective({"quick": True}, {"batch": [2]}) == {**QUICK, "quick": True, "batch": [2]}
     assert effective({"samples": 5000}, {"samples": 9}) == {"samples": 9}
+
+
+def test_guidance_has_two_spellings_of_which_the_later_source_wins() -> None:
+    def guidance(*sources: dict[str, Any]) -> str | None:
+        return RunSpec.from_json(merged(*sources), "it").guidance
+
+    assert guidance({"cfg-scale": 1.5}) == "constant:scale=1.5"
+    assert guidance({"cfg_scale": 1}) == "none"
+    assert str(parse_guidance(guidance({"cfg-scale": 2}) or "")) == "constant:scale=2"
+    assert guidance({"guidance": "3"}, {"cfg_scale": 2.5}) == "constant:scale=2.5"
+    assert guidance({"cfg-scale": 2.5}, {"guidance": "3"}) == "3"
+    assert guidance({"cfg-scale": 2.5}, {"seeds": 2}) == "constant:scale=2.5"
+    spec = RunSpec(cfg_scale=1.5)
+    assert spec == RunSpec.from_json(spec.to_json(), "itself") == RunSpec(guidance="constant:scale=1.5")
+    assert effective({"cfg-scale": 2.0}, {"guidance": "3"}) == {"guidance": "3"}
+
+
+def test_one_batch_is_measured_beside_batch_1_and_several_as_they_stand() -> None:
+    batches = {given: RunSpec.from_json({"batch": list(given)}, "it").batches for given in ((16,), (1,), (64, 16, 16))}
+    assert batches == {(16,): (1, 16), (1,): (1,), (64, 16, 16): (16, 64)}
+    assert RunSpec.from_json({"batch": 16, "rounds": 9}, "a file of an older run").batches == (1, 16)
 
 
 def test_tuned_values_are_read(tmp_path: Path) -> None:
@@ -107,6 +139,8 @@ TYPED: dict[str, tuple[Any, Any]] = {  # what typer hands over, and what the spe
     "steps": ("8,13", (8, 13)),
     "samples": (5, 5),
     "guidance": ("2", "2"),
+    "batch": ("1,16, 64", (1, 16, 64)),
+    "rounds": ("auto:5%:60s", "auto:5%:60s"),
     "temperature": (0.5, 0.5),
     "top_k": (3, 3),
     "tune": (["guidance=1,none", "top-k=0"], {"guidance": (1.0, "none"), "top_k": (0.0,)}),

@@ -17,6 +17,7 @@ from orderbench.orders import BenchError, make_plan
 from orderbench.runs import timing
 from orderbench.runs.timing import (
     Contender,
+    Interruption,
     Sample,
     WarmUp,
     card_state,
@@ -36,16 +37,20 @@ class FalseClock:
 
     def __init__(self) -> None:
         self.now_s, self.ran = 100.0, list[str]()
+        self.stopped_s = 0.0  # of this time, in which the process was stopped
 
     def takes(self, name: str, *seconds: float, pixels: bool = False) -> Contender:
-        """A contender whose n-th generation lasts so long, the last one for good; with a pixel decoder or without."""
+        """A contender whose n-th generation lasts so long, the last one for good; with a pixel decoder or without. A
+        negative time is one in which the process is stopped."""
         left = list(seconds)
 
         def generate() -> torch.Tensor:
             assert torch.is_inference_mode_enabled()
             assert not gc.isenabled()
             self.ran.append(name)
-            self.now_s += left.pop(0) if len(left) > 1 else left[0]
+            taken_s = left.pop(0) if len(left) > 1 else left[0]
+            self.now_s += abs(taken_s)
+            self.stopped_s += max(0.0, -taken_s)
             return torch.zeros(2, 4)
 
         return Contender(name, generate, self.pixels if pixels else None)
@@ -60,6 +65,7 @@ class FalseClock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> FalseClock:
     clock = FalseClock()
     monkeypatch.setattr(timing, "perf_counter", lambda: clock.now_s)
+    monkeypatch.setattr(timing, "process_time", lambda: clock.now_s - clock.stopped_s)
     return clock
 
 
@@ -126,6 +132,40 @@ def test_samples_are_made_long_enough(
 
 def test_a_clock_that_does_not_tick_divides_nothing_by_zero(clock: FalseClock) -> None:
     assert warm_up([clock.takes("a", 0.0)], device="cpu")["a"].repeats < 1e6
+
+
+def test_a_round_in_which_the_process_was_stopped_is_told_and_measured_again(clock: FalseClock) -> None:
+    told: list[Interruption] = []
+    warm = {"a": WarmUp(1, 0.1, (0.1,)), "b": WarmUp(1, 0.1, (0.1,))}
+    contenders = [clock.takes("a", 0.1, 0.12, -6.0, 0.1), clock.takes("b", 0.1)]
+    made = list(rounds(contenders, rounds=4, device="cpu", warm=warm, interrupted=told.append))
+    assert [(one.round, one.name, one.again) for one in told] == [(2, "a", True)]
+    assert told[0].longer_s == pytest.approx(5.9)
+    assert len(made) == 4
+    assert max(sample.total_s for one in made for sample in one) == pytest.approx(0.12)
+    assert clock.ran.count("b") == 5  # with it, all of the round
+
+
+def test_a_machine_that_stops_again_and_again_is_told_and_ends(clock: FalseClock) -> None:
+    told: list[Interruption] = []
+    walk = rounds([clock.takes("a", -6.0)], rounds=1, device="cpu", warm={"a": WarmUp(1, 0.1, (0.1,))},
+                  interrupted=told.append)  # fmt: skip
+    assert [[sample.idle_s for sample in one] for one in walk] == [[pytest.approx(6.0)]]
+    assert [one.again for one in told] == [True, True, False]
+
+
+@pytest.mark.parametrize("seconds", [0.5, -0.9, -0.2])
+def test_a_slow_sample_and_a_short_wait_are_no_interruption(clock: FalseClock, seconds: float) -> None:
+    told: list[Interruption] = []
+    contender = clock.takes("a", 0.1, seconds, 0.1)
+    made = list(rounds([contender], rounds=3, device="cpu", warm={"a": WarmUp(1, 0.1, (0.1,))},
+                       interrupted=told.append))  # fmt: skip
+    assert (told, len(made)) == ([], 3)
+
+
+def test_rounds_without_an_end_are_the_callers_to_end(clock: FalseClock) -> None:
+    walk = rounds([clock.takes("a", 0.1)], rounds=None, first_round=3, device="cpu", warm=ONCE)
+    assert [next(walk)[0].name for _ in range(4)] == ["a"] * 4
 
 
 def test_rounds_warm_up_by_themselves(clock: FalseClock) -> None:
