@@ -86,11 +86,13 @@ class StoredArm(TypedDict):
 
 
 class Snapshot(TypedDict):
-    """The file of `bench baseline`. devices: of batches that were not timed on `device`."""
+    """The file of `bench baseline`. commit: of the orderbench that measured, seven digits, and + where files had been
+    changed. devices: of batches that were not timed on `device`."""
 
     schema: int
     kind: str
     created: NotRequired[str]
+    commit: NotRequired[Line]
     models: dict[str, StoredModel]
     space: FileName | None
     reference: StoredIdentity
@@ -139,6 +141,7 @@ def snapshot(results: Results) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": KIND,
         "created": run.about["created"],
+        **_commit(run),
         "models": {
             name: {
                 "name": model["name"],
@@ -161,6 +164,13 @@ def snapshot(results: Results) -> dict[str, Any]:
         "noise": {str(batch): _short(noise_factor(twice)) for batch, twice in results.noise.items()},
         "arms": arms,
     }
+
+
+def _commit(run: Run) -> dict[str, str]:
+    """The commit that the last part of a run was measured at; nothing where it was made outside of a checkout."""
+    git = next((one.get("git") for one in reversed(run.about["environments"])), None) or {}
+    commit = git.get("commit")
+    return {"commit": f"{commit[:7]}{'+' if git.get('dirty') else ''}"} if commit else {}
 
 
 def _counted(run: Run, arm: str, counters: Mapping[str, float]) -> dict[str, Any]:

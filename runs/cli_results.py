@@ -379,6 +379,57 @@ def _spelling(arm: str) -> str:
     return parse_arm(arm).name
 
 
+def history(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="Runs, files of bench baseline, or folders that hold some of either, in any order."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Also write a page, figures and a CSV file to this folder."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a row for every number, comma-separated.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show how every number that a check may hold changed, over dates and commits.
+
+    A value that was not measured like the one before it (other weights, hardware, n, steps) is marked, with the reason.
+    Whether a change is worse, bench check says.
+
+    \b
+    Examples:
+      bench history bench-runs
+      bench history monday tuesday wednesday
+      bench history baselines --out history
+      bench history bench-runs --csv > numbers.csv
+    """
+    from orderbench.reports.history import (
+        entries_of,
+        history_csv,
+        history_json,
+        history_of,
+        terminal,
+        write_history,
+    )
+
+    if as_json and csv:
+        raise BenchError("--json and --csv both want stdout; give one of them")
+    found = history_of(entries_of(runs))
+    page = None if out is None else write_history(found, out)
+    if as_json:
+        print_json({**history_json(found), "page": None if page is None else str(page)})
+    elif csv:
+        write(history_csv(found).rstrip("\n"))
+    else:
+        console = piped_console()
+        console.print(terminal(found, console.width))
+        if page is not None:
+            write(f"wrote {page}")
+
+
 def _canonical(arm: str) -> str:
     """The same; one that is not known here, such as an order of --include, is left as it is."""
     try:
