@@ -24,14 +24,16 @@ from orderbench.reports.results import (
     is_fid,
     likelihood_of,
     own_model,
-    quality_replicates,
+    paired_difference,
+    quality_of,
     repeated_arm,
     round_times,
     times_seeds,
     too_small,
 )
-from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_difference, paired_mean
+from orderbench.reports.statistics import Interval, paired_mean
 from orderbench.runs.record import Run
+from orderbench.runs.schema import QualityResult
 
 ComparisonVerdict = Literal["better", "worse", "no difference shown", "no interval", "not judged", "same", "changed",
                   "not comparable", "floor"]  # fmt: skip
@@ -219,16 +221,30 @@ def _images(results: Results, row: Row | None) -> int | None:
 
 
 def _floors(before: Results | None, after: Results) -> list[Comparison]:
-    """What real images and reconstructions reach, as a scale for the rest."""
+    """What real images and reconstructions reach, as a scale for the rest; of two runs also how far they are apart, or
+    why that is not said."""
     lines = []
     for name in FLOORS:
         both = [_floor(name, before), _floor(name, after)]
+        why = "" if before is None else _floors_apart(before, after, *both)
         for metric in METRICS:
             a, b = (side.figures.get(metric) for side in both)
-            if a is not None or b is not None:
-                n = (both[0].n, both[1].n)
-                lines.append(Comparison(f"({name})", metric, a, b, None, "floor", "", n, after.space))
+            if a is None and b is None:
+                continue
+            difference, reason = None, "" if before is None else _one_sided(a, b) or why
+            if before is not None and not reason:
+                difference = paired_difference(metric, *([floor.result] for floor in both if floor.result is not None))
+                reason = "" if difference is not None else "groups of samples cannot be paired"
+            n = (both[0].n, both[1].n)
+            lines.append(Comparison(f"({name})", metric, a, b, difference, "floor", reason, n, after.space))
     return lines
+
+
+def _floors_apart(before: Results, after: Results, one: Floor, two: Floor) -> str:
+    """Why floors of two runs have no difference: they are not of the same images in one space."""
+    if before.space != after.space or before.reference != after.reference:
+        return "another space or reference"
+    return "" if one.n == two.n else f"n = {one.n} and {two.n}"
 
 
 def _floor(name: str, results: Results | None) -> Floor:
@@ -323,14 +339,13 @@ def _quality(pair: _Pair) -> list[Comparison]:
         if a is None and b is None:
             continue
         about = _about(metric, pair.before, pair.one, pair.after, pair.two)
-        pairs = _shared_seeds(pair, metric)
+        difference = paired_difference(metric, *_shared_seeds(pair))
         why = pair.apart(_what(metric), a, b)
-        if not why and not correspond(*pairs):
+        if not why and difference is None:
             why = "seeds and groups of samples cannot be paired"
-        if why:
+        if why or difference is None:
             lines.append(Comparison(pair.one.arm, metric, a, b, None, "not comparable", why, *about))
             continue
-        difference = jackknife_difference(*pairs)
         verdict = judged(metric, difference)
         withheld = _no_interval(metric) if verdict == "no interval" else ""
         if metric == "fd" and biased:
@@ -348,11 +363,9 @@ def _changes(before: Results, after: Results) -> list[str]:
     return list(found)
 
 
-def _shared_seeds(pair: _Pair, metric: str) -> tuple[list[Replicates], list[Replicates]]:
-    sides = [
-        quality_replicates(results.run, pair.one.arm, "fixed", results.space, metric)
-        for results in (pair.before, pair.after)
-    ]
+def _shared_seeds(pair: _Pair) -> tuple[list[QualityResult], list[QualityResult]]:
+    """The quality of an arm in both runs, under the seeds that both have."""
+    sides = [quality_of(results.run, pair.one.arm, "fixed", results.space) for results in (pair.before, pair.after)]
     seeds = sorted(sides[0].keys() & sides[1].keys())
     return [sides[0][s] for s in seeds], [sides[1][s] for s in seeds]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderbench.reports.results import METRICS, metric_of, model_of, replicate
-from orderbench.reports.statistics import Interval, jackknife, mean_interval, paired_mean
+from orderbench.reports.results import METRICS, interval_of, model_of, share_of
+from orderbench.reports.statistics import Interval, mean_interval, paired_mean
 from orderbench.runs.record import Run, load_run
 from orderbench.runs.schema import Setting
 from orderbench.runs.spec import SAMPLING
@@ -82,9 +82,9 @@ def _row(metric: str, value: Interval | float, unit: str, n: int | None, **more:
 def _quality(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for result in trial["quality"]:
         for metric in METRICS:
-            entry = metric_of(result, metric)
-            if entry is not None:
-                yield _row(metric, jackknife([replicate(entry)]), UNITS[metric], result["n"], space=result["space"])
+            one = interval_of(metric, [result])
+            if one is not None:
+                yield _row(metric, one, UNITS[metric], result["n"], space=result["space"])
         if result.get("fd_extrapolated") is not None:
             yield _row("fd_extrapolated", result["fd_extrapolated"], UNITS["fd"], result["n"], space=result["space"])
     if trial["kind"] == "floor":
@@ -113,8 +113,9 @@ def _likelihood(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _repair(run: Run, trial: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for rates in trial["rates"]:
         for metric, cells in (("repair_rate", "corrupted"), ("damage_rate", "clean")):
-            if rates[metric] is not None:
-                yield _row(metric, rates[metric], "share", rates[cells], at=rates["error_rate"])
+            share = share_of(rates[metric], rates[cells])
+            if share is not None:
+                yield _row(metric, share, "share", rates[cells], at=rates["error_rate"])
 
 
 def _contender(run: Run, name: str) -> dict[str, Any]:

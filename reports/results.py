@@ -4,7 +4,8 @@ Knows records and statistics. Refuses to know how anything is shown, and torch. 
 `bench compare`, `bench check` and the report all read this one table.
 
 Quality intervals come from delete-a-group jackknives over samples (the reference is held fixed); differences between
-arms pair the groups, since arms that share a seed share their noise. Speed-ups are medians of ratios paired within
+arms pair the groups, since arms that share a seed share their noise. Agreement is a share, so a count of images: its
+intervals are a count's, and its differences are paired over images. Speed-ups are medians of ratios paired within
 rounds. Likelihood is paired over images.
 """
 
@@ -28,6 +29,9 @@ from orderbench.reports.statistics import (
     median_interval,
     paired_mean,
     paired_ratio,
+    share_difference,
+    share_difference_apart,
+    share_interval,
     spread,
 )
 from orderbench.runs.record import Run
@@ -45,6 +49,7 @@ from orderbench.runs.schema import (
 METRICS = ("fd", "kd", "precision", "recall", "inception_score", "agreement")
 BETTER = {"fd": "low", "kd": "low", "precision": "high", "recall": "high", "inception_score": "high",
           "agreement": "high", "bits": "low", "tax": "low", "latency_s": "low", "images_per_s": "high"}  # fmt: skip
+SHARES = ("agreement",)  # counts of images; precision and recall are none, as their balls overlap
 PLAIN = "off"  # how records spell plain decoding
 SMALL_N = 10  # a Frechet distance wants about ten samples a dimension before its value means much (measurement notes)
 
@@ -113,13 +118,14 @@ class Row:
 @dataclass(frozen=True)
 class Floor:
     """Images that no arm made: `real`, or `reconstructed` and `noise`, which are of a model's tokenizer. model: its
-    name, '' for real images; own: whether that is the run's own."""
+    name, '' for real images; own: whether that is the run's own. result: as the record holds it."""
 
     arm: str
     model: str = ""
     own: bool = True
     figures: dict[str, Interval] = field(default_factory=dict)
     n: int | None = None
+    result: QualityResult | None = None
 
     @property
     def name(self) -> str:
@@ -212,12 +218,11 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
     for trial in run.done("floor"):
         result = _in_space(trial["quality"], chosen)
         if result is not None:
-            own = {name: _replicates([result], name) for name in METRICS}
-            figures = {name: jackknife(replicates) for name, replicates in own.items() if replicates}
+            figures = {name: one for name in METRICS if (one := interval_of(name, [result])) is not None}
             figures |= _extrapolated([result])
             name, _, other = trial["arm"].partition("~")
             model = "" if name == "real" else other or own_model(run.about)
-            floors.append(Floor(name, model, not other, figures, result["n"]))
+            floors.append(Floor(name, model, not other, figures, result["n"], result))
     speeds = {trial["batch"]: trial for trial in run.done("latency")}
     timed = repeated_arm(run.about)
     noise = {
@@ -260,13 +265,57 @@ def replicate(stored: Resampled) -> Replicates:
     return cast(float, stored["value"]), left_out if left_out and whole else None
 
 
+def interval_of(metric: str, results: Sequence[QualityResult]) -> Interval | None:
+    """A metric, a mean over some trials, with its interval; None where it was not measured."""
+    own = _replicates(results, metric)
+    if not own:
+        return None
+    if metric in SHARES:
+        counts = [result["n"] for result in results if metric_of(result, metric) is not None]
+        return share_interval([value for value, _ in own], counts)
+    return jackknife(own)
+
+
+def paired_difference(
+    metric: str, baseline: Sequence[QualityResult], other: Sequence[QualityResult]
+) -> Interval | None:
+    """Other minus baseline, trial by trial of one seed each; None where they cannot be paired."""
+    sides = [_replicates(results, metric) for results in (baseline, other)]
+    if not sides[0] or len(sides[0]) != len(baseline) or not correspond(*sides):
+        return None
+    if metric not in SHARES:
+        return jackknife_difference(*sides)
+    pairs = [(_right(metric, a), _right(metric, b)) for a, b in zip(baseline, other, strict=True)]
+    known = [(a_N, b_N) for a_N, b_N in pairs if a_N is not None and b_N is not None and len(a_N) == len(b_N)]
+    if len(known) == len(pairs):
+        return share_difference(known)
+    one, two = interval_of(metric, baseline), interval_of(metric, other)
+    return None if one is None or two is None else share_difference_apart(one, two)
+
+
+def _right(metric: str, result: QualityResult) -> np.ndarray | None:
+    """(N,) float, 1 where an image counts; None where the record, an older one, holds their number alone."""
+    found = metric_of(result, metric)
+    try:
+        packed = bytes.fromhex("" if found is None else found.get("right", ""))
+    except ValueError:
+        return None
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8))
+    return bits[: result["n"]].astype(float) if 0 < result["n"] <= len(bits) else None
+
+
+def share_of(value: float | None, count: int) -> Interval | None:
+    """A share of so many with its interval; None where there is none."""
+    return None if value is None or count < 1 else share_interval([value], [count])
+
+
 def _extrapolated(results: Sequence[QualityResult]) -> dict[str, Interval]:
     """The Frechet distance extrapolated in 1/n, a mean over trials; empty where their n was too small for it."""
     found = [one for result in results if (one := result.get("fd_extrapolated")) is not None]
     return {"fd_extrapolated": Interval(float(np.mean(found)))} if found else {}
 
 
-def _quality(run: Run, arm: str | None, setting: str, space: str | None) -> dict[int, QualityResult]:
+def quality_of(run: Run, arm: str | None, setting: str, space: str | None) -> dict[int, QualityResult]:
     """The results of an arm by seed."""
     found = {}
     for trial in run.done("quality"):
@@ -279,7 +328,7 @@ def _quality(run: Run, arm: str | None, setting: str, space: str | None) -> dict
 def quality_replicates(run: Run, arm: str, setting: str, space: str | None, metric: str) -> dict[int, Replicates]:
     """A metric of one arm by seed: its value, and its values without each group of samples."""
     found = {}
-    for seed, result in _quality(run, arm, setting, space).items():
+    for seed, result in quality_of(run, arm, setting, space).items():
         replicates = _replicates([result], metric)
         if replicates:
             found[seed] = replicates[0]
@@ -309,16 +358,16 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
     ratio = baseline is not None and (model["ratio"] or asked is not None)
     figures: dict[str, Interval] = {}
     against: dict[str, Interval] = {}
-    quality = _quality(run, arm, setting, space)
-    theirs = _quality(run, baseline, setting, space)
+    quality = quality_of(run, arm, setting, space)
+    theirs = quality_of(run, baseline, setting, space)
     for metric in METRICS:
-        own = _replicates(list(quality.values()), metric)
-        if own:
-            figures[metric] = jackknife(own)
+        own = interval_of(metric, list(quality.values()))
+        if own is not None:
+            figures[metric] = own
         shared = [seed for seed in quality if seed in theirs]
-        pairs = [_replicates([side[seed] for seed in shared], metric) for side in (theirs, quality)]
-        if arm != baseline and pairs[0] and len(pairs[0]) == len(shared) and correspond(*pairs):
-            against[metric] = jackknife_difference(*pairs)
+        apart = paired_difference(metric, [theirs[seed] for seed in shared], [quality[seed] for seed in shared])
+        if arm != baseline and apart is not None:
+            against[metric] = apart
     figures |= _extrapolated(list(quality.values()))
     _add_likelihood(run, arm, baseline, figures, against)
     speedup: dict[int, Interval] = {}

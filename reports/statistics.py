@@ -4,7 +4,8 @@ Knows samples and pairs of them. Refuses to know what was measured, where it is 
 
 All intervals have the level 0.95 and are pointwise. A bootstrap (Efron and Tibshirani, 1993) draws pairs anew, never
 the arms apart; a jackknife (Shao and Tu, 1995) leaves out one group of samples at a time, for statistics that repeated
-samples would bias, such as a distance between covariances. Differences are other minus baseline.
+samples would bias, such as a distance between covariances. Shares are counts, with intervals of counts. Differences are
+other minus baseline.
 """
 
 from __future__ import annotations
@@ -143,6 +144,58 @@ def _corresponding(
             f"seeds and samples"
         )
     return _unpacked(baseline), _unpacked(other)
+
+
+# Shares, such as how many images are given their label: a count among n, never outside 0 to 1 and never exact
+
+
+def share_interval(shares: Sequence[float], counts: Sequence[int]) -> Interval:
+    """The mean over seeds of a share, each of so many images: the score interval of Wilson (1927), within [0, 1].
+
+    Where three seeds or more lie further apart than such counts would, the images count as fewer: n over the design
+    effect (Kish, 1965).
+    """
+    p_S, n_S = _pair(shares, counts)
+    value, n = float(p_S.mean()), float(n_S.sum())
+    if len(p_S) >= _FEWEST and 0 < value < 1:
+        n /= max(1.0, float(p_S.var(ddof=1)) / len(p_S) / (value * (1 - value) / n))
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = (value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(value * (1 - value) / n + z**2 / (4 * n**2))
+    return Interval(value, min(value, max(0.0, middle - half)), max(value, min(1.0, middle + half)))
+
+
+def share_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Interval:
+    """Other minus baseline of a share over the same images, within [-1, 1]; seeds add up.
+
+    pairs: by seed, (N,) bool of the baseline and of the other, image by image. The adjusted interval of Bonett and
+    Price (2012, doi 10.1002/sim.5324): one image more that only the one has right, and one that only the other has.
+    So no agreement of a few images is taken for certain. Where three seeds or more lie further apart than that, their
+    own variance counts. BenchError if lengths differ.
+    """
+    sides = [_pair(baseline, other) for baseline, other in pairs]
+    n = sum(len(a) for a, _ in sides)
+    gained, lost = (float(sum(((b > a) if up else (b < a)).sum() for a, b in sides)) for up in (True, False))
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    variance, quantile = (up + down - (up - down) ** 2) / (n + 2), NormalDist().inv_cdf((1 + LEVEL) / 2)
+    apart_S = np.array([float((b - a).mean()) for a, b in sides])
+    if len(sides) >= _FEWEST and apart_S.var(ddof=1) / len(sides) > variance:
+        variance, quantile = float(apart_S.var(ddof=1)) / len(sides), t_quantile((1 + LEVEL) / 2, len(sides) - 1)
+    value, half = (gained - lost) / n, quantile * math.sqrt(variance)
+    low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
+    return Interval(value, min(low, value), max(high, value))
+
+
+def share_difference_apart(baseline: Interval, other: Interval) -> Interval:
+    """Other minus baseline of two shares of which only the counts are known, not which images they share: their score
+    intervals, squared and added (Newcombe, 1998, method 10). Wider than a paired one; no interval where one has none.
+    """
+    value = other.value - baseline.value
+    if baseline.low is None or baseline.high is None or other.low is None or other.high is None:
+        return Interval(value)
+    down = math.hypot(other.value - other.low, baseline.high - baseline.value)
+    up = math.hypot(other.high - other.value, baseline.value - baseline.low)
+    return Interval(value, max(-1.0, value - down), min(1.0, value + up))
 
 
 # Student's t

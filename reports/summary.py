@@ -25,6 +25,7 @@ from orderbench.reports.words import (
     plus_minus,
     sampling_words,
     settings_words,
+    share_words,
     training,
 )
 
@@ -111,7 +112,8 @@ def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Ta
 
 def _metrics(row: Row | Floor, wide: bool) -> list[str]:
     """FD, KD where there is room, agreement."""
-    return [plus_minus(row.figures.get(name)) for name in ("fd", *(["kd"] if wide else []), "agreement")]
+    distances = [plus_minus(row.figures.get(name)) for name in ("fd", *(["kd"] if wide else []))]
+    return [*distances, share_words(row.figures.get("agreement"))]
 
 
 def _model_head(results: Results) -> list[str]:
@@ -218,8 +220,8 @@ def comparison(lines: Sequence[Comparison], titles: tuple[str, str]) -> Renderab
     shown: str | None = None
     for line in lines:
         if line.verdict != "same":
-            said = line.verdict.removeprefix("no difference ") + (f": {line.why}" if line.why else "")
-            verdict = Text(said if said != "shown" else "none shown", style=_COLORS.get(line.verdict, "dim"))
+            said = line.verdict + (f": {line.why}" if line.why else "")
+            verdict = Text(said, style=_COLORS.get(line.verdict, "dim"))
             if line.arm != shown:
                 table.add_row(Text(line.arm, style="cyan"))
             shown = line.arm
@@ -237,7 +239,13 @@ def _apart(line: Comparison) -> str:
     """The paired difference; for ratios of two runs, both intervals."""
     if line.difference is not None:
         return bounds(line.difference).replace(" [", "\n[")
-    if isinstance(line.before, Interval) and isinstance(line.after, Interval) and line.after.low is not None:
+    between = line.verdict != "floor" and isinstance(line.before, Interval)
+    if (
+        between
+        and isinstance(line.before, Interval)
+        and isinstance(line.after, Interval)
+        and line.after.low is not None
+    ):
         one, two = (bounds(i).partition(" ")[2] for i in (line.before, line.after))
         return f"{one}\n{two}".strip()
     return "-"

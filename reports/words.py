@@ -73,6 +73,19 @@ def bounds(interval: Interval | None) -> str:
     return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
 
 
+def share_words(interval: Interval | None) -> str:
+    """A share with its interval in brackets, of as many decimals as the interval is good for.
+
+    >>> share_words(Interval(0.90625, 0.8100, 0.9563)), share_words(None)
+    ('0.91 [0.81, 0.96]', '-')
+    """
+    if interval is None or interval.low is None or interval.high is None:
+        return bounds(interval)
+    half = (interval.high - interval.low) / 2
+    places = max(2, min(4, -math.floor(math.log10(half)))) if half > 0 else 4
+    return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
+
+
 def training(row: Row) -> str:
     """Whether the weights saw this order."""
     if row.trained is None:

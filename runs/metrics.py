@@ -58,7 +58,8 @@ def measure(
     alike; scale and meaning belong to the space.
     precision, recall: shares of samples within the k-nearest-neighbour balls of the first n_reference reference
     samples, and the other way round (k = 3); they depend on k and both sizes. inception_score: of this space's own
-    classes, 1 to C. agreement: share of samples whose likeliest class is their label; both None without such logits.
+    classes, 1 to C. agreement: share of samples whose likeliest class is their label, `right` saying of which, a bit a
+    sample in hexadecimal digits, the first sample highest; both None without such logits.
 
     fd_curve: [m, mean fd over N // m disjoint balanced sub-samples of m] for m of 2, 3, ... 10 tenths of N, above D.
     fd_extrapolated: a of the least-squares fit fd = a + b / m, over sizes of 5 D and more (below, the bias is not
@@ -110,7 +111,9 @@ def measure(
         "fd": fd,
         **against,
         "inception_score": None if logits is None else scored(lambda kept: inception_score(logits[kept])),
-        "agreement": None if right_N is None else scored(lambda kept: float(right_N[kept].mean())),
+        "agreement": None
+        if right_N is None
+        else {**scored(lambda kept: float(right_N[kept].mean())), "right": np.packbits(right_N).tobytes().hex()},
         "fd_curve": curve,
         "fd_extrapolated": _extrapolated([point for point in curve if point[0] >= _LINEAR * D]),
     }

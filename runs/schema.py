@@ -21,11 +21,13 @@ SCHEMA = 2
 KIND = "orderbench run"
 
 _SPELLED = re.compile(r"""[^\s$<>|`"'\\]{1,500}""")  # nothing of it means anything to a figure, a page or a table
+_HEXADECIMAL = re.compile(r"([0-9a-f]{2})*")
 _FILE = re.compile(r"[A-Za-z0-9_+@=~-][A-Za-z0-9._+@=~-]{0,199}")
 
 Spelled = Annotated[str, Limit("the spelling of an arm or of its parts", lambda text: bool(_SPELLED.fullmatch(text)))]
 Optionally = Annotated[str, Limit("a spelling, or nothing", lambda text: not text or bool(_SPELLED.fullmatch(text)))]
 FileName = Annotated[str, Limit("the name of a file, without folders", lambda text: bool(_FILE.fullmatch(text)))]
+Hexadecimal = Annotated[str, Limit("bytes as hexadecimal digits", lambda text: bool(_HEXADECIMAL.fullmatch(text)))]
 Seed = Annotated[int, Limit("a whole number from 0 on", lambda n: 0 <= n < 2**63)]
 Sizes = Annotated[list[Least1], Limit("a list of one or more", lambda sizes: len(sizes) > 0)]
 
@@ -246,6 +248,7 @@ class Resampled(TypedDict):
     left_out: NotRequired[list[float | None] | None]
     n_reference: NotRequired[Count]  # of kd, precision and recall
     k: NotRequired[Count]  # of precision and recall
+    right: NotRequired[Hexadecimal]  # of agreement: which samples agree, a bit each
 
 
 class QualityResult(TypedDict):

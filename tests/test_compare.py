@@ -29,6 +29,7 @@ from orderbench.reports.results import Results, results_of
 from orderbench.reports.snapshot import snapshot
 from orderbench.reports.statistics import Interval
 from orderbench.reports.summary import comparison
+from orderbench.reports.words import bounds
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.record import Run, load_run
 
@@ -170,6 +171,55 @@ def test_n_space_and_floors_stand_beside_quality(results: Results) -> None:
         text = " ".join(notes(lines, *sides))
         assert f"n = 48 x 2 seeds in the space {results.space} (8 dimensions) against toy.npz/train" in text
         assert "of 24 held-out images" in text
+
+
+def agreeing(right: dict[str, str]) -> Callable[[dict[str, Any]], None]:
+    """Which of the images of an arm agree, in both seeds."""
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "quality" and trial["arm"] in right:
+            packed = bytes.fromhex(right[trial["arm"]])
+            share = sum(byte.bit_count() for byte in packed) / 48
+            trial["quality"][0]["agreement"].update(value=share, right=right[trial["arm"]])
+
+    return trial
+
+
+def test_agreement_is_judged_by_the_images_that_differ(record: Run) -> None:
+    """Two of 48 images in each seed: a share's interval holds 0, however the groups fall."""
+    few = results_of(changed(record, "few", trial=agreeing({"raster": "ff" * 6, "radial": "ff" * 5 + "fc"})))
+    many = results_of(changed(record, "many", trial=agreeing({"raster": "ff" * 6, "radial": "ff" * 5 + "00"})))
+    for results, verdict, value in ((few, "no difference shown", -2 / 48), (many, "worse", -8 / 48)):
+        line = next(one for one in compare_arms(results) if (one.arm, one.metric) == ("radial", "agreement"))
+        assert line.difference is not None
+        assert (line.verdict, line.difference.value) == (verdict, pytest.approx(value))
+        row = results.row("raster").figures["agreement"]
+        assert row.high == row.value == 1
+        assert 0.9 < row.low < 1  # type: ignore[operator]
+    older = next(one for one in compare_arms(results_of(record)) if (one.arm, one.metric) == ("radial", "agreement"))
+    assert older.difference is not None  # the number alone is known: as wide as of two samples that share nothing
+    assert older.difference.value == 0
+    assert older.difference.high == -older.difference.low > 0.1  # type: ignore[operator]
+
+
+def test_floors_of_two_runs_have_a_difference_or_a_reason(record: Run, results: Results) -> None:
+    def fewer(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "floor":
+            trial["quality"][0]["n"] = 40
+
+    other = results_of(changed(record, "fewer", trial=fewer))
+    for after, why in ((results, ""), (other, "n = 48 and 40")):
+        floors = [line for line in compare_runs(results, after) if line.verdict == "floor"]
+        assert {line.arm for line in floors} == {"(real)", "(reconstructed)"}
+        for line in floors:
+            if line.metric in ("fd", "kd", "agreement"):
+                assert line.why == why
+                assert (line.difference is None) == bool(why)
+        shown = printed(comparison(floors, ("one", "two")), 100)
+        assert "floor: n = 48 and 40" in shown or not why
+        fd = next(line for line in floors if line.metric == "fd")
+        assert fd.difference is None or fd.difference.value == 0
+        assert bounds(fd.before).partition(" ")[2] not in shown  # type: ignore[arg-type] # no interval of one run's own
 
 
 def test_a_seed_that_failed_lifts_no_ban(tmp_path: Path) -> None:

@@ -188,7 +188,9 @@ def test_agreement_and_inception_score() -> None:
     logits = 50 * np.eye(10, dtype=np.float32)[labels]
     x = gaussian(40)
     found = scores(x, x, logits=logits)
-    assert found["agreement"] == {"value": 1.0, "left_out": [1.0] * 4}
+    assert found["agreement"] == {"value": 1.0, "left_out": [1.0] * 4, "right": "ff" * 5}
+    half = scores(x, x, logits=np.where(np.arange(40)[:, None] % 2, logits, logits[:, ::-1]))["agreement"]
+    assert (half["value"], half["right"]) == (0.5, "55" * 5)  # the first sample is the highest bit
     assert found["inception_score"]["value"] == pytest.approx(10)
     assert scores(x, x, logits=np.roll(logits, 1, axis=1))["agreement"]["value"] == 0
     foreign = measure(x, gaussian(40, 12), labels, x, classes=10)  # classes of another set of labels

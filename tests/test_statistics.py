@@ -19,6 +19,9 @@ from orderbench.reports.statistics import (
     median_interval,
     paired_mean,
     paired_ratio,
+    share_difference,
+    share_difference_apart,
+    share_interval,
     spread,
     t_quantile,
 )
@@ -206,6 +209,57 @@ def test_the_expansion_of_t_goes_on_where_the_series_ends() -> None:
     at, after, later = (t_quantile(0.975, df) for df in (200, 201, 202))
     assert after - later == pytest.approx(at - after, rel=0.02)
     assert at == pytest.approx(1.9718962, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"), [(58, 64, 0.8102, 0.9563), (10, 10, 0.7225, 1.0), (0, 64, 0.0, 0.0566)]
+)
+def test_a_share_has_wilsons_interval(right: int, n: int, low: float, high: float) -> None:
+    found = share_interval([right / n], [n])
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    two = share_interval([right / n] * 2, [n] * 2)
+    assert two == share_interval([right / n], [2 * n])
+
+
+def test_seeds_that_lie_apart_count_as_fewer_images() -> None:
+    alike, apart = share_interval([0.5, 0.5, 0.5], [1000] * 3), share_interval([0.3, 0.5, 0.7], [1000] * 3)
+    assert alike.value == apart.value == pytest.approx(0.5)
+    assert apart.high - apart.low > 5 * (alike.high - alike.low)  # type: ignore[operator]
+    assert 0 < apart.low < apart.high < 1  # type: ignore[operator]
+
+
+def test_a_paired_difference_of_shares_is_never_certain_and_stays_in_its_range() -> None:
+    right = np.ones(64, bool)
+    same = share_difference([(right, right)])
+    assert same.value == 0
+    assert same.high == -same.low == pytest.approx(0.0420, abs=1e-4)  # type: ignore[operator]
+    five = right.copy()
+    five[:5] = False
+    fewer = share_difference([(right, five)])
+    assert fewer.value == -5 / 64
+    assert fewer.low < 0 < fewer.high  # type: ignore[operator] # McNemar's exact p is 0.06: nothing is shown
+    ten = right.copy()
+    ten[:10] = False
+    assert share_difference([(right, ten)]).high < 0  # type: ignore[operator] # p is 0.002
+    none = share_difference([(right, ~right)])
+    assert (none.value, none.low) == (-1, -1)
+
+
+def test_differences_of_shares_cover_whether_paired_or_not() -> None:
+    rng = np.random.default_rng(0)
+    held = {"paired": 0, "apart": 0}
+    for _ in range(400):
+        easy = rng.random(64)
+        a, b = easy + 0.1 * rng.normal(size=64) < 0.9, easy + 0.1 * rng.normal(size=64) < 0.8
+        paired = share_difference([(a, b)])
+        one, two = (share_interval([side.mean()], [64]) for side in (a, b))
+        apart = share_difference_apart(one, two)
+        truth = -0.1  # but for what the noise moves at both ends, which is less than 0.01
+        for name, found in (("paired", paired), ("apart", apart)):
+            held[name] += found.low - 0.01 <= truth <= found.high + 0.01  # type: ignore[operator]
+        assert apart.high - apart.low > paired.high - paired.low  # type: ignore[operator]
+    assert held["paired"] >= 375
+    assert held["apart"] >= held["paired"] - 5
 
 
 def test_refusals() -> None:

@@ -19,7 +19,7 @@ def test_a_comparison_shows_its_numbers_in_80_columns(results: Results) -> None:
     assert latency.low is not None
     assert f"{latency.value:.4f}" in shown
     assert f"[{latency.low:.4f}, " in shown
-    assert "none shown" in shown
+    assert "no difference" in shown
     assert "…" not in shown
     tiny = compare_arms(results)[0]
     assert "-0.0000" not in printed(comparison([tiny], ("raster", "arm")))
