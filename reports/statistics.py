@@ -27,6 +27,13 @@ _EXACT_DF = 200  # beyond it the expansion of the t quantile is right to ten dig
 Replicates = tuple[float, Sequence[float] | None]  # a statistic, and it again without each group; None: not computed
 
 
+def disjoint(one: Interval, two: Interval) -> bool:
+    """Whether two intervals do not meet; not where one has none."""
+    if one.low is None or one.high is None or two.low is None or two.high is None:
+        return False
+    return one.high < two.low or two.high < one.low
+
+
 # Times: those of runs, and what follows from them
 
 

@@ -17,9 +17,11 @@ from orderbench.reports.compare import Comparison
 from orderbench.reports.results import Floor, Results, Row, failures, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import (
+    ARROWS,
     bounds,
     busy_words,
     count_words,
+    digits,
     fid_words,
     one_at_a_time,
     plus_minus,
@@ -28,6 +30,8 @@ from orderbench.reports.words import (
     share_words,
     training,
 )
+
+_DOWN, _UP = ARROWS["low"], ARROWS["high"]
 
 
 def summary(results: Results, width: int) -> RenderableType:
@@ -68,8 +72,8 @@ def _table(title: str, *columns: str) -> Table:
 
 def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
     """Quality of every arm at its best setting, with that setting; likelihood knows none."""
-    heads = ["arm", *_model_head(results), *(["steps", "trained"] if wide else []), "FD", *(["KD"] if wide else []),
-             "agreement"]  # fmt: skip
+    heads = ["arm", *_model_head(results), *(["steps", "trained"] if wide else []), f"FD {_DOWN}",
+             *([f"KD {_DOWN}"] if wide else []), f"agreement {_UP}"]  # fmt: skip
     table = _table("Quality, the best setting of each arm", *heads)
     table.add_column(Text("setting"))
     for row in rows:
@@ -89,8 +93,8 @@ def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
 
 def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Table:
     title = "Quality" + (", the same setting for all" if several else "")
-    heads = ["arm", *_model_head(results), "steps", "trained", "bits/token", *(["tax"] if wide else []), "FD",
-             *(["KD"] if wide else []), "agreement"]  # fmt: skip
+    heads = ["arm", *_model_head(results), "steps", "trained", f"bits/token {_DOWN}", *(["tax"] if wide else []),
+             f"FD {_DOWN}", *([f"KD {_DOWN}"] if wide else []), f"agreement {_UP}"]  # fmt: skip
     table = _table(title, *heads)
     for row in rows:
         cells = [
@@ -134,8 +138,13 @@ def _speed(results: Results, wide: bool) -> Table:
     singly = " one at a time, with a cache" if one_at_a_time(results) else ""
     against = f"{results.baselines[0]}{singly}" if single else "each model's own baseline"
     title = f"Speed: times faster than {against}" if shown else "Speed"
-    heads = ["arm", *_model_head(results), "latency", *(f"x, batch {batch}" for batch in batches)]
-    heads += [f"img/s, {batch}" for batch in big]
+    heads = [
+        "arm",
+        *_model_head(results),
+        f"latency\n(ms/image) {_DOWN}",
+        *(f"x, batch {batch} {_UP}" for batch in batches),
+    ]
+    heads += [f"images/s,\nbatch {batch} {_UP}" for batch in big]
     table = _table(title, *heads, *(["passes", *(["x steps"] if shown else [])] if wide else []))
     for row in results.arms:
         if row.setting == "fixed":
@@ -143,7 +152,7 @@ def _speed(results: Results, wide: bool) -> Table:
             cells = [
                 row.arm,
                 *_model_cell(results, row),
-                "-" if latency is None else f"{1000 * latency.value:.0f} ms",
+                "-" if latency is None else f"{1000 * latency.value:.{digits(1000 * latency.value)}f}",
                 *(
                     "1" if row.arm == row.baseline and row.ratio else bounds(row.speedup.get(batch))
                     for batch in batches

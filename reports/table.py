@@ -2,14 +2,16 @@
 
 Knows how papers set tables. Refuses to know runs, and what any column means.
 
-In LaTeX and Markdown the best row of a column is bold and the second is underlined (Markdown: italic), by point
-estimate; rows that do not compete, such as floors, are never marked.
+An arrow behind a head says which end is better. In LaTeX and Markdown the best row of a column is bold and the second
+underlined (Markdown: italic), each only where it is shown to be better than the next one; rows that do not compete,
+such as floors, are never marked.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,8 +19,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from orderbench.reports.statistics import Interval
-from orderbench.reports.words import digits, plus_minus_tiny
+from orderbench.reports.statistics import Interval, disjoint
+from orderbench.reports.words import ARROWS, digits, plus_minus_tiny
 
 Cell = Interval | int | float | str | None
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -35,6 +37,11 @@ class Column:
     head: str
     better: Literal["low", "high", ""] = ""
     show: Callable[[Interval | None], str] = plus_minus_tiny
+
+    @property
+    def title(self) -> str:
+        """The head, with an arrow to the better end."""
+        return f"{self.head} {ARROWS[self.better]}" if self.better else self.head
 
     def text(self, cell: Cell) -> str:
         """A cell for people."""
@@ -53,26 +60,39 @@ class TableRow:
     competes: bool = True
 
 
+Shown = Callable[[str, int, int], bool]
+
+
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns, and in words what they are and what they rest on."""
+    """Rows under columns, and in words what they are and what they rest on. shown: by the key of a column and two rows,
+    whether the first is shown to be better than the second; by default, whether their intervals lie apart."""
 
     name: str
     title: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...] = field(default_factory=tuple)
+    shown: Shown | None = None
 
     def places(self, column: Column) -> dict[int, int]:
-        """By row, 1 for the best and 2 for the second of a column; none where fewer than two compete."""
+        """By row, 1 for the best and 2 for the second of a column, where each is shown to be better than the next."""
         if not column.better:
             return {}
         values = {number: number_of(row.cells.get(column.key)) for number, row in enumerate(self.rows) if row.competes}
         known = {number: value for number, value in values.items() if value is not None}
-        ranked = sorted(set(known.values()), reverse=column.better == "high")
-        if len(known) < 2 or len(ranked) < 2:
-            return {}
-        return {number: 1 + ranked.index(value) for number, value in known.items() if value in ranked[:2]}
+        ranked = sorted(known, key=known.__getitem__, reverse=column.better == "high")
+        better = self.shown or self._apart
+        found: dict[int, int] = {}
+        for place, (number, following) in enumerate(itertools.pairwise(ranked[:3]), start=1):
+            if known[number] == known[following] or not better(column.key, number, following):
+                break
+            found[number] = place
+        return found
+
+    def _apart(self, key: str, one: int, two: int) -> bool:
+        a, b = (self.rows[number].cells.get(key) for number in (one, two))
+        return isinstance(a, Interval) and isinstance(b, Interval) and disjoint(a, b)
 
 
 def number_of(cell: Cell) -> float | None:
@@ -111,7 +131,7 @@ def to_markdown(table: Table) -> str:
     best = [table.places(column) for column in table.columns]
     aligned = " | ".join("---" if place == 0 else "---:" for place in range(len(table.columns)))
     lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
-    lines += ["| " + " | ".join(_markdown(column.head) for column in table.columns) + " |", f"| {aligned} |"]
+    lines += ["| " + " | ".join(_markdown(column.title) for column in table.columns) + " |", f"| {aligned} |"]
     for number, row in enumerate(table.rows):
         cells = []
         for column, places in zip(table.columns, best, strict=True):
@@ -128,7 +148,7 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A LaTeX table for booktabs: best bold, second underlined, n and the feature space in the caption; as narrow as
+    """A LaTeX table for booktabs, with arrows to the better end, n and the feature space in the caption; as narrow as
     the page of a conference: what does not fit next to the arms follows below, in a part of its own."""
     cells = _latex_cells(table)
     parts = _parts(table)
@@ -142,7 +162,7 @@ def to_latex(table: Table) -> str:
     ]
     for part in parts:
         said = [number for number, row in enumerate(table.rows) if _says(table, row, part)]
-        heads = (r"\\".join(map(_latex, _stacked(table.columns[c].head))) for c in part)
+        heads = (r"\\".join(map(_latex, _stacked(table.columns[c].title))) for c in part)
         lines += [
             r"  \par\smallskip",
             r"  \begin{tabular}{l" + "r" * (len(part) - 1) + "}",
@@ -173,13 +193,14 @@ def _says(table: Table, row: TableRow, part: Sequence[int]) -> bool:
 
 
 def _stacked(head: str) -> list[str]:
-    """A column's head in lines of about twelve characters, broken between words."""
-    return textwrap.wrap(head, 12, break_long_words=False, break_on_hyphens=False)
+    """A column's head in lines of about twelve characters, broken between words, an arrow never alone."""
+    lines = textwrap.wrap(head, 12, break_long_words=False, break_on_hyphens=False)
+    return [*lines[:-2], f"{lines[-2]} {lines[-1]}"] if len(lines) > 1 and lines[-1] in ARROWS.values() else lines
 
 
 def _width(table: Table, part: Sequence[int]) -> float:
     """Columns side by side, in characters."""
-    heads = {c: _stacked(table.columns[c].head) for c in part}
+    heads = {c: _stacked(table.columns[c].title) for c in part}
     texts = {c: [table.columns[c].text(row.cells.get(table.columns[c].key)) for row in table.rows] for c in part}
     return sum(max(map(len, [*heads[c], *texts[c]])) + GAP_CHARS for c in part)
 
@@ -195,7 +216,8 @@ def _parts(table: Table) -> list[list[int]]:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-          TIMES: r"$\times$",          "-": "-", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+          ARROWS["low"]: r"$\downarrow$", ARROWS["high"]: r"$\uparrow$", TIMES: r"$\times$", "-": "-",
+          "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
           **{character: "\\" + character for character in "&%$#_{}"}}  # fmt: skip
 
 

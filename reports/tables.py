@@ -9,24 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from orderbench.reports.compare import judged_arm, judged_speed
 from orderbench.reports.results import (
+    SHARES,
     Results,
     Row,
     extrapolates_from,
     round_times,
     row_against,
+    share_of,
     step_ratio,
     times_seeds,
 )
-from orderbench.reports.statistics import Interval, paired_ratio
-from orderbench.reports.table import TIMES, Cell, Column, Table, TableRow, number_of
+from orderbench.reports.statistics import Interval, disjoint, paired_ratio
+from orderbench.reports.table import TIMES, Cell, Column, Shown, Table, TableRow, number_of
 from orderbench.reports.words import (
     baseline_words,
     bounds,
     busy_words,
     fid_words,
     one_at_a_time,
+    plus_minus_tiny,
     settings_words,
+    share_words,
     training,
 )
 
@@ -41,6 +46,51 @@ def tables_of(results: Results) -> tuple[Table, ...]:
 def _kept(columns: Sequence[Column], lines: Sequence[TableRow]) -> tuple[Column, ...]:
     """Columns that hold something."""
     return tuple(column for column in columns if any(line.cells.get(column.key) is not None for line in lines))
+
+
+def _table(
+    results: Results, name: str, title: str, caption: str, columns: Sequence[Column], lines: Sequence[TableRow],
+    setting: str = "fixed",
+) -> Table:  # fmt: skip
+    """A table of what its columns hold, which awards no place that is not shown."""
+    kept = _kept(columns, lines)
+    awards = " Arrows: the better end. Bold: the best, underlined: the second, where the paired interval of its " \
+             "difference from the next one holds no 0."  # fmt: skip
+    caption += awards if any(column.better for column in kept) else ""
+    return Table(name, title, caption, kept, tuple(lines), _shown_by(results, lines, setting))
+
+
+_METRICS = {"fd": "fd", "kd": "kd", "agreement": "agreement", "bits_per_token": "bits"}
+
+
+def _shown_by(results: Results, lines: Sequence[TableRow], setting: str) -> Shown:
+    """Whether one arm is shown to be better than another, as `compare` judges it."""
+    known: dict[tuple[str, str], Row] = {}
+
+    def shown(key: str, one: int, two: int) -> bool:
+        arm, other = lines[one].arm, lines[two].arm
+        if (arm, other) not in known:
+            known[arm, other] = row_against(results, results.row(arm, setting), other)
+        row, batches = known[arm, other], _batches(results)
+        if key in _METRICS:
+            metric = _METRICS[key]
+            return metric in row.against and judged_arm(results, row, metric)[0] == "better"
+        ratio: Interval | None = None
+        if key in ("latency_ms", "uncached_speedup"):
+            ratio = row.speedup.get(1)
+        elif key.startswith("speedup_batch_"):
+            ratio = row.speedup.get(int(key.removeprefix("speedup_batch_")))
+        elif key == "images_per_s":
+            ratio = row.speedup.get(max((batch for batch in batches if batch != 1), default=1))
+        elif key in ("network_latency_ms", "network_speedup"):
+            batch = 1 if key == "network_latency_ms" else batches[0]
+            ratio = _ratio(results, batch, other, arm, pixels=False)
+        elif key in ("repaired", "damaged"):  # of the same codes, but not kept code by code
+            a, b = (lines[number].cells[key] for number in (one, two))
+            return isinstance(a, Interval) and isinstance(b, Interval) and disjoint(a, b)
+        return ratio is not None and judged_speed(results, ratio)[0] == "better"
+
+    return shown
 
 
 def rests_on(results: Results, quality: bool = True, speed: bool = True, setting: str = "fixed") -> str:
@@ -132,19 +182,21 @@ def main_table(results: Results) -> Table | None:
     columns = [
         *_arm_columns(results), Column("n_steps", "steps"), Column("trained", "trained"), Column("fd", "FD", "low"),
         Column("kd", "KD", "low"), Column("bits_per_token", "bits/token", "low"),
-        Column("latency_ms", "latency, ms", "low"), *_speed_columns(results),
+        Column("latency_ms", "latency (ms/image)", "low"), *_speed_columns(results),
         Column("images_per_s", f"images/s, batch {big}", "high"),
     ]  # fmt: skip
     caption = rests_on(results)
     if _has_ratios(results):
         one = " one cell at a time" if one_at_a_time(results) else ""
         caption += f" Speed-ups are over {baseline_words(results)}{one} with a cache."
-    return Table("main", "Main results", caption, _kept(columns, lines), tuple(lines))
+    return _table(results, "main", "Main results", caption, columns, lines)
 
 
-_RANKED = ("fd", "fd_extrapolated", "kd", "agreement")  # precision and the like crown noise where n is small
+_RANKED: dict[str, Literal["low", "high"]] = {  # precision and the like crown noise where n is small
+    "fd": "low", "fd_extrapolated": "low", "kd": "low", "agreement": "high",
+}  # fmt: skip
 _QUALITY = {"fd": "FD", "fd_extrapolated": "FD, n to infinity", "kd": "KD", "precision": "precision",
-            "recall": "recall", "inception_score": "score", "agreement": "agreement"}  # fmt: skip
+            "recall": "recall", "inception_score": "inception score", "agreement": "agreement"}  # fmt: skip
 
 
 def quality_tables(results: Results) -> tuple[Table, ...]:
@@ -177,7 +229,7 @@ def _quality_table(results: Results, setting: str) -> Table | None:
         *([Column("temperature", "temperature"), Column("top_k", "top-k"), Column("top_p", "top-p")] if tuned else []),
         Column("n", "n"), Column("seeds", "seeds"),
         *(
-            Column(metric, head, ("high" if metric == "agreement" else "low") if metric in _RANKED else "")
+            Column(metric, head, _RANKED.get(metric, ""), share_words if metric in SHARES else plus_minus_tiny)
             for metric, head in _QUALITY.items()
         ),
         Column("fd_difference", f"FD {against}", "", bounds), Column("kd_difference", f"KD {against}", "", bounds),
@@ -192,10 +244,11 @@ def _quality_table(results: Results, setting: str) -> Table | None:
         title = (
             "Quality, the same setting for all" if any(row.setting == "tuned" for row in results.arms) else "Quality"
         )
-        return Table("quality", title, caption, _kept(columns, lines), tuple(lines))
+        return _table(results, "quality", title, caption, columns, lines)
     too = f", {baseline_words(results)} too," if len(results.baselines) == 1 else ""
     caption += f" Every arm{too} has the setting with which it had the least FD on other seeds{_tried(results)}."
-    return Table("quality-tuned", "Quality, the best setting of each arm", caption, _kept(columns, lines), tuple(lines))
+    title = "Quality, the best setting of each arm"
+    return _table(results, "quality-tuned", title, caption, columns, lines, "tuned")
 
 
 def _sampling(row: Row) -> dict[str, Cell]:
@@ -279,9 +332,10 @@ def speed_table(results: Results) -> Table | None:
     big = max((batch for batch in batches if batch != 1), default=1)
     columns = [
         *_arm_columns(results), Column("n_steps", "steps"), Column("passes", "passes"),
-        Column("tokens", "tokens through"), Column("latency_ms", "latency, ms", "low"),
-        Column("p90_ms", "p90, ms"), Column("iqr_ms", "IQR, ms"), Column("min_ms", "min, ms"),
-        Column("rounds", "rounds"), Column("network_latency_ms", "network alone, ms", "low"), *_speed_columns(results),
+        Column("tokens", "tokens through"), Column("latency_ms", "latency (ms/image)", "low"),
+        Column("p90_ms", "p90 (ms/image)"), Column("iqr_ms", "IQR (ms/image)"), Column("min_ms", "min (ms/image)"),
+        Column("rounds", "rounds"), Column("network_latency_ms", "network alone (ms/image)", "low"),
+        *_speed_columns(results),
         *([Column("network_speedup", f"{TIMES} {baseline_words(results)}, network alone", "high", _times),
            Column("uncached_speedup", f"{TIMES} {results.repeated} without cache", "high", _times)] if ratios else []),
         Column("step_ratio", f"{TIMES} fewer steps"), Column("images_per_s", f"images/s, batch {big}", "high"),
@@ -298,7 +352,7 @@ def speed_table(results: Results) -> Table | None:
             f"{', '.join(results.baselines)}. A/A is {results.repeated} against itself, the noise floor."
         )
     caption += " p90, IQR and min are of the rounds of latency, one image at a time."
-    return Table("speed", "Speed", caption, _kept(columns, lines), tuple(lines))
+    return _table(results, "speed", "Speed", caption, columns, lines)
 
 
 def correction_table(results: Results) -> Table | None:
@@ -325,24 +379,25 @@ def correction_table(results: Results) -> Table | None:
         }  # fmt: skip
         rate = rates.get(row.arm, {}).get(0.1)
         if rate is not None:
-            cells |= {"repaired": _percent(rate["repair_rate"]), "damaged": _percent(rate["damage_rate"])}
+            cells |= {"repaired": _percent(share_of(rate["repair_rate"], rate["corrupted"])),
+                      "damaged": _percent(share_of(rate["damage_rate"], rate["clean"]))}  # fmt: skip
         lines.append(_table_row(row, cells))
     if not lines:
         return None
-    lines += _floors(results, "fd")
     columns = [
         *_arm_columns(results), Column("plain", "against"), Column("fd", "FD", "low"), Column("plain_fd", "FD without"),
         Column("fd_difference", "FD difference", "", bounds), Column("kd_difference", "KD difference", "", bounds),
         Column("agreement_difference", "agreement difference", "", bounds),
         Column("slower", f"{TIMES} slower, batch 1", "low", bounds), Column("query_ratio", f"{TIMES} tokens asked"),
-        Column("changed", "codes changed an image"), Column("repaired", "repaired, %", "high"),
-        Column("damaged", "damaged, %", "low"),
+        Column("changed", "codes changed an image"), Column("repaired", "repaired, %", "high", bounds),
+        Column("damaged", "damaged, %", "low", bounds),
     ]  # fmt: skip
     caption = (
         f"{rests_on(results)} Differences are paired: with correction minus without, under the same plan and noise. "
-        f"Repaired and damaged: of codes of held-out images, 10 % of which were made wrong."
+        f"Repaired and damaged: of codes of held-out images, 10 % of which were made wrong; their intervals take "
+        f"codes for independent."
     )
-    return Table("correction", "Ablation of correction", caption, _kept(columns, lines), tuple(lines))
+    return _table(results, "correction", "Ablation of correction", caption, columns, lines)
 
 
 def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
@@ -358,5 +413,5 @@ def _pairs(results: Results) -> Iterator[tuple[Row, Row]]:
 _SAME: tuple[Literal["order", "pace", "model"], ...] = ("order", "pace", "model")
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _percent(share: Interval | None) -> Interval | None:
+    return None if share is None else share.scaled(100)

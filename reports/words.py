@@ -13,6 +13,7 @@ from orderbench.reports.statistics import Interval
 from orderbench.runs.schema import Setting
 
 FLOOR_NAMES = {"real": "real images", "reconstructed": "reconstructed", "noise": "noise codes"}
+ARROWS = {"low": "\N{DOWNWARDS ARROW}", "high": "\N{UPWARDS ARROW}"}  # to the better end
 TINY = 1e-3  # below it, four decimals run out
 
 

@@ -30,10 +30,12 @@ def test_a_summary_points_at_what_it_shows(results: Results) -> None:
     ratio = "Ratio of steps, raster's to theirs: 4.0 for raster@even:4, radial, "
     assert max(map(len, narrow.splitlines())) <= 80
     assert "…" not in narrow
-    assert "KD  " not in narrow
+    assert "KD \N{DOWNWARDS ARROW}" not in narrow
+    assert "FD \N{DOWNWARDS ARROW}" in narrow
+    assert "(ms/image) \N{DOWNWARDS ARROW}" in narrow
     assert "read KD (in the report), and" in narrow
     assert ratio in narrow
-    assert " KD  " in wide
+    assert " KD \N{DOWNWARDS ARROW}" in wide
     assert "read KD, and" in wide
     assert "x steps" in wide
     assert ratio not in wide

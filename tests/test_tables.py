@@ -4,15 +4,16 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from kept import ARMS, changed, only, own, printed
+from kept import ARMS, busy_machine, changed, only, own, printed
 
 import orderbench.reports
 from orderbench.reports import summary, words
-from orderbench.reports.results import Results, extrapolates_from, is_fid, results_of, round_times
+from orderbench.reports.results import Results, extrapolates_from, is_fid, results_of, round_times, row_against
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import Column, Table, TableRow, to_csv, to_json, to_latex, to_markdown
 from orderbench.reports.tables import tables_of
@@ -27,12 +28,19 @@ def table_of(*values: float | None) -> Table:
     return Table("t", "T", "n = 3", (Column("arm", "arm"), Column("fd", "FD", "low")), lines)
 
 
-def test_best_is_bold_and_second_underlined() -> None:
-    table = table_of(3, 1, None, 2)
+def test_best_is_bold_and_second_underlined_where_they_are_shown_to_be() -> None:
+    table = table_of(9, 1, None, 5)
     assert table.places(table.columns[1]) == {1: 1, 3: 2}
     latex = to_latex(table)
     assert r"\textbf{1.0 $\pm$1.0}" in latex
-    assert r"\underline{2.0 $\pm$1.0}" in latex
+    assert r"\underline{5.0 $\pm$1.0}" in latex
+    assert r"FD $\downarrow$" in latex
+    assert "FD \N{DOWNWARDS ARROW}" in to_markdown(table)
+    assert table_of(1, 2, 9).places(table.columns[1]) == {}  # the best two meet
+    assert table_of(1, 5, 6).places(table.columns[1]) == {0: 1}  # the second and the third do
+    assert replace(table, shown=lambda key, one, two: (key, one, two) == ("fd", 1, 3)).places(table.columns[1]) == {
+        1: 1
+    }
     assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule", "n = 3"))
     assert "| a1 | **1.0 ±1.0** |" in to_markdown(table)
     assert "| a2 | - |" in to_markdown(table)
@@ -44,7 +52,10 @@ def test_a_latex_table_is_no_wider_than_a_page_and_loses_nothing(record: Run) ->
     assert len(parts) > 1
     rows = [[line[4:-3].split(" & ") for line in part.splitlines() if " & " in line] for part in parts]
     heads = [re.sub(r"\\shortstack\[r\]\{(.*)\}", r"\1", head).replace(r"\\", " ") for part in rows for head in part[0]]
-    spelled = [column.head.replace("\N{MULTIPLICATION SIGN}", r"$\times$") for column in table.columns]
+    signs = {"\N{MULTIPLICATION SIGN}": r"$\times$", "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+             "\N{UPWARDS ARROW}": r"$\uparrow$"}  # fmt: skip
+    spelled = ["".join(signs.get(sign, sign) for sign in column.title) for column in table.columns]
+    assert "latency (ms/image) $\\downarrow$" in spelled
     assert [head for head in heads if head != "arm"] == [head for head in spelled if head != "arm"]
     for part in rows:
         assert [row[0] for row in part[1:]][: len(ARMS)] == list(ARMS)
@@ -60,8 +71,8 @@ def test_a_narrow_latex_table_is_one_part_in_one_column() -> None:
     assert "    a2 & -" in latex
 
 
-def test_ties_share_a_place_and_one_alone_has_none() -> None:
-    assert table_of(1, 1, 2).places(table_of(1, 1, 2).columns[1]) == {0: 1, 1: 1, 2: 2}
+def test_ties_and_one_alone_have_no_place() -> None:
+    assert table_of(1, 1, 9).places(table_of(1, 1, 9).columns[1]) == {}
     assert table_of(1, None).places(table_of(1, None).columns[1]) == {}
     assert table_of(1, 1).places(table_of(1, 1).columns[1]) == {}
 
@@ -115,15 +126,43 @@ def test_speed_says_every_speedup_of_one_decode(results: Results) -> None:
 
 def test_correction_is_compared_with_the_same_arm_without(results: Results) -> None:
     table = {table.name: table for table in tables_of(results)}["correction"]
-    line, *floors = table.rows
-    assert [floor.arm for floor in floors] == ["real", "reconstructed", "noise"]
-    assert all(isinstance(floor.cells["fd"], Interval) and not floor.competes for floor in floors)
+    (line,) = table.rows  # floors have nothing that is compared here
     assert (line.cells["arm"], line.cells["plain"]) == ("radial+nested", "radial")
     difference = line.cells["fd_difference"]
     assert isinstance(difference, Interval)
     apart = results.row("radial+nested").figures["fd"].value - results.row("radial").figures["fd"].value
     assert difference.value == pytest.approx(apart)
-    assert line.cells["repaired"] is not None
+    repaired = line.cells["repaired"]
+    assert isinstance(repaired, Interval)
+    assert 0 <= repaired.low < repaired.value < repaired.high <= 100  # type: ignore[operator]
+
+
+def test_a_place_is_what_the_paired_interval_shows(record: Run, results: Results) -> None:
+    """KD of radial against the next one, however much their own intervals overlap; FD of so few samples never."""
+    main = tables_of(results)[0]
+    columns = {column.key: column for column in main.columns}
+    assert main.places(columns["fd"]) == {}
+    assert "Bold: the best" in main.caption
+    for key, metric in (("kd", "kd"), ("bits_per_token", "bits")):
+        ranked = sorted(
+            (row for row in results.arms if metric in row.figures), key=lambda row: row.figures[metric].value
+        )
+        best, following = (next(i for i, line in enumerate(main.rows) if line.arm == row.arm) for row in ranked[:2])
+        difference = row_against(results, ranked[0], ranked[1].arm).against[metric]
+        assert (main.places(columns[key]).get(best) == 1) == (difference.high < 0)  # type: ignore[operator]
+        assert main.places(columns[key]).get(following, 2) == 2
+    ahead = results_of(changed(record, "ahead", trial=faster))
+    times = {table.name: table for table in tables_of(ahead)}["speed"]
+    latency = next(column for column in times.columns if column.key == "latency_ms")
+    assert [times.rows[place].arm for place in times.places(latency)] == ["halton@cosine:4"]
+    loaded = results_of(changed(record, "loaded", trial=lambda trial: (faster(trial), busy_machine(trial))[0]))
+    assert {table.name: table for table in tables_of(loaded)}["speed"].places(latency) == {}
+
+
+def faster(trial: dict[str, Any]) -> None:
+    for sample in [sample for one in trial.get("rounds", []) for sample in one]:
+        if sample["name"] == "halton@cosine:4":
+            sample["tokens_s"] /= 10
 
 
 def test_a_tuned_run_has_a_table_for_each_kind_of_setting(record: Run) -> None:
@@ -140,7 +179,7 @@ def test_a_tuned_run_has_a_table_for_each_kind_of_setting(record: Run) -> None:
     fixed, tuned = named["quality"], named["quality-tuned"]
     for table in (fixed, tuned):
         column = next(column for column in table.columns if column.key == "fd")
-        assert sorted(set(table.places(column).values())) == [1, 2]
+        assert table.places(column) == {}  # n is too small for a best FD
         assert [line.arm for line in table.rows if line.competes] == ARMS
     assert "guidance none, temperature 1." in fixed.caption
     assert "temperature 1." not in tuned.caption
