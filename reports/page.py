@@ -495,10 +495,14 @@ def _breakable(text: str) -> Any:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=.)(?=[@+~])", whole))
 
 
-def _head(column: Column) -> dict[str, str]:
+def _head(column: Column) -> dict[str, Any]:
+    """A column's head, which a narrow column breaks behind a stroke, and its better end."""
+    from markupsafe import Markup, escape
+
     words = {"low": ("lower is better", "\N{DOWNWARDS ARROW}"), "high": ("higher is better", "\N{UPWARDS ARROW}")}
     better, way = words.get(column.better, ("", ""))
-    return {"text": column.head, "better": better, "way": way}
+    text = Markup("/<wbr>").join(escape(part) for part in column.head.split("/"))
+    return {"text": text, "better": better, "way": way}
 
 
 def _kind(table: Table, column: Column) -> str:

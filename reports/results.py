@@ -296,10 +296,7 @@ def paired_difference(
 def _right(metric: str, result: QualityResult) -> np.ndarray | None:
     """(N,) float, 1 where an image counts; None where the record, an older one, holds their number alone."""
     found = metric_of(result, metric)
-    try:
-        packed = bytes.fromhex("" if found is None else found.get("right", ""))
-    except ValueError:
-        return None
+    packed = bytes.fromhex("" if found is None else found.get("right", ""))
     bits = np.unpackbits(np.frombuffer(packed, np.uint8))
     return bits[: result["n"]].astype(float) if 0 < result["n"] <= len(bits) else None
 

@@ -163,7 +163,7 @@ def share_interval(shares: Sequence[float], counts: Sequence[int]) -> Interval:
     effect (Kish, 1965).
     """
     p_S, n_S = _pair(shares, counts)
-    value, n = float(p_S.mean()), float(n_S.sum())
+    value, n = min(1.0, max(0.0, float(p_S.mean()))), float(n_S.sum())
     if len(p_S) >= _FEWEST and 0 < value < 1:
         n /= max(1.0, float(p_S.var(ddof=1)) / len(p_S) / (value * (1 - value) / n))
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
