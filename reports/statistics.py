@@ -162,9 +162,9 @@ def share_interval(shares: Sequence[float], counts: Sequence[int]) -> Interval:
     Where three seeds or more lie further apart than such counts would, the images count as fewer: n over the design
     effect (Kish, 1965).
     """
-    p_S, n_S = _pair(shares, counts)
+    p_S, n_S = paired(shares, counts)
     value, n = min(1.0, max(0.0, float(p_S.mean()))), float(n_S.sum())
-    if len(p_S) >= _FEWEST and 0 < value < 1:
+    if len(p_S) >= FEWEST and 0 < value < 1:
         n /= max(1.0, float(p_S.var(ddof=1)) / len(p_S) / (value * (1 - value) / n))
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     middle = (value + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -180,13 +180,13 @@ def share_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Interval
     So no agreement of a few images is taken for certain. Where three seeds or more lie further apart than that, their
     own variance counts. BenchError if lengths differ.
     """
-    sides = [_pair(baseline, other) for baseline, other in pairs]
+    sides = [paired(baseline, other) for baseline, other in pairs]
     n = sum(len(a) for a, _ in sides)
     gained, lost = (float(sum(((b > a) if up else (b < a)).sum() for a, b in sides)) for up in (True, False))
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     variance, quantile = (up + down - (up - down) ** 2) / (n + 2), NormalDist().inv_cdf((1 + LEVEL) / 2)
     apart_S = np.array([float((b - a).mean()) for a, b in sides])
-    if len(sides) >= _FEWEST and apart_S.var(ddof=1) / len(sides) > variance:
+    if len(sides) >= FEWEST and apart_S.var(ddof=1) / len(sides) > variance:
         variance, quantile = float(apart_S.var(ddof=1)) / len(sides), t_quantile((1 + LEVEL) / 2, len(sides) - 1)
     value, half = (gained - lost) / n, quantile * math.sqrt(variance)
     low, high = max(-1.0, up - down - half), min(1.0, up - down + half)
