@@ -18,7 +18,8 @@ import numpy as np
 
 from orderbench.orders import BenchError
 
-CLASSES = 10
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # as published
+CLASSES = len(CLASS_NAMES)
 _PIXELS = 3 * 32 * 32
 _BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _FOLDERS = {"": "cifar-10-batches-py", ".bin": "cifar-10-batches-bin", ".mat": "cifar-10-batches-mat"}
