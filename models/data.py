@@ -26,7 +26,7 @@ from torch import Tensor
 
 from orderbench.models.cifar import CLASS_NAMES, find_batches, read_batches, refuse_packed
 from orderbench.models.download import SHA256, download_folder, fetch
-from orderbench.models.folders import Folders, read_folders
+from orderbench.models.folders import Folders, flat_pictures, read_folders
 from orderbench.models.pixels import in_channels, is_grey, pixel_rule, read_picture, square
 from orderbench.orders import BenchError
 from orderbench.orders.arrays import BrokenArrays, Head, memory_bytes, read_heads, read_npz
@@ -182,6 +182,20 @@ def load_images(
     if split not in ("train", "test"):
         raise BenchError(f"no split named '{split}'; train or test would do")
     return open_images(source).load(split, side, limit, channels)
+
+
+def load_pictures(folder: Path, side: int, limit: int, channels: int) -> tuple[Tensor, int]:
+    """(N, c, side, side) uint8 pictures of a folder, whatever their classes, and how many it holds: those of its
+    train/ if it has one, else all below it; shuffled, always alike, and the first `limit` of them.
+
+    BenchError for a folder without pictures, and for pictures that cannot be read or have other channels.
+    """
+    files = flat_pictures(folder / "train" if (folder / "train").is_dir() else folder)
+    if not files:
+        source = open_images(str(folder))
+        return source.load("train", side, limit, channels).images_Nchw, source.sizes["train"]
+    picks = _picks(np.zeros(len(files), np.int64), "train", apart=True)[:limit]
+    return torch.from_numpy(np.stack([read_picture(files[pick], side, channels) for pick in picks])), len(files)
 
 
 def resize(images_Nchw: Tensor, side: int) -> Tensor:

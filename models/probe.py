@@ -1,6 +1,7 @@
 """Probing a model: what it says of fixed cells after fixed codes, so that two ways to one answer can be compared.
 
-Knows the calls of a model. Refuses to judge: `models/contract.py` says what a difference means.
+Knows the calls of a model. Refuses to judge: `models/contract.py` says what a difference means. What is said also
+identifies a model whose weights cannot be read.
 
 Answers are compared by the log-probabilities of some probing codes, so that any kind of answer can be tried. A model
 that serves one order alone is tried along that order. One that serves any order is also asked for cells at random.
@@ -9,6 +10,7 @@ that serves one order alone is tried along that order. One that serves any order
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -136,6 +138,21 @@ class Probe:
     def usual(self) -> Tensor:
         """What is said of the asked cells after all that is fed before them."""
         return self.after(*self.fed)
+
+
+@torch.inference_mode()
+def fingerprint(model: Model, device: str) -> str:
+    """64 hex digits that tell two sets of weights apart where they cannot be read: the SHA-256 of what a model says of
+    a few fixed cells after fixed codes.
+
+    The log-probabilities are rounded to hundredths of a nat, since another number of threads or another processor moves
+    them by some millionths. So one model has one fingerprint nearly always, and two have the same only if they agree
+    to that. BenchError for a model that cannot be tried; whatever its own code raises is let through.
+    """
+    probe = Probe(model, device)
+    nats = probe.after(*probe.fed, ask=probe.asked[:, :3]).double().cpu()
+    rounded = (nats.nan_to_num(-1e6).clamp(-1e6, 1e6) * 100).round().to(torch.int64)
+    return hashlib.sha256(np.ascontiguousarray(rounded.numpy(), "<i8").tobytes()).hexdigest()
 
 
 def far(x: Tensor, y: Tensor) -> float:

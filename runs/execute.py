@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +100,12 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
             )
         before = load_run(folder).about
         before["config"] = cast(Any, RunSpec.from_json(before["config"], "run.json").to_json())  # keys that came later
+        other = [name for name in before["models"] if _weights_differ(before["models"], about["models"], name)]
+        if other:
+            raise RecordProblem(
+                f"'{folder}' was measured with other weights of the model '{other[0]}' than it has now; go on with "
+                f"those, or name another place, as in --out {folder.name}-2"
+            )
         for key in ("config", "models", "spaces", "device", "arms", "refused", "trials"):
             if before[key] != about[key]:
                 raise RecordProblem(
@@ -110,6 +116,11 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
     elif resume:
         raise RecordProblem(f"'{folder}' holds no run to go on with; leave --resume out to start one")
     write_json(file, about)
+
+
+def _weights_differ(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
+    shas = [(models.get(name) or {}).get("sha256") for models in (before, now)]
+    return None not in shas and shas[0] != shas[1]
 
 
 def _difference(before: Any, now: Any, where: str) -> str:

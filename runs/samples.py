@@ -177,7 +177,13 @@ def _result(
 ) -> dict[str, Any]:  # fmt: skip
     arrays = {"features_ND": features_ND} | ({} if logits_NC is None else {"logits_NC": logits_NC})
     write_arrays(bench.data(trial, f"features-{judge.space.id}"), arrays)
-    return judge.judge(features_ND, logits_NC, labels_N, subject.model.n_classes)
+    try:
+        return judge.judge(features_ND, logits_NC, labels_N, subject.model.n_classes)
+    except BenchError as problem:
+        name = subject.about["name"]
+        raise BenchError(
+            f"{trial.arm} of {name} has no quality in the space {judge.space.name}: {problem}"
+        ) from problem
 
 
 def measure_floor(trial: Trial, bench: Bench) -> dict[str, Any]:

@@ -50,10 +50,13 @@ class TokenizerAbout(TypedDict):
 
 
 class HeldOutAbout(TypedDict):
-    """Images that a model never saw, as its codes."""
+    """Images that a model never saw, as its codes; or that stand in for such."""
 
     images: Count
     sha256: str
+    source: NotRequired[str]  # 'NAME/val', or 'a tenth of the images of NAME'
+    unseen: NotRequired[bool]  # whether it is known that the weights never saw them
+    pixels: NotRequired[str]  # the rule by which they became squares
 
 
 class ShareAbout(TypedDict):
@@ -82,6 +85,7 @@ class ModelAbout(TypedDict):
     baseline: Spelled | None  # the arm that its others are measured against
     ratio: bool  # whether the baseline is one cell at a time, so that ratios to it are shown
     sha256: NotRequired[str | None]
+    identified_by: NotRequired[str]  # 'probe': its sha256 is of its answers, since its weights cannot be read
     factory: NotRequired[bool]
     family: NotRequired[str]
     weights: NotRequired[str]  # 'ema' or 'model', where its file holds both

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import io
-import zipfile
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from orderbench.models.checkpoint import load_strictly, read_tensors
-from orderbench.models.data import load_images
+from orderbench.models.data import SIDE, load_pictures, open_images
 from orderbench.models.features import FeatureNet
+from orderbench.models.pixels import pixel_rule
 from orderbench.models.shipped import Arrays, Loaded, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.orders import BenchError
+from orderbench.orders.arrays import BrokenArrays, read_npz
 from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
 from orderbench.orders.registry import Entry, Registry
@@ -45,8 +47,8 @@ class Space:
     name: as in records and legends. digest: 16 hex digits of weights and preprocessing. dimensions: D. network: from
     (B, c, h, w) uint8 images on any device to (B, D) features and (B, C) class logits, or None for them; the same
     whatever else is in the batch. has_logits: which of the two. batch: how many images at once. of_adm: whether mu and
-    sigma in a file of ADM's layout are statistics of this space. channels: how many its images have, where it takes no
-    others; None where it takes grey ones and colour.
+    sigma in a file of ADM's layout are statistics of this space. channels, side, classes: of the images that it was
+    trained on, where that matters and is known.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Space:
     batch: int = 500
     of_adm: bool = False
     channels: int | None = None
+    side: int | None = None
+    classes: int | None = None
 
     @property
     def id(self) -> str:
@@ -122,7 +126,8 @@ def digest_of(*parts: str) -> str:
 def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Space:
     """The space of a feature network of this suite, as `load_shipped` or `load_weights` returns it.
 
-    Images have the network's channels and the size that it was trained on. BenchError for other weights and channels.
+    Images have the size that it was trained on, and the network's channels: grey is repeated where it has three, and
+    three equal channels are one where it has one. BenchError for other weights, and for colours in a grey space.
     """
     net = loaded.network
     if not isinstance(net, FeatureNet):
@@ -131,6 +136,10 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
     channels = net.config.channels
 
     def network(images_Bchw: Tensor) -> tuple[Tensor, Tensor]:
+        if images_Bchw.shape[1] == 1:
+            images_Bchw = images_Bchw.expand(-1, channels, -1, -1)
+        elif channels == 1 and bool((images_Bchw == images_Bchw[:, :1]).all()):
+            images_Bchw = images_Bchw[:, :1]
         if images_Bchw.shape[1] != channels:
             raise BenchError(
                 f"the feature space '{name}' is of images with {channels} channels, not {images_Bchw.shape[1]}; train "
@@ -139,7 +148,11 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
         features, logits = net(images_Bchw.to(device).float() / 127.5 - 1)
         return features, logits
 
-    return Space(name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network, channels=channels)
+    side = SIDE if name == FEATURES else loaded.card.get("side")
+    return Space(
+        name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network,
+        channels=channels, side=side, classes=net.config.classes,
+    )  # fmt: skip
 
 
 @register_space(
@@ -238,14 +251,13 @@ class Reference:
 def read_reference(path: str | Path) -> Reference:
     """A reference in the layout of ADM's evaluator: an .npz file with `arr_0`, images, or `mu` and `sigma`; ADM's own
     files hold both. BenchError for a file with neither; nothing in it is ever run."""
-    ask = "an .npz file of ADM's layout would do: arr_0, uint8 images (N, h, w, c), or mu and sigma"
-    if not Path(path).is_file():
-        raise BenchError(f"there is no file '{path}'; {ask}")
+    ask = "an .npz file of ADM's layout would do: arr_0, uint8 images (N, h, w, c), or mu and sigma; or a folder"
     try:
-        with np.load(path, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in ("arr_0", "mu", "sigma") if name in opened.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as problem:
-        raise BenchError(f"'{path}' is not a whole file of named arrays; {ask}") from problem
+        arrays = read_npz(Path(path), ("arr_0", "mu", "sigma"))
+    except FileNotFoundError as problem:
+        raise BenchError(f"there is no file '{path}'; {ask}") from problem
+    except BrokenArrays as problem:
+        raise BenchError(f"'{path}' is not a whole file of named arrays: it {problem}; {ask}") from problem
     found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
     images, mu, sigma = (arrays.get(name) for name in ("arr_0", "mu", "sigma"))
     if images is not None and not (
@@ -289,16 +301,31 @@ class Judge:
         found = measure(
             features_ND, logits_NC, labels_N, self.reference_MD, classes=classes, statistics=self.statistics
         )
+        fd = found["fd"]["value"]
+        if fd is not None and not math.isfinite(fd):
+            raise BenchError(
+                f"the Frechet distance to {self.reference_name} in the space {self.space.name} is not finite: its "
+                f"features are too large to square; name other features, as in --space FILE"
+            )
         return {"space": self.space.id, "reference": self.reference_name, **found}
 
 
+@dataclass(frozen=True)
+class Form:
+    """What the samples of a run are: 1 or 3 channels; side: in pixels, BenchError where the lattice is no square."""
+
+    channels: int
+    side: Callable[[], int]
+
+
 def judges_of(
-    names: Sequence[str], device: str, reference: str | None, data: str | None, *, shipped: bool,
-    side: Callable[[], int] | None,
+    names: Sequence[str], device: str, reference: str | None, data: str | None, *, shipped: bool, samples: Form,
+    readable: bool,
 ) -> tuple[Judge, ...]:  # fmt: skip
     """Every feature space asked for, the shipped one by default, each with its reference.
 
-    shipped: whether the shipped space has the shipped reference, where no other is given. data, side: as of `judge_of`.
+    shipped: whether the shipped space has the shipped reference, where no other is given. data, samples, readable: as
+    of `judge_of`.
     """
     judges = []
     for name in names or (FEATURES,):
@@ -306,7 +333,7 @@ def judges_of(
         if shipped and name == FEATURES and reference is None:
             judges.append(shipped_judge(space))
         else:
-            judges.append(judge_of(space, reference, data, side))
+            judges.append(judge_of(space, reference, data, samples, readable=readable))
     return tuple(judges)
 
 
@@ -349,38 +376,100 @@ def shipped_judge(space: Space) -> Judge:
     )
 
 
-def judge_of(space: Space, reference: str | None, data: str | None, side: Callable[[], int] | None) -> Judge:
-    """A judge with a reference of the user's: a file in ADM's layout, or else the training images of their data.
+def judge_of(
+    space: Space, reference: str | None, data: str | None, samples: Form | None, *, readable: bool = True
+) -> Judge:
+    """A judge with a reference of the user's: a file in ADM's layout or a folder, or else the training images of their
+    data.
 
-    side: of the images that the model makes; None where there is no data to compare with. BenchError for a reference
-    that says nothing in this space, and where there is none.
+    samples: what is held against it; None compares nothing. readable: whether there is data to compare with.
+    BenchError for samples that the space cannot judge, for a reference of another form or size or one that says nothing
+    in this space, and where there is none.
     """
+    if samples is not None:
+        _check_form(space, samples)
+    if reference is not None and Path(reference).is_dir():
+        return _judge_of_folder(space, reference, samples)
     if reference is not None:
-        given = read_reference(reference)
-        name, sha = Path(reference).name, sha256_of(Path(reference))
-        statistics = given.statistics if space.of_adm else None
-        if given.images is None:
-            if statistics is None:
-                raise BenchError(
-                    f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
-                    f"--space inception:WEIGHTS"
-                )
-            return Judge(space, None, statistics, reference_name=f"{name}, statistics", reference_sha256=sha)
-        images_Nchw = torch.from_numpy(np.ascontiguousarray(given.images.transpose(0, 3, 1, 2)))
-        about = f"{name}, {len(images_Nchw)} images" + (" and statistics" if statistics else "")
-        features_MD = space.extract(images_Nchw)[0]
-        return Judge(space, features_MD, statistics, reference_name=about, reference_sha256=sha)
-    if side is None:
+        return _judge_of_file(space, reference, samples)
+    if samples is None or not readable:
         raise BenchError(
             "quality needs something to compare with; name images or statistics, as in --reference FILE.npz, or data, "
             "as in --data FOLDER"
         )
-    train, test = (load_images(data, split, side(), limit=N_REFERENCE) for split in ("train", "test"))
+    source, side = open_images(data), samples.side()
+    train, test = (source.load(split, side, N_REFERENCE, samples.channels) for split in ("train", "test"))
     features, logits = space.extract(test.images_Nchw)
     return Judge(
         space,
-        space.extract(train.images_Nchw)[0],
+        _features(space, train.images_Nchw, train.name),
         real=(features, logits, test.labels_N.numpy()),
-        reference_name=f"{train.name}, {len(train)} images",
-        reference_sha256=hashlib.sha256(train.images_Nchw.contiguous().numpy().tobytes()).hexdigest(),
+        reference_name=f"{train.name}, {len(train)} images, {source.rule(side)}",
+        reference_sha256=_digest(train.images_Nchw),
     )
+
+
+def _judge_of_file(space: Space, reference: str, samples: Form | None) -> Judge:
+    given = read_reference(reference)
+    name, sha = Path(reference).name, sha256_of(Path(reference))
+    statistics = given.statistics if space.of_adm else None
+    if given.images is None:
+        if statistics is None:
+            raise BenchError(
+                f"'{name}' holds Inception statistics, which say nothing in the space {space.id}; ask for "
+                f"--space inception:WEIGHTS"
+            )
+        return Judge(space, None, statistics, reference_name=f"{name}, statistics", reference_sha256=sha)
+    height, width = given.images.shape[1:3]
+    if samples is not None and (height, width) != (samples.side(), samples.side()):
+        raise BenchError(
+            f"'{reference}' holds images of {width}x{height} pixels and the samples have "
+            f"{samples.side()}x{samples.side()}, so their distance would tell sizes apart; name a reference of that "
+            f"size, or the folder of its pictures, which are brought to it"
+        )
+    images_Nchw = torch.from_numpy(np.ascontiguousarray(given.images.transpose(0, 3, 1, 2)))
+    about = f"{name}, {len(images_Nchw)} images" + (" and statistics" if statistics else "")
+    features_MD = _features(space, images_Nchw, name)
+    return Judge(space, features_MD, statistics, reference_name=about, reference_sha256=sha)
+
+
+def _judge_of_folder(space: Space, reference: str, samples: Form | None) -> Judge:
+    if samples is None:
+        raise BenchError(f"'{reference}' is a folder, and the size of the samples is not known; name an .npz file")
+    side = samples.side()
+    images_Nchw, held = load_pictures(Path(reference), side, N_REFERENCE, samples.channels)
+    n = f"{len(images_Nchw)}" if held == len(images_Nchw) else f"{len(images_Nchw)} of {held}"
+    about = f"{Path(reference).resolve().name}, {n} images, {pixel_rule(side)}"
+    features_MD = _features(space, images_Nchw, reference)
+    return Judge(space, features_MD, reference_name=about, reference_sha256=_digest(images_Nchw))
+
+
+def _check_form(space: Space, samples: Form) -> None:
+    """BenchError for samples of other channels or another size than a space was trained on."""
+    if space.channels is not None and samples.channels > space.channels:
+        raise BenchError(
+            f"the feature space '{space.name}' is of images with {space.channels} channel and the tokenizer makes "
+            f"{samples.channels}; name features of such images, as bench train features --data FOLDER makes them"
+        )
+    if space.side is not None and samples.side() != space.side:
+        raise BenchError(
+            f"the feature space '{space.name}' is of images of {space.side}x{space.side} pixels and the tokenizer "
+            f"makes {samples.side()}x{samples.side()}; name features of that size, as bench train features --side "
+            f"{samples.side()} makes them"
+        )
+
+
+def _features(space: Space, images_Nchw: Tensor, name: str) -> np.ndarray:
+    """Features of a reference; BenchError names it where they are not finite."""
+    features_MD = space.extract(images_Nchw)[0]
+    broken = int((~np.isfinite(features_MD).all(1)).sum())
+    if broken:
+        raise BenchError(
+            f"the features of {broken} of {len(features_MD)} images of the reference '{name}' in the space "
+            f"{space.name} are not finite; name other features, as in --space FILE"
+        )
+    return features_MD
+
+
+def _digest(images_Nchw: Tensor) -> str:
+    return hashlib.sha256(images_Nchw.contiguous().numpy().tobytes()).hexdigest()

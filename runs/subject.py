@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,13 +23,14 @@ from torch import Tensor
 
 from orderbench.models.adapter import EightMembers, as_model
 from orderbench.models.checkpoint import Which
-from orderbench.models.codec import Codec, Weights, encode_images, load_codec
+from orderbench.models.codec import Codec, Weights, load_codec
 from orderbench.models.config import ModelConfig, to_plain
-from orderbench.models.data import SIDE, load_images, to_uint8
+from orderbench.models.data import SIDE, to_uint8
 from orderbench.models.families import family_of, load_family
 from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
+from orderbench.models.probe import fingerprint
 from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16
@@ -37,7 +39,8 @@ from orderbench.orders.files import sha256_of
 from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device, settle_threads
 from orderbench.runs.factory import call_factory
-from orderbench.runs.spaces import Judge, judges_of
+from orderbench.runs.held_out import look_at
+from orderbench.runs.spaces import Form, Judge, judges_of
 from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
 TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
@@ -63,6 +66,7 @@ class Subject:
     recommended: dict[str, Any] = field(default_factory=dict)
     objective: ObjectiveConfig | None = None
     held_out_source: Callable[[], tuple[Tensor, Tensor]] | None = None
+    held_out_about: dict[str, Any] = field(default_factory=dict)
     shipped: bool = False
     no_codec: str = ""
     no_held_out: str = ""
@@ -75,12 +79,13 @@ class Subject:
         return None if self.held_out_source is None else self.held_out_source()
 
     def describe_held_out(self) -> dict[str, Any]:
-        """How many there are, and the sha256 of their codes and labels; nothing where there are none."""
+        """How many there are, the sha256 of their codes and labels, and what is known of them; nothing where there are
+        none."""
         if self.held_out is None:
             return {}
         codes_NLK, labels_N = (np.ascontiguousarray(part.numpy(), "<i8") for part in self.held_out)
         digest = hashlib.sha256(codes_NLK.tobytes() + labels_N.tobytes()).hexdigest()
-        return {"held_out": {"images": len(codes_NLK), "sha256": digest}}
+        return {"held_out": {"images": len(codes_NLK), "sha256": digest, **self.held_out_about}}
 
     @property
     def config(self) -> ModelConfig | None:
@@ -223,11 +228,11 @@ def load_subjects(spec: RunSpec, threads: int | None = None) -> Subjects:
         subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
     judges: tuple[Judge, ...] = ()
     drawn = next((subject for subject in subjects.values() if subject.codec is not None), None)
-    if "quality" in spec.only and drawn is not None:
+    if "quality" in spec.only and drawn is not None and drawn.codec is not None:
         readable = drawn.shipped or any(subject.held_out_source is not None for subject in subjects.values())
         judges = judges_of(
-            spec.space, device, spec.reference, spec.data, shipped=drawn.shipped,
-            side=drawn.side if readable else None,
+            spec.space, device, spec.reference, spec.data, shipped=drawn.shipped, readable=readable,
+            samples=Form(drawn.codec.channels, drawn.side),
         )  # fmt: skip
     return Subjects(subjects, judges, device, said)
 
@@ -250,7 +255,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
         if own.shipped:
             return _with_shipped_codes(found, known=True)
         shared = None if own.held_out_source is None else partial(_held_out_of, own)
-        return replace(found, held_out_source=shared, no_held_out=own.no_held_out)
+        return replace(found, held_out_source=shared, held_out_about=own.held_out_about, no_held_out=own.no_held_out)
     codec, said = load_tokenizer(file or TOKENIZER, device)
     misfit = _misfit(model, codec, name)
     if file is None and not shipped:
@@ -278,7 +283,12 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
         return _with_shipped_codes(found, known=shipped or file is not None)
     if spec.data is None and isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
         return replace(found, no_held_out="there are no images to encode; name some, as in --data FOLDER")
-    return replace(found, held_out_source=partial(_encoded, spec, model, codec, device))
+    if spec.data is None and not {"quality", "likelihood"} & set(spec.only):
+        return found
+    held_out = look_at(spec.data, model, codec, card, name)
+    encode = partial(held_out.encode, model, codec, max(spec.held_out, spec.samples), device)
+    notes = (*found.notes, held_out.note) if held_out.note else found.notes
+    return replace(found, held_out_source=encode, held_out_about=held_out.about(), notes=notes)
 
 
 def _misfit(model: Model, codec: Codec, name: str) -> str:
@@ -353,7 +363,7 @@ def _model(
         )
     if source is not None and ":" in source and not Path(source).exists():
         model = _own_model(source, device, dtype)
-        return model, {"name": source, "factory": True, **_weights_digest(model), **_about(model)}, {}
+        return model, {"name": source, "factory": True, **_identity(model, device), **_about(model)}, {}
     if source is None and SHARED_FILE not in shipped_names():
         raise BenchError("no weights travel in this package; name a file, as in --model model.safetensors")
     card: dict[str, Any] = {}
@@ -416,13 +426,18 @@ def _about(model: Model) -> dict[str, Any]:
     }
 
 
-def _weights_digest(model: Model) -> dict[str, str]:
-    """sha256 of a torch module's weights: names and bytes; nothing of what is no module."""
+def _identity(model: Model, device: str) -> dict[str, str]:
+    """What tells a user's model from another under the same name: the SHA-256 of a torch module's weights, their names
+    and bytes; of what is no module, or has none, that of its answers to a fixed probe; nothing where it cannot be
+    probed, which its trials will say."""
     network = model.network if isinstance(model, EightMembers) else model
-    if not isinstance(network, torch.nn.Module):
+    state = network.state_dict() if isinstance(network, torch.nn.Module) else {}
+    if not state:
+        with suppress(Exception):  # a stranger's code; what it raises is told by the arm that calls it
+            return {"sha256": fingerprint(model, device), "identified_by": "probe"}
         return {}
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return {"sha256": digest.hexdigest()}
@@ -465,14 +480,3 @@ def _shipped_held_out() -> tuple[Tensor, Tensor]:
 def _shipped_held_out_of_one_class() -> tuple[Tensor, Tensor]:
     codes_NLK, labels_N = _shipped_held_out()
     return codes_NLK, torch.zeros_like(labels_N)
-
-
-def _encoded(spec: RunSpec, model: Model, codec: Codec, device: str) -> tuple[Tensor, Tensor]:
-    n = max(spec.held_out, spec.samples)
-    images = load_images(spec.data, "test", codec.side(model.lattice), limit=n)
-    if images.classes > model.n_classes:
-        raise BenchError(
-            f"{images.name} has {images.classes} classes and the model {model.n_classes}; name the data that "
-            f"the model was trained on, as in --data FOLDER"
-        )
-    return encode_images(codec, images, device).long(), images.labels_N

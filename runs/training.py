@@ -8,7 +8,6 @@ weights as `NAME.safetensors` with `NAME.card.json`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import sys
@@ -24,15 +23,17 @@ from torch import Tensor
 from orderbench.models.checkpoint import check_fits, read_tensors, write_atomically
 from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
-from orderbench.models.data import load_images
+from orderbench.models.data import Source, open_images
 from orderbench.models.mixtures import objective_named
 from orderbench.models.objective import ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
 from orderbench.models.shipped import load_weights
-from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
+from orderbench.orders.arrays import memory_bytes
+from orderbench.orders.files import sha256_of
 from orderbench.runs.device import choose_device, settle_threads
 
 RECIPES: dict[str, TrainConfig] = {
@@ -87,6 +88,7 @@ def train(
         raise BenchError("--every is 1 or more and --minutes above 0, as in --every 100 --minutes 60")
     if spec.threads is not None and spec.threads < 1:
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
+    source = _checked(spec)
     device = choose_device(spec.device)
     said = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another
     if said:
@@ -105,7 +107,7 @@ def train(
         warmup=min(config.warmup, max(1, config.steps // 10)),
         bf16=has_fast_bf16(device) if spec.bf16 is None else spec.bf16,
     )
-    job = _job(spec, config, device)
+    job = _job(spec, source, config, device)
     start = None if spec.init is None else _weights(spec.init, job)
     torch.set_flush_denormal(True)  # a vanishing gradient must not slow the processor down (docs/log.md)
     try:
@@ -117,12 +119,45 @@ def train(
         torch.set_flush_denormal(False)
     if not is_first_process():
         return {}
-    return _write(spec, job, config, state)
+    return _write(spec, source, job, config, state)
 
 
-def _job(spec: TrainSpec, config: TrainConfig, device: str) -> Job[Any]:
-    train_images = load_images(spec.data, "train", spec.side)
-    test_images = load_images(spec.data, "test", spec.side)
+def _checked(spec: TrainSpec) -> Source:
+    """The images, looked at. BenchError for sizes that cannot be, before anything of such a size is made."""
+    for name, (least, most, example) in _SIZES.items():
+        value = getattr(spec, name)
+        if value is not None and (value > most or (least is not None and value < least)):
+            fits = f"up to {most:,}" if least is None else f"from {least} to {most:,}"
+            flag = name.replace("_", "-")
+            raise BenchError(f"--{flag} {value:g} cannot be; {fits} would do, as in --{flag} {example}")
+    if spec.side % STRIDE and spec.what != "features":
+        raise BenchError(f"--side {spec.side} does not divide into cells of {STRIDE} pixels; an even number would do")
+    source = open_images(spec.data)
+    batch_bytes = 4 * (spec.batch or 1) * source.channels * spec.side**2
+    if batch_bytes > memory_bytes():
+        raise BenchError(
+            f"a batch of {spec.batch:,} images of {spec.side}x{spec.side} takes {batch_bytes / 1e9:,.0f} GB, more than "
+            f"this machine's memory; a smaller --batch would do"
+        )
+    return source
+
+
+_SIZES: dict[str, tuple[int | None, int, float]] = {  # the least where it is said here, the most, an example
+    "side": (STRIDE, 4096, 32),
+    "codes": (None, 1 << 20, 16),
+    "batch": (None, 1 << 20, 64),
+    "learning_rate": (None, 10, 0.003),
+    "threads": (None, 1024, 2),
+}
+
+
+def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> Job[Any]:
+    wanted = None
+    if spec.what == "model" and spec.tokenizer is not None:
+        wanted = cast(Tokenizer, load_weights(spec.tokenizer, "tokenizer").network).channels
+        source.check_channels(wanted, "the tokenizer")
+    train_images = source.load("train", spec.side, channels=wanted)
+    test_images = source.load("test", spec.side, channels=wanted)
     channels = train_images.images_Nchw.shape[1]
     if spec.what == "tokenizer":
         asked = TokenizerConfig(channels=channels, codes=spec.codes)
@@ -164,7 +199,9 @@ def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _write(spec: TrainSpec, job: Job[Any], config: TrainConfig, state: dict[str, Any]) -> dict[str, Any]:
+def _write(
+    spec: TrainSpec, source: Source, job: Job[Any], config: TrainConfig, state: dict[str, Any]
+) -> dict[str, Any]:
     about = job.describe()
     weights = spec.out / f"{spec.what}.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in job.ships(state["averaged"]).items()}
@@ -179,7 +216,11 @@ def _write(spec: TrainSpec, job: Job[Any], config: TrainConfig, state: dict[str,
         "figures": state["history"][-1] if state["history"] else {},
         "learning_curve": state["history"],
         "command": _command(sys.argv[1:]),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": sha256_of(weights),
+        "side": spec.side,
+        "pixels": source.rule(spec.side),
+        "class_names": list(source.class_names),
+        "split": {"data": source.name, "digest": source.digest, "test": source.test_split},
     }
     write_atomically(
         spec.out / f"{spec.what}.card.json", lambda temporary: temporary.write_text(json.dumps(card, indent=1) + "\n")

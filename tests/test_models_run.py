@@ -188,7 +188,8 @@ def test_models_have_names_and_a_tokenizer_each_where_one_is_given(files: dict[s
     with pytest.raises(BenchError, match="two models are called 'toys'; name them apart, as in --model toys-2=toys:"):
         names("toys:regions_model", "toys:eight_members")
     models, tokenizers = ("toys:regions_model", f"mine={files['model']}"), (f"mine={files['tokenizer']}",)
-    subjects = load_subjects(spec_of(files, model=models, tokenizer=tokenizers, data=None, space=()))
+    bare = spec_of(files, model=models, tokenizer=tokenizers, data=None, space=(), only=("latency",))
+    subjects = load_subjects(bare)
     assert (subjects.own.codec is None, subjects.of("mine").codec is None) == (True, False)
     assert subjects.of("") is subjects.own
     assert subjects.models.keys() == {"", "mine"}

@@ -93,8 +93,8 @@ def no_images(*asked: Any, **more: Any) -> None:
 def test_a_network_whose_codes_fit_is_judged_by_what_travels_along(
     files: dict[str, str], own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orderbench.runs.subject.load_images", no_images)
-    monkeypatch.setattr("orderbench.runs.spaces.load_images", no_images)
+    monkeypatch.setattr("orderbench.runs.held_out.open_images", no_images)
+    monkeypatch.setattr("orderbench.runs.spaces.open_images", no_images)
     agenda = agenda_of(files, f"{own}:fits")
     assert kinds(agenda) == {"likelihood", "floor", "quality", "repair", "latency"}
     (note,) = agenda.notes
