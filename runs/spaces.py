@@ -139,7 +139,7 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
         if images_Bchw.shape[1] == 1:
             images_Bchw = images_Bchw.expand(-1, channels, -1, -1)
         elif channels == 1 and bool((images_Bchw == images_Bchw[:, :1]).all()):
-            images_Bchw = images_Bchw[:, :1]
+            images_Bchw = images_Bchw[:, :1].contiguous()
         if images_Bchw.shape[1] != channels:
             raise BenchError(
                 f"the feature space '{name}' is of images with {channels} channels, not {images_Bchw.shape[1]}; train "
