@@ -71,7 +71,7 @@ def square(images_Nchw: np.ndarray, side: int, where: str) -> np.ndarray:
     from PIL import Image
 
     if images_Nchw.shape[2:] == (side, side):
-        return np.ascontiguousarray(images_Nchw)
+        return images_Nchw.copy(order="C")
     made_Nchw = np.empty((*images_Nchw.shape[:2], side, side), np.uint8)
     for made_chw, given_chw in zip(made_Nchw, images_Nchw, strict=True):
         given_hwc = given_chw.transpose(1, 2, 0)

@@ -427,7 +427,7 @@ def _judge_of_file(space: Space, reference: str, samples: Form | None) -> Judge:
             f"{samples.side()}x{samples.side()}, so their distance would tell sizes apart; name a reference of that "
             f"size, or the folder of its pictures, which are brought to it"
         )
-    images_Nchw = torch.from_numpy(np.ascontiguousarray(given.images.transpose(0, 3, 1, 2)))
+    images_Nchw = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
     about = f"{name}, {len(images_Nchw)} images" + (" and statistics" if statistics else "")
     features_MD = _features(space, images_Nchw, name)
     return Judge(space, features_MD, statistics, reference_name=about, reference_sha256=sha)
