@@ -45,7 +45,7 @@ def read_document(file: Path, *, toml: bool = False) -> Any:
     """The value in a JSON or TOML file; texts in it are made `printable`.
 
     Raises OSError for a file that cannot be read, and ValueError, in words, for what is no document: among them numbers
-    that are not finite or too large, a key that is given twice, and nesting deeper than 64 levels.
+    that are too large or, in JSON, not finite, a key that is given twice, and nesting deeper than 64 levels.
     """
     with open_plain(file) as opened:
         content = opened.read(_LARGEST + 1)
@@ -67,7 +67,7 @@ def parse_document(content: bytes | str, *, toml: bool = False) -> Any:
         if "integer string conversion" in str(problem):  # Python's own limit, with advice for programmers
             raise ValueError("it holds a number of too many digits") from None
         raise
-    return _clean(value, 0)
+    return _clean(value, 0, toml)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,19 +85,20 @@ def _no_number(text: str) -> Any:
 _JSON = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 
 
-def _clean(value: Any, depth: int) -> Any:
-    """The value with its texts printable; ValueError for numbers that cannot be counted with, and for deep nesting."""
+def _clean(value: Any, depth: int, endless: bool) -> Any:
+    """The value with its texts printable; ValueError for numbers that cannot be counted with, and for deep nesting.
+    endless: whether numbers may be infinite or NaN, as TOML spells them."""
     if depth > _DEEPEST:
         raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
     if isinstance(value, dict):
-        return {printable(name): _clean(entry, depth + 1) for name, entry in value.items()}
+        return {printable(name): _clean(entry, depth + 1, endless) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_clean(entry, depth + 1) for entry in value]
+        return [_clean(entry, depth + 1, endless) for entry in value]
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**_DIGITS:
         raise ValueError(f"it holds a whole number of more than {_DIGITS} digits")
-    if isinstance(value, float) and not abs(value) < float("inf"):
+    if isinstance(value, float) and not endless and not abs(value) < float("inf"):
         raise ValueError("it holds a number that is not finite")
     return value
 

@@ -23,13 +23,14 @@ class Bench:
     """What every measurement reads.
 
     arms: by name. progress: called with a trial, how much of it is done, and
-    how much there is.
+    how much there is. noticed: called with a sentence on what was broken and is made again.
     """
 
     agenda: Agenda
     arms: Mapping[str, Arm]
     folder: Path
     progress: Callable[[Trial, int, int], None]
+    noticed: Callable[[str], None]
 
     @property
     def spec(self) -> RunSpec:
@@ -68,6 +69,8 @@ class Bench:
         return None if config is None else flops(config, counters) * (2 if sampling.guidance.on else 1)
 
 
-def set_up(agenda: Agenda, folder: Path, progress: Callable[[Trial, int, int], None]) -> Bench:
+def set_up(
+    agenda: Agenda, folder: Path, progress: Callable[[Trial, int, int], None], noticed: Callable[[str], None]
+) -> Bench:
     """The bench of a run in its folder."""
-    return Bench(agenda, {arm.name: arm for arm in agenda.lineup.arms}, folder, progress)
+    return Bench(agenda, {arm.name: arm for arm in agenda.lineup.arms}, folder, progress, noticed)

@@ -17,7 +17,7 @@ from orderbench.orders import BenchError, Field, Plan
 from orderbench.orders import predicted_tax as tax_on_the_field
 from orderbench.runs.bench import Bench
 from orderbench.runs.cost import Workload
-from orderbench.runs.record import read_arrays, write_arrays
+from orderbench.runs.record import RecordProblem, read_kept, write_arrays, write_kept
 from orderbench.runs.subject import Subject
 from orderbench.runs.trials import Trial
 
@@ -91,12 +91,16 @@ def _singly_bits(
     singly = plan.singly()
     of = "" if subject is bench.subjects.own else f"-{subject.name}"
     file = bench.folder / "data" / f"singly-{singly.digest[:16]}{of}.npz"
-    if file.is_file():
-        kept = read_arrays(file)["bits_NL"]
-        if kept.shape == tuple(codes_NLK.shape[:2]):
-            return kept
+    origin = [singly.digest, subject.about.get("sha256"), subject.describe_held_out(), len(codes_NLK)]
+    try:
+        kept = read_kept(file, origin)
+    except RecordProblem as problem:
+        bench.noticed(f"{str(problem).partition('; ')[0]}: these bits are computed again")
+        kept = None
+    if kept is not None:
+        return kept["bits_NL"]
     bits_NL = _bits(subject, singly, codes_NLK, labels_N, each)
-    write_arrays(file, {"bits_NL": bits_NL})
+    write_kept(file, {"bits_NL": bits_NL}, origin)
     return bits_NL
 
 

@@ -6,7 +6,8 @@ Knows their flags and what they end with. Refuses to compute anything itself.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -337,13 +338,31 @@ def run(
             )
         if not (out / "run.json").is_file():
             raise BenchError(f"'{out}' holds no run to go on with; leave --resume out to start one")
-        asked = merged(load_run(out).about["config"], from_file, given)
+        asked = merged(load_run(out, lambda _: None).about["config"], from_file, given)
     else:
         asked = effective(from_file, given)
     spec = RunSpec.from_json(asked, f"'{config}'" if config else "the settings")
-    include_files([file for file in spec.include if file not in (settings["include"] or [])])
+    _check_named(spec, given, str(out / "run.json") if resume and out is not None and not config else str(config))
     fetch_data(spec.data)
     return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, no_report=no_report, as_json=as_json)
+
+
+def _check_named(spec: RunSpec, given: Mapping[str, Any], file: str) -> None:
+    """BenchError for code that a file names and no flag does, and for a download: the file may be a stranger's."""
+    from orderbench.runs.subject import is_factory, named_sources
+
+    named = {"include": list(spec.include)} if "include" not in given else {}
+    if "model" not in given and any(is_factory(source) for source in named_sources(spec).values()):
+        named["model"] = list(spec.model)
+    if "data" not in given and str(spec.data).partition(":")[0] == "download":
+        named["data"] = [str(spec.data)]
+    flags = " ".join(f"--{name} {shlex.quote(value)}" for name, values in named.items() for value in values)
+    if flags:
+        what = "a download" if set(named) == {"data"} else "code"
+        raise BenchError(
+            f"'{file}' asks for {what}, which a file alone may not; if you trust what it names, name it too, as in "
+            f"{flags}"
+        )
 
 
 def _run(
@@ -358,7 +377,7 @@ def _run(
     from orderbench.runs.subject import load_subjects
     from orderbench.runs.trials import is_done, make_agenda
 
-    before = load_run(out) if resume and out is not None else None
+    before = load_run(out, lambda _: None) if resume and out is not None else None
     subjects = load_subjects(spec, None if before is None else before.threads)
     agenda = make_agenda(spec, subjects)
     if not dry_run:

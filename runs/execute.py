@@ -9,6 +9,7 @@ Under `torchrun` the processes share the trials whose kind says so, and the firs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -28,7 +29,16 @@ from orderbench.runs.bits import predicted_tax
 from orderbench.runs.environment import capture
 from orderbench.runs.kinds import kind_of
 from orderbench.runs.latency import device_kind
-from orderbench.runs.record import RecordProblem, load_run, plain, read_json, sole_writer, write_json
+from orderbench.runs.record import (
+    RecordProblem,
+    Run,
+    fellow_writer,
+    load_run,
+    plain,
+    read_json,
+    sole_writer,
+    write_json,
+)
 from orderbench.runs.schema import KIND, SCHEMA
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import Subject
@@ -43,6 +53,9 @@ class Watcher(Protocol):
 
     def planned(self, trials: Sequence[Trial], done: Sequence[str]) -> None:
         """Before anything is measured: all trials, and the ids of those that are done already."""
+
+    def noticed(self, sentence: str) -> None:
+        """Something in the folder was broken, and is made again."""
 
     def progress(self, trial: Trial, done: int, total: int) -> None:
         """Some of a trial is done."""
@@ -65,7 +78,7 @@ def execute(agenda: Agenda, folder: Path, watcher: Watcher, *, resume: bool = Fa
     Raises RecordProblem for a folder that cannot be used, and where a resumed run was another one.
     """
     join_processes(agenda.subjects.device)
-    bench = set_up(agenda, folder, watcher.progress)
+    bench = set_up(agenda, folder, watcher.progress, watcher.noticed)
     if not is_first_process():
         return _measure_all(bench, watcher, fail_fast)
     with sole_writer(folder):
@@ -98,7 +111,7 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
                 f"'{folder}' holds a run already; go on with it by --resume, or name another place, as in "
                 f"--out {folder.name}-2"
             )
-        before = load_run(folder).about
+        before = load_run(folder, lambda _: None).about
         before["config"] = cast(Any, RunSpec.from_json(before["config"], "run.json").to_json())  # keys that came later
         other = [name for name in before["models"] if _weights_differ(before["models"], about["models"], name)]
         if other:
@@ -193,8 +206,14 @@ def now() -> str:
 
 def _measure_all(bench: Bench, watcher: Watcher, fail_fast: bool) -> Ended:
     _check_folder(bench.folder)
-    done = [trial.id for trial in bench.trials if _was_done(bench.file(trial))]
+    kept = load_run(bench.folder, lambda why: _notice(bench, f"{why.partition('; ')[0]}: it is measured again"))
+    done = [trial.id for trial in bench.trials if _was_done(trial, kept)]
     gather(None)  # every process has looked before anything changes
+    with contextlib.nullcontext() if is_first_process() else fellow_writer(bench.folder):
+        return _measure_left(bench, watcher, done, fail_fast)
+
+
+def _measure_left(bench: Bench, watcher: Watcher, done: Sequence[str], fail_fast: bool) -> Ended:
     failed: list[str] = []
     if is_first_process():
         watcher.planned(bench.trials, done)
@@ -240,8 +259,14 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _was_done(file: Path) -> bool:
-    return file.is_file() and is_done(read_json(file))
+def _notice(bench: Bench, sentence: str) -> None:
+    if is_first_process():
+        bench.noticed(sentence)
+
+
+def _was_done(trial: Trial, kept: Run) -> bool:
+    record = kept.trials.get(trial.id, {})
+    return is_done(record) and all(record[name] == value for name, value in trial.head().items())
 
 
 def _measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
@@ -269,7 +294,8 @@ def _record(
         record["reason"] = reason.removeprefix("BenchError: ")
         record["traceback"] = _traceback(problem)
         if kind_of(trial).grows and bench.file(trial).is_file():
-            record = {**read_json(bench.file(trial)), **record}  # what was measured stays
+            with contextlib.suppress(RecordProblem):
+                record = {**read_json(bench.file(trial)), **record}  # what was measured stays
     write_json(bench.file(trial), record)
     return record
 

@@ -7,6 +7,7 @@ Rounds are recorded as they are measured, so that none is lost.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,15 +19,17 @@ from torch import Tensor
 from orderbench.models.adapter import EightMembers
 from orderbench.models.decode import Counters, Decoder, Tile, make_tile, run_tile, uncached_steps
 from orderbench.models.model import serves
+from orderbench.orders.documents import misfit
 from orderbench.orders.plan import forget_drawn
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
 from orderbench.runs.cost import Workload
 from orderbench.runs.environment import capture
 from orderbench.runs.intervals import median_interval, paired_ratio
-from orderbench.runs.record import read_json, write_json
+from orderbench.runs.record import RecordProblem, read_json, write_json
 from orderbench.runs.rounds import FEWEST, Rounds, parse_rounds, widest, width
 from orderbench.runs.samples import whole_counters
+from orderbench.runs.schema import TimedSample
 from orderbench.runs.subject import Subject
 from orderbench.runs.timing import LEAST_S, Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
 from orderbench.runs.trials import Trial, is_whole
@@ -194,10 +197,13 @@ def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
         "interrupted": [],
     }
     file = bench.file(trial)
-    if file.is_file():
+    with contextlib.suppress(RecordProblem):  # there is none, or it is broken
         kept = read_json(file)
-        if kept["status"] != "done" and is_whole(kept) and kept.get("device") == fresh["device"]:
-            return {**fresh, "rounds": kept["rounds"], "interrupted": kept.get("interrupted", [])}
+        timed, interrupted = kept.get("rounds"), kept.get("interrupted", [])
+        alike = all(kept.get(name) == fresh[name] for name in ("batch", "sampling", "device"))
+        broken = misfit(timed, list[list[TimedSample]]) or misfit(interrupted, list[int])
+        if alike and kept.get("status") != "done" and is_whole(kept) and not broken:
+            return {**fresh, "rounds": timed, "interrupted": interrupted}
     return fresh
 
 

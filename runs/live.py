@@ -45,6 +45,9 @@ class LiveWatcher:
             self._say(f"{len(done)} of {len(trials)} trials were done before")
         self._refresh()
 
+    def noticed(self, sentence: str) -> None:
+        self._say(sentence)
+
     def progress(self, trial: Trial, done: int, total: int) -> None:
         self.share[trial.id] = min(0.999, done / max(1, total))
         self.states[trial.id] = f"{100 * self.share[trial.id]:.0f} %"

@@ -124,6 +124,12 @@ def plain(value: Any) -> Any:
 
 
 def _write(file: Path, write: Callable[[Path], object]) -> None:
+    for folder, lock in _HELD.items():
+        if folder in file.parents and _lock_of(folder) != lock:
+            raise RecordProblem(
+                f"'{folder}' was removed or replaced while this run was writing there; start it again, in a place of "
+                f"its own, as in --out {folder.name}-2"
+            )
     write_whole(
         file,
         write,
@@ -207,36 +213,74 @@ def _arrays_misfit(arrays: Mapping[str, np.ndarray], what: str) -> str:
     return ""
 
 
+# What may be made again
+
+
+def write_kept(file: Path, arrays: Mapping[str, np.ndarray], key: object) -> None:
+    """Arrays that a run may need again. key: a JSON value that names what they were made from."""
+    write_arrays(file, {**arrays, "digest": _digest_of_arrays(arrays, key)})
+
+
+def read_kept(file: Path, key: object) -> dict[str, np.ndarray] | None:
+    """What `write_kept` wrote under the same key; None where there is no file. RecordProblem for a file that is broken,
+    or was made from something else."""
+    if not file.exists():
+        return None
+    arrays = read_arrays(file)
+    digest = arrays.pop("digest", None)
+    if digest is None or not np.array_equal(digest, _digest_of_arrays(arrays, key)):
+        raise RecordProblem(f"'{file}' does not hold what this run would have written there")
+    return arrays
+
+
+def _digest_of_arrays(arrays: Mapping[str, np.ndarray], key: object) -> np.ndarray:
+    digest = hashlib.sha256(json.dumps(plain(key), sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
 # Runs
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, broken: Callable[[str], object] | None = None) -> Run:
     """A run from its folder, of the current schema whatever wrote it; the files stay as they are.
 
     All of it is checked here, against `runs/schema.py`, and texts in it are made printable. So whoever reads a run need
-    not ask again.
+    not ask again. broken: called with the reason for every trial whose record or arrays are broken, which is then left
+    out, for a run that goes on and measures it again.
 
     Raises RecordProblem for a folder that holds none, a newer schema, and files that are broken or foreign.
     """
     stored, about = _load_about(Path(folder))
-    trials = {}
+    run = Run(Path(folder), about, {})
     for name in about["trials"]:
-        file = Path(folder) / "trials" / f"{name}.json"
-        if file.is_symlink() or file.exists():
-            trials[name] = _load_trial(file, name, stored, about)
-    return Run(Path(folder), about, trials)
+        file = run.folder / "trials" / f"{name}.json"
+        if not file.is_symlink() and not file.exists():
+            continue
+        try:
+            run.trials[name] = _load_trial(file, name, stored, about)
+            if broken is not None:
+                _read_through(run, run.trials[name])
+        except RecordProblem as problem:
+            if broken is None:
+                raise
+            run.trials.pop(name, None)
+            broken(str(problem))
+    return run
 
 
-def load_about(folder: str | Path) -> RunAbout:
-    """The run.json of a run, as `load_run` reads it, whatever became of its trials."""
-    return _load_about(Path(folder))[1]
-
-
-def load_trial(folder: Path, name: str, about: RunAbout) -> dict[str, Any] | None:
-    """The record of one trial of a run that is read by `load_about`; None if there is none, RecordProblem if it is
-    broken or another's."""
-    file = folder / "trials" / f"{name}.json"
-    return _load_trial(file, name, {"schema": SCHEMA}, about) if file.is_symlink() or file.exists() else None
+def _read_through(run: Run, trial: Mapping[str, Any]) -> None:
+    """Read the arrays of a finished trial. Without its bits a run cannot be read; others may have been removed."""
+    if trial["status"] != "done":
+        return
+    if trial["kind"] == "likelihood":
+        run.arrays(trial["trial"], "bits")
+    spaces = [f"features-{result['space']}" for result in trial.get("quality", ())]
+    for what in ("tokens", "pictures", *spaces):
+        if (run.folder / "data" / f"{trial['trial']}.{what}.npz").exists():
+            run.arrays(trial["trial"], what)
 
 
 def _load_about(where: Path) -> tuple[dict[str, Any], RunAbout]:
@@ -299,6 +343,26 @@ def _migrated(file: Path, migrate: Callable[..., dict[str, Any]], *documents: Ma
         ) from problem
 
 
+_HELD: dict[Path, tuple[int, int] | None] = {}  # folders that this process writes to, by the file that is their lock
+
+
+def _lock_of(folder: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = (folder / ".lock").stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+@contextlib.contextmanager
+def fellow_writer(folder: Path) -> Iterator[None]:
+    """Write to a folder that another process of the same run holds: no longer than that folder is there."""
+    _HELD[folder] = _lock_of(folder)
+    try:
+        yield
+    finally:
+        del _HELD[folder]
+
+
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a run's folder: two runs in one folder at a time are refused. The lock dies with its process."""
@@ -319,6 +383,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             raise RecordProblem(
                 f"another process is running in '{folder}'; wait for it, or name another place, as in --out my-run"
             ) from problem
-        yield
+        with fellow_writer(folder):
+            yield
     finally:
         os.close(handle)

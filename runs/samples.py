@@ -25,7 +25,7 @@ from orderbench.orders.streams import generator
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
 from orderbench.runs.cost import Workload
-from orderbench.runs.record import RecordProblem, read_arrays, read_json, write_arrays
+from orderbench.runs.record import RecordProblem, read_json, read_kept, write_arrays, write_kept
 from orderbench.runs.spaces import Judge
 from orderbench.runs.subject import Subject
 from orderbench.runs.trials import Trial, sampling_of, tried_settings
@@ -33,7 +33,6 @@ from orderbench.runs.trials import Trial, sampling_of, tried_settings
 PICTURES = 40
 _NOISE_TABLE = 1 << 41  # samples from here on: codes of the noise floor
 _JUDGED_S = 0.004  # seconds to turn an image into pixels and features
-_IN_TILE = ("codes_NLK", "changed_NL", "counters", "n_steps", "wall_s")
 
 
 def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
@@ -47,7 +46,8 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     problem: Exception | None = None
     try:
         for number in numbers[process_rank() :: n_processes()]:
-            _decode_tile(files[number], trial, bench, arm, plan, sampling, number)
+            if _kept_tile(files[number], trial, bench, plan, sampling, number) is None:
+                _decode_tile(files[number], trial, bench, arm, plan, sampling, number)
             bench.progress(trial, min(n, (number + 1) * TILE), n)
     except Exception as caught:  # told to the others, who would wait for its tiles
         problem = caught
@@ -58,7 +58,12 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
         raise BenchError(f"another process failed: {problems[0]}")
     if not is_first_process():
         return None
-    tiles = [read_arrays(file) for file in files]
+    tiles = []
+    for number, file in enumerate(files):
+        tile = _kept_tile(file, trial, bench, plan, sampling, number)
+        if tile is None:
+            raise RecordProblem(f"'{file}' was removed while the run was going on; go on with --resume")
+        tiles.append(tile)
     codes_NLK = np.concatenate([tile["codes_NLK"] for tile in tiles])
     changed_NL = np.concatenate([tile["changed_NL"] for tile in tiles])
     counters = mean_counters([Counters(*tile["counters"].tolist()) for tile in tiles])
@@ -129,12 +134,6 @@ def _best_setting(arm: str, bench: Bench) -> str:
 
 
 def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, sampling: Sampling, number: int) -> None:
-    if file.is_file():
-        try:
-            if set(_IN_TILE) <= set(read_arrays(file)):
-                return
-        except RecordProblem:
-            pass  # broken: decoded anew
     began = time.perf_counter()
     subject = bench.subjects.of(trial.model)
     decoded = decode(
@@ -147,7 +146,7 @@ def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, s
         decoder=arm.decoder,
     )
     kind = np.uint8 if max(subject.model.code_sizes) <= 256 else np.int32
-    write_arrays(
+    write_kept(
         file,
         {
             "codes_NLK": decoded.codes_NLK.numpy().astype(kind),
@@ -156,7 +155,26 @@ def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, s
             "n_steps": np.array(decoded.n_steps),
             "wall_s": np.array(time.perf_counter() - began),
         },
+        _origin(trial, bench, plan, sampling, number),
     )
+
+
+def _kept_tile(
+    file: Path, trial: Trial, bench: Bench, plan: Plan, sampling: Sampling, number: int
+) -> dict[str, np.ndarray] | None:
+    """A tile that is decoded already; None where there is none, or where it is broken or another's."""
+    try:
+        return read_kept(file, _origin(trial, bench, plan, sampling, number))
+    except RecordProblem as problem:
+        bench.noticed(f"{str(problem).partition('; ')[0]}: these samples are decoded again")
+        return None
+
+
+def _origin(trial: Trial, bench: Bench, plan: Plan, sampling: Sampling, number: int) -> list[Any]:
+    """What the codes of a tile follow from, for a tile that is kept."""
+    model = bench.subjects.of(trial.model).about
+    of = min(TILE, bench.spec.samples - number * TILE)
+    return [trial.id, number, of, plan.digest, sampling.to_json(), model.get("sha256"), bench.spec.dtype]
 
 
 def _judge(

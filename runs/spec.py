@@ -7,10 +7,8 @@ makes the options of `bench run` from the fields.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -18,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, NewType, get_args, get_type_hints
 
 from orderbench.orders import BenchError
+from orderbench.orders.documents import read_document
 from orderbench.orders.errors import unknown
 from orderbench.runs.rounds import parse_rounds
 
@@ -394,8 +393,7 @@ def read_config(file: str) -> dict[str, Any]:
     """A .toml or .json file of settings, or the run.json of a run, whose configuration is taken."""
     path = Path(file)
     try:
-        text = path.read_text()
-        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        value = read_document(path, toml=path.suffix == ".toml")
     except (OSError, UnicodeDecodeError) as problem:
         why = getattr(problem, "strerror", None) or problem
         raise BenchError(f"'{file}' could not be read: {why}; name a .toml or .json file of settings") from problem

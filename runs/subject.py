@@ -151,6 +151,11 @@ def to_pixels(codec: Codec, codes_NLK: Tensor, lattice: Lattice, device: str) ->
     return torch.cat(parts)
 
 
+def is_factory(source: str | None) -> bool:
+    """Whether a model is a function that must be imported, and so run, to have it."""
+    return source is not None and ":" in source and not Path(source).exists()
+
+
 # Which models a run has
 
 
@@ -361,7 +366,7 @@ def _model(
         raise BenchError(
             f"--weights ema asks for an average, and '{source or SHARED}' holds one set of weights; leave --weights out"
         )
-    if source is not None and ":" in source and not Path(source).exists():
+    if source is not None and is_factory(source):
         model = _own_model(source, device, dtype)
         return model, {"name": source, "factory": True, **_identity(model, device), **_about(model)}, {}
     if source is None and SHARED_FILE not in shipped_names():

@@ -26,9 +26,13 @@ class Silent:
 
     def __init__(self, at: Any = None) -> None:
         self.at, self.ended_trials = at, []  # type: ignore[var-annotated]
+        self.sentences: list[str] = []
 
     def planned(self, trials: Sequence[Trial], done: Sequence[str]) -> None:
         self.done = list(done)
+
+    def noticed(self, sentence: str) -> None:
+        self.sentences.append(sentence)
 
     def progress(self, trial: Trial, done: int, total: int) -> None:
         if self.at is not None:
