@@ -415,10 +415,11 @@ def _counters(arm: str, sides: _Sides, asked: bool) -> CheckFinding:
     def found(verdict: CheckVerdict, says: str, asked: bool = True) -> CheckFinding:
         return CheckFinding("counters", arm, verdict, says, asked=asked)
 
-    if not before and not after:
+    has, have = any(before.values()), any(after.values())
+    if not has and not have:
         return found("not comparable", "neither has any", asked=asked)
-    if not before or not after:
-        return found("not comparable", "one of the two has none", asked=asked or bool(before))
+    if not has or not have:
+        return found("not comparable", "one of the two has none", asked=asked or has)
     why = sides.unlike(arm, "counters")
     if why:
         return found("not comparable", why)

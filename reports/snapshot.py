@@ -178,7 +178,7 @@ def _counted(run: Run, arm: str, counters: Mapping[str, float]) -> dict[str, Any
     found = {
         f"batch {trial['batch']}": with_flops(trial["counters"][arm], trial["flops_per_image"].get(arm))
         for trial in run.done("latency")
-        if trial["counters"].get(arm)
+        if arm in trial["counters"]
     }
     for trial in run.done("quality"):
         if (trial["arm"], trial["setting"]) == (arm, "fixed"):

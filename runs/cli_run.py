@@ -349,10 +349,10 @@ def run(
 
 def _check_named(spec: RunSpec, given: Mapping[str, Any], file: str) -> None:
     """BenchError for code that a file names and no flag does, and for a download: the file may be a stranger's."""
-    from orderbench.runs.subject import is_factory, named_sources
+    from orderbench.runs.subject import has_factory
 
-    named = {"include": list(spec.include)} if "include" not in given else {}
-    if "model" not in given and any(is_factory(source) for source in named_sources(spec).values()):
+    named = {"include": list(spec.include)} if spec.include and "include" not in given else {}
+    if "model" not in given and has_factory(spec):
         named["model"] = list(spec.model)
     if "data" not in given and str(spec.data).partition(":")[0] == "download":
         named["data"] = [str(spec.data)]

@@ -156,6 +156,11 @@ def is_factory(source: str | None) -> bool:
     return source is not None and ":" in source and not Path(source).exists()
 
 
+def has_factory(spec: RunSpec) -> bool:
+    """Whether any model of a run is such a function."""
+    return any(is_factory(_named(text)[1]) for text in spec.model)
+
+
 # Which models a run has
 
 

@@ -3,15 +3,18 @@
 import copy
 import io
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from kept import blank, own
+from kept import RECORD, blank, own
 from rich.console import Console
-from test_cli import bench
+from test_cli import BENCH, bench
+from typer.testing import CliRunner
 
 from orderbench.orders import BenchError
 from orderbench.reports.check import (
@@ -30,6 +33,7 @@ from orderbench.reports.snapshot import read_snapshot, snapshot
 from orderbench.reports.statistics import Interval, jackknife, quotient
 from orderbench.reports.summary import findings_table
 from orderbench.runs.arms import parse_arm
+from orderbench.runs.cli import app
 from orderbench.runs.record import Run, load_run, write_arrays, write_json
 from orderbench.runs.schema import TRIALS, RunAbout
 
@@ -249,6 +253,206 @@ def test_a_rule_that_was_asked_for_and_cannot_be_judged_does_not_pass(tmp_path: 
     text = "max-slowdown = 5\n"
     (tmp_path / "check.toml").write_text(text)
     assert exit_code(check(quality, baseline, read_rules(str(tmp_path / "check.toml"), {}))) == 4
+
+
+# Every way in which a check could end with 0 though something that the baseline holds was not measured again, or not
+# alike. Each is one change to a run that passes against itself.
+
+Documents = tuple[dict[str, Any], dict[str, dict[str, Any]]]
+
+
+def of_timing(change: Callable[[dict[str, Any]], object], batch: int = 16) -> Callable[[Documents], object]:
+    return lambda run: change(run[1][f"latency-{batch}" if batch > 1 else "latency"])
+
+
+def of_samples(change: Callable[[dict[str, Any]], object]) -> Callable[[Documents], object]:
+    return lambda run: change(run[1]["q-radial"])
+
+
+def of_model(**changes: Any) -> Callable[[Documents], object]:
+    return lambda run: run[0]["models"]["toy"].update(changes)
+
+
+def of_arm(**changes: Any) -> Callable[[Documents], object]:
+    return lambda run: run[0]["arms"][1].update(changes)
+
+
+def setting(**changes: Any) -> Callable[[Documents], object]:
+    return of_model(setting={**SETTING, **changes})
+
+
+def without_trial(*names: str) -> Callable[[Documents], object]:
+    def change(run: Documents) -> None:
+        for name in names:
+            del run[1][name]
+            run[0]["trials"].remove(name)
+
+    return change
+
+
+def untimed(trial: dict[str, Any]) -> None:
+    trial["rounds"] = [[sample for sample in one if sample["name"] != "radial"] for one in trial["rounds"]]
+
+
+WAYS: dict[str, Callable[[Documents], object]] = {
+    "another plan, as of 64 steps for 8": of_arm(plan_digest="another"),
+    "a plan that is not said": of_arm(plan_digest=None),
+    "another decoder": of_arm(decoder="nested"),
+    "an arm less": lambda run: run[0]["arms"].pop(),
+    "another temperature": setting(temperature=0.5),
+    "another guidance": setting(guidance="linear:scale=3"),
+    "another top-k": setting(top_k=5),
+    "another top-p": setting(top_p=0.9),
+    "another lattice": of_model(lattice="8x8"),
+    "weights that are not said": of_model(sha256=None),
+    "another tokenizer": of_model(tokenizer={"name": "toy", "code_sizes": [7], "sha256": "u"}),
+    "no tokenizer": lambda run: run[0]["models"]["toy"].pop("tokenizer"),
+    "another baseline of the speed-ups": of_model(baseline="radial"),
+    "another type of the weights": lambda run: run[0]["config"].update(dtype="bf16"),
+    "a type of the weights that is not said": lambda run: run[0]["config"].update(dtype=None),
+    "no latency at all": without_trial("latency", "latency-16"),
+    "no latency at one batch": without_trial("latency-16"),
+    "no throughput": without_trial("latency"),
+    "another batch": of_timing(lambda trial: trial.update(batch=64)),
+    "an arm that was not timed": of_timing(untimed),
+    "another arm's times alone": of_timing(untimed, batch=1),
+    "other threads": of_timing(lambda trial: trial.update(device={**DEVICE, "threads": {"torch": 1}}), batch=1),
+    "other threads at one batch": of_timing(lambda trial: trial.update(device={**DEVICE, "threads": {"torch": 1}})),
+    "a quota": of_timing(lambda t: t.update(device={**DEVICE, "cpu": {**DEVICE["cpu"], "quota_cores": 0.1}}), batch=1),
+    "another machine": of_timing(lambda t: t.update(device={**DEVICE, "gpu": {"name": "H100"}}), batch=1),
+    "a machine that is not said": of_timing(lambda trial: trial.update(device={}), batch=1),
+    "timings that were cut off": of_timing(lambda trial: trial.update(status="partial")),
+    "no counters": of_timing(lambda trial: trial["counters"].update(radial={}), batch=1),
+    "a counter less": of_timing(lambda trial: trial["counters"]["radial"].pop("query_tokens"), batch=1),
+    "a counter less in one trial": of_timing(lambda trial: trial["counters"]["radial"].pop("cache_bytes")),
+    "counters that became means": of_timing(lambda trial: trial["counters_exact"].update(radial=False)),
+    "no samples": without_trial("q-radial"),
+    "fewer samples": of_samples(lambda trial: trial.update(n=100)),
+    "another seed": of_samples(lambda trial: trial.update(seed=1)),
+    "other groups": of_samples(lambda trial: trial["quality"][0]["fd"]["left_out"].pop()),
+    "a metric less": of_samples(lambda trial: trial["quality"][0].pop("kd")),
+    "a metric that is not finite": of_samples(lambda trial: trial["quality"][0]["fd"].update(value=None)),
+    "another space": lambda run: [run[0]["spaces"][0].update(space="other-1")] + [
+        trial["quality"][0].update(space="other-1") for trial in run[1].values() if trial["kind"] == "quality"],
+    "another reference": lambda run: run[0]["spaces"][0].update(reference_sha256="b"),
+    "a reference that is not said": lambda run: run[0]["spaces"][0].update(reference_sha256=None),
+    "no likelihood": without_trial("l-radial"),
+    "fewer held-out images": lambda run: run[1]["l-radial"].update(n=50),
+    "other held-out images": of_model(held_out={"images": 100, "sha256": "b"}),
+    "held-out images that are not said": lambda run: run[0]["models"]["toy"].pop("held_out"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole_gate(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of everything that a baseline holds: two batches, two metrics, likelihood, and digests of all of them."""
+    run = made(tmp_path_factory.mktemp("gate")).run
+    timing = run.trials["latency"]
+    run.trials["latency-16"] = copy.deepcopy({**timing, "trial": "latency-16", "batch": 16})
+    run.about["trials"].append("latency-16")
+    own(run.about)["held_out"] = {"images": 100, "sha256": "a"}
+    run.about["spaces"][0]["reference_sha256"] = "a"
+    for trial in run.trials.values():
+        if trial["kind"] == "quality":
+            trial["quality"][0]["kd"] = copy.deepcopy(trial["quality"][0]["fd"])
+    return run
+
+
+def judged_after(run: Run, change: Callable[[Documents], object], rules: Rules) -> list[CheckFinding]:
+    about, trials = copy.deepcopy((run.about, run.trials))
+    change((cast(dict[str, Any], about), trials))
+    return check(results_of(Run(run.folder, about, trials)), json.loads(json.dumps(snapshot(results_of(run)))), rules)
+
+
+LIMITED = Rules(max_fd_increase=5, max_bits_increase=5, max_slowdown=900, max_speedup_loss=50)
+
+
+@pytest.mark.parametrize("rules", [Rules(), LIMITED], ids=["no rule", "all rules"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_baseline_holds_is_measured_again_and_alike(whole_gate: Run, way: str, rules: Rules) -> None:
+    findings = judged_after(whole_gate, WAYS[way], rules)
+    assert exit_code(findings) == 4
+    open_ones = [f for f in findings if f.verdict in ("not comparable", "inconclusive")]
+    assert open_ones
+    assert all(f.says for f in open_ones)
+
+
+def test_what_is_measured_again_and_alike_passes(whole_gate: Run) -> None:
+    for rules in (Rules(), LIMITED, Rules(only=("counters", "quality"))):
+        findings = judged_after(whole_gate, lambda run: None, rules)
+        assert exit_code(findings) == 0, [f for f in findings if f.verdict != "pass"]
+    renamed = judged_after(whole_gate, of_model(name="elsewhere"), Rules())
+    assert exit_code(renamed) == 0  # the same weights
+
+
+def test_counters_of_every_trial_are_compared(whole_gate: Run) -> None:
+    for batch in (1, 16):
+        more = of_timing(lambda trial: trial["counters"]["radial"].update(query_tokens=17), batch)
+        findings = judged_after(whole_gate, more, Rules())
+        (found,) = (f for f in findings if (f.rule, f.arm) == ("counters", "radial"))
+        assert (found.verdict, found.says) == ("regressed", "query_tokens 16 -> 17")
+        assert exit_code(findings) == 3
+    sampled = judged_after(whole_gate, of_samples(lambda trial: trial["counters"].update(passes=17)), Rules())
+    assert exit_code(sampled) == 3
+
+
+def test_less_is_asked_only_in_words(whole_gate: Run, tmp_path: Path) -> None:
+    lost = without_trial("latency", "latency-16")
+    assert exit_code(judged_after(whole_gate, lost, Rules(only=("counters", "quality", "likelihood")))) == 0
+    assert exit_code(judged_after(whole_gate, of_samples(lambda t: t.update(n=9)), Rules(only=("latency",)))) == 0
+    with pytest.raises(BenchError, match="no part of a baseline named 'speed'; known: counters, latency"):
+        Rules(only=("speed",))
+    with pytest.raises(BenchError, match="max-fd-increase asks of quality, which --only leaves out; give one of them"):
+        Rules(only=("counters",), max_fd_increase=5)
+    (tmp_path / "rules.toml").write_text('only = ["counters"]\n')
+    assert read_rules(str(tmp_path / "rules.toml"), {"only": None}).only == ("counters",)
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        ({"max_speedup_loss": 150.0}, "max-speedup-loss of 150 is not served; percent, 0 or more and below 100"),
+        ({"max_speedup_loss": 100.0}, "max-speedup-loss of 100 is not served"),
+        ({"max_fd_increase": 1e300}, "max-fd-increase of 1e[+]300 is not served; percent, 0 or more and below 1000"),
+        ({"max_bits_increase": float("nan")}, "max-bits-increase of nan is not served"),
+        ({"max_slowdown": float("inf")}, "max-slowdown of inf is not served"),
+        ({"min_speedup": {"radial/raster": float("inf")}}, "a speed-up of inf is not served"),
+        ({"min_speedup": {"radial/raster": float("nan")}}, "a speed-up of nan is not served"),
+    ],
+)
+def test_a_limit_that_nothing_passes_is_none(rules: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        Rules(**rules)
+
+
+@pytest.mark.parametrize("pair", ["radial/radial", "raster/raster@one", "A/A/A/A", "radial/radial:width=1.0@native"])
+def test_an_arm_is_not_set_against_itself(tmp_path: Path, pair: str) -> None:
+    with pytest.raises(BenchError, match="sets an arm against itself, which proves nothing; name two"):
+        check(made(tmp_path), None, Rules(min_speedup={pair: 1}), lambda arm: parse_arm(arm).name)
+
+
+@pytest.mark.parametrize("least", ["1e999", "\uff13", "1_0", "nan", "inf", "", "\u0663"])
+def test_a_least_speedup_is_a_plain_number(least: str) -> None:
+    result = CliRunner().invoke(app, ["check", str(RECORD), "--min-speedup", f"radial/raster={least}"])
+    assert "is no least speed-up; it is spelled ARM/ARM=X" in str(result.exception)
+
+
+def test_a_verdict_is_kept_when_its_reader_leaves(tmp_path: Path) -> None:
+    made(tmp_path / "slow", slower=2)
+    write_json(tmp_path / "b.json", snapshot(made(tmp_path / "run")))
+    words = [
+        "check",
+        str(tmp_path / "slow"),
+        "--baseline",
+        str(tmp_path / "b.json"),
+        "--junit",
+        str(tmp_path / "j.xml"),
+    ]
+    with subprocess.Popen([*BENCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # as `| head -0` does
+        assert process.wait() == 3
+    assert ElementTree.parse(tmp_path / "j.xml").getroot().get("failures") == "1"  # noqa: S314 (our own)
 
 
 def test_an_arm_that_the_run_lacks_does_not_pass(tmp_path: Path) -> None:
