@@ -29,7 +29,7 @@ from orderbench.runs.intervals import median_interval, paired_ratio
 from orderbench.runs.record import RecordProblem, read_json, write_json
 from orderbench.runs.rounds import FEWEST, Rounds, parse_rounds, widest, width
 from orderbench.runs.samples import whole_counters
-from orderbench.runs.schema import TimedSample
+from orderbench.runs.schema import Interrupted, TimedSample
 from orderbench.runs.subject import Subject
 from orderbench.runs.timing import LEAST_S, Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
 from orderbench.runs.trials import Trial, is_whole
@@ -201,7 +201,7 @@ def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
         kept = read_json(file)
         timed, interrupted = kept.get("rounds"), kept.get("interrupted", [])
         alike = all(kept.get(name) == fresh[name] for name in ("batch", "sampling", "device"))
-        broken = misfit(timed, list[list[TimedSample]]) or misfit(interrupted, list[int])
+        broken = misfit(timed, list[list[TimedSample]]) or misfit(interrupted, list[Interrupted])
         if alike and kept.get("status") != "done" and is_whole(kept) and not broken:
             return {**fresh, "rounds": timed, "interrupted": interrupted}
     return fresh

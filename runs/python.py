@@ -126,6 +126,9 @@ class _Told:
     def planned(self, trials: Sequence[Trial], done: Sequence[str]) -> None:
         self.say(f"{len(trials) - len(done)} trials to measure, {len(done)} were done before")
 
+    def noticed(self, sentence: str) -> None:
+        self.say(sentence)
+
     def progress(self, trial: Trial, done: int, total: int) -> None:
         pass
 

@@ -14,7 +14,7 @@ from orderbench.reports.results import results_of
 from orderbench.reports.snapshot import conditions_in, read_snapshot, snapshot
 from orderbench.runs import schema
 from orderbench.runs.migration import trial_from_1
-from orderbench.runs.record import RecordProblem, Run, load_about, load_run, read_arrays
+from orderbench.runs.record import RecordProblem, Run, load_run, read_arrays
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_earlier_records_lack_becomes_explicit(folder: Path) -> None:
         del arm["training_share_at_pace"]
     del stored["environments"][0]["clock"]
     file.write_text(json.dumps(stored))
-    about = load_about(folder)
+    about = load_run(folder, lambda _: None).about
     assert list(about["models"]) == ["shared"]
     assert about["arms"][0]["traits"] == ["chooses"]
     assert [arm["training_share_at_pace"] for arm in about["arms"]] == [None] * 6
