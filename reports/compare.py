@@ -21,6 +21,7 @@ from orderbench.reports.results import (
     Floor,
     Results,
     Row,
+    held_out_words,
     is_fid,
     likelihood_of,
     own_model,
@@ -438,7 +439,7 @@ def notes(lines: Sequence[Comparison], before: Results, after: Results | None = 
         found.append("Quality: " + "; then ".join(dict.fromkeys(texts)) + ". Differences are paired, level 0.95.")
     held_out = {n for line in lines if line.metric == "bits" and line.n for n in line.n if n is not None}
     if held_out:
-        found.append(f"Bits per token: of {' and '.join(map(str, sorted(held_out)))} held-out images.")
+        found.append(f"Bits per token: of {' and '.join(map(str, sorted(held_out)))} {held_out_words(before)}.")
     if any(line.why == TOO_SMALL for line in lines):
         found.append(
             f"FD is not judged between arms, models or settings below {SMALL_N} samples a dimension: it is mostly bias "

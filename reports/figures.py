@@ -54,7 +54,7 @@ from orderbench.reports.queries import (
     step_seconds,
     throughput_batch,
 )
-from orderbench.reports.results import Results, Row, model_of, step_ratio, times_seeds, too_small
+from orderbench.reports.results import Results, Row, held_out_words, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import (
     baseline_words,
@@ -246,7 +246,7 @@ def bits_by_steps(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.set_ylabel("bits per token")
     halves = [(y.high - y.low) / 2 for y in (row.figures["bits"] for row in rows) if None not in (y.low, y.high)]  # type: ignore[operator]
     shared = f"±{max(halves):.2f} over images, which all arms share: read differences, paired" if halves else ""
-    words = (f"n = {likelihood_n(results)} held-out images", "lower is better", _about_far(rows), shared)
+    words = (f"n = {likelihood_n(results)} {held_out_words(results)}", "lower is better", _about_far(rows), shared)
     return chart.finish(*words)
 
 
@@ -277,7 +277,8 @@ def bits_by_image(results: Results, sheet: Sheet) -> Figure | None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.set(xlabel="bits per token", ylabel="")
-    foot(sheet, figure, (f"n = {likelihood_n(results)} held-out images", "left of 0: fewer bits than the baseline",
+    of = f"n = {likelihood_n(results)} {held_out_words(results)}"
+    foot(sheet, figure, (of, "left of 0: fewer bits than the baseline",
                   "line: median; widest box: half of the images; each next: half of the rest"))  # fmt: skip
     return figure
 
@@ -320,7 +321,10 @@ def tax(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.set(xlabel="predicted on a Gaussian field, bits per token", ylabel="measured, bits per token")
     field = next((trial["field"] for trial in results.run.done("likelihood") if trial["field"]), "")
     return chart.finish(
-        f"n = {likelihood_n(results)} held-out images", "small numbers: steps", "grey: as predicted", f"field {field}"
+        f"n = {likelihood_n(results)} {held_out_words(results)}",
+        "small numbers: steps",
+        "grey: as predicted",
+        f"field {field}",
     )
 
 
@@ -577,7 +581,7 @@ def repair(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.set(xlabel="codes that were made wrong, %", ylabel="%")
     chart.axes.set_xticks(sorted({100 * one["error_rate"] for trial in trials for one in trial["rates"]}))
     return chart.finish(
-        f"n = {trials[0]['n']} held-out images",
+        f"n = {trials[0]['n']} {held_out_words(results)}",
         "thick lines: wrong codes that were repaired",
         "thin lines: right codes that were changed",
     )

@@ -186,6 +186,14 @@ def repeated_arm(about: RunAbout) -> str | None:
     return next((name for name in baselines if name is not None), None)
 
 
+def held_out_words(results: Results) -> str:
+    """What the likelihood is of: 'held-out images', unless it is not known that the weights never saw them."""
+    models = results.run.about["models"]
+    used = [models[row.model].get("held_out") for row in results.arms if row.model in models]
+    known = all(one.get("unseen", True) for one in used if one is not None)
+    return "held-out images" if known else "images that the weights may have seen"
+
+
 def n_seeds(rows: Sequence[Row]) -> str:
     """How many seeds some rows rest on: '2', or '1 to 2' where a trial failed."""
     counts = sorted({row.seeds for row in rows if row.seeds}) or [1]

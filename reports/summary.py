@@ -23,6 +23,7 @@ from orderbench.reports.words import (
     count_words,
     digits,
     fid_words,
+    floor_cell,
     one_at_a_time,
     plus_minus,
     sampling_words,
@@ -86,7 +87,12 @@ def _tuned(results: Results, rows: list[Row], wide: bool) -> Table:
         ]
         table.add_row(*map(Text, cells))
     for floor in results.floors:
-        cells = [f"({floor.name})", *_model_cell(results, floor), *(["", ""] if wide else []), *_metrics(floor, wide)]
+        cells = [
+            floor_cell(results, floor),
+            *_model_cell(results, floor),
+            *(["", ""] if wide else []),
+            *_metrics(floor, wide),
+        ]
         table.add_row(*map(Text, [*cells, ""]))
     return table
 
@@ -109,7 +115,7 @@ def _quality(results: Results, rows: list[Row], several: bool, wide: bool) -> Ta
         table.add_row(*map(Text, cells))
     for floor in results.floors:
         none = plus_minus(None)
-        cells = [f"({floor.name})", *_model_cell(results, floor), "", "", none, *([none] if wide else [])]
+        cells = [floor_cell(results, floor), *_model_cell(results, floor), "", "", none, *([none] if wide else [])]
         table.add_row(*map(Text, [*cells, *_metrics(floor, wide)]))
     return table
 

@@ -15,6 +15,7 @@ from orderbench.reports.results import (
     Results,
     Row,
     extrapolates_from,
+    held_out_words,
     round_times,
     row_against,
     share_of,
@@ -28,6 +29,7 @@ from orderbench.reports.words import (
     bounds,
     busy_words,
     fid_words,
+    floor_cell,
     one_at_a_time,
     plus_minus_tiny,
     settings_words,
@@ -105,7 +107,7 @@ def rests_on(results: Results, quality: bool = True, speed: bool = True, setting
         )
     held_out = sorted({trial["n"] for trial in results.run.done("likelihood")})
     if quality and held_out and setting == "fixed":
-        words.append(f"bits per token on {', '.join(map(str, held_out))} held-out images")
+        words.append(f"bits per token on {', '.join(map(str, held_out))} {held_out_words(results)}")
     trials = results.run.done("latency")
     if speed and trials:
         rounds = sorted({len(trial["rounds"]) for trial in trials})
@@ -282,7 +284,7 @@ def _floors(results: Results, *metrics: str) -> list[TableRow]:
     """What no arm made: real and reconstructed images, uniform codes."""
     rows = []
     for floor in results.floors:
-        cells = {"arm": f"({floor.name})", "model": floor.model or None, "n": floor.n}
+        cells = {"arm": floor_cell(results, floor), "model": floor.model or None, "n": floor.n}
         rows.append(TableRow(floor.name, "", {**cells, **{m: floor.figures.get(m) for m in metrics}}, competes=False))
     return rows
 
@@ -394,8 +396,8 @@ def correction_table(results: Results) -> Table | None:
     ]  # fmt: skip
     caption = (
         f"{rests_on(results)} Differences are paired: with correction minus without, under the same plan and noise. "
-        f"Repaired and damaged: of codes of held-out images, 10 % of which were made wrong; their intervals take "
-        f"codes for independent."
+        f"Repaired and damaged: of codes of {held_out_words(results)}, 10 % of which were made wrong; their intervals "
+        f"take codes for independent."
     )
     return _table(results, "correction", "Ablation of correction", caption, columns, lines)
 

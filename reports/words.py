@@ -139,6 +139,13 @@ def floor_name(floor: Floor) -> str:
     return FLOOR_NAMES.get(floor.arm, floor.arm) + ("" if floor.own else f"~{floor.model}")
 
 
+def floor_cell(results: Results, floor: Floor) -> str:
+    """A floor as tables have it, with its own n where that is not the arms': a Frechet distance depends on it."""
+    theirs = {row.n for row in results.arms if row.n is not None}
+    other = floor.n is not None and bool(theirs) and floor.n not in theirs
+    return f"({floor.name}, n = {floor.n})" if other else f"({floor.name})"
+
+
 def fid_words(results: Results) -> str:
     """Whether FD may be called FID."""
     return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"

@@ -276,3 +276,29 @@ def test_a_null_among_the_left_out_is_no_interval(record: Run) -> None:
     assert results_of(run).row("radial").figures["fd"].low is None
     table = orderbench.reports.load(run)
     assert table.query("metric == 'fd' and arm == 'radial'")["low"].isna().all()
+
+
+def test_a_floor_of_another_n_says_so(record: Run) -> None:
+    """A Frechet distance depends on n: 60 test images are no floor of 256 samples."""
+
+    def fewer(trial: dict[str, Any]) -> None:
+        if (trial["kind"], trial["arm"]) == ("floor", "real"):
+            for result in trial["quality"]:
+                result["n"] = 7
+
+    for run, marked in ((record, False), (changed(record, "fewer", trial=fewer), True)):
+        results = results_of(run)
+        table = tables_of(results)[0]
+        shown = "(real, n = 7)" if marked else "(real)"
+        assert shown in [row.cells["arm"] for row in table.rows]
+        assert shown in printed(summary.summary(results, 120), 120)
+
+
+def test_images_that_may_have_been_seen_are_not_called_held_out(record: Run) -> None:
+    def doubt(about: dict[str, Any]) -> None:
+        own(about)["held_out"] = {"images": 24, "sha256": "0" * 64, "source": "a tenth of the images of x",
+                                  "unseen": False}  # fmt: skip
+
+    table = tables_of(results_of(changed(record, "seen", about=doubt)))[0]
+    assert "images that the weights may have seen" in table.caption
+    assert "held-out" not in table.caption
