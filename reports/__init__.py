@@ -22,18 +22,20 @@ def load(run: Run | str | Path) -> DataFrame:
     For instance, the median latency of every arm, in seconds:
 
         table = orderbench.reports.load("bench-runs/my-run")
-        table.query("metric == 'tokens_s' and batch == 1").groupby("arm")["value"].median()
+        arms = table.dropna(subset="order")  # `A/A` and `uncached` are no arms and have no order
+        arms.query("metric == 'tokens_s' and batch == 1").groupby("arm")["value"].median()
     """
     from orderbench.reports.frame import frame_of
 
     return frame_of(run)
 
 
-def draw(run: Run | str | Path, figure: str, *, width: float = 3.3) -> Figure:
+def draw(run: Run | str | Path, figure: str, *, width: float = 3.3, font: str = "", clean: bool = False) -> Figure:
     """One figure of a run's report, as matplotlib's, to be changed and saved: `draw(run, "speedups").savefig(...)`.
 
-    figure: its name, which is that of its file in the report. width: in inches. Raises BenchError for a name that is
-    not there, and where the run measured nothing that the figure shows.
+    figure: its name, which is that of its file in the report. width: in inches. font: 'serif', 'sans' or an installed
+    family; '' for the house's own. clean: without title, warning and foot. Raises BenchError for a name or a font that
+    is not there, and where the run measured nothing that the figure shows.
     """
     from orderbench.orders.errors import BenchError, unknown
     from orderbench.reports.canvas import Sheet
@@ -44,7 +46,7 @@ def draw(run: Run | str | Path, figure: str, *, width: float = 3.3) -> Figure:
     plot = next((plot for plot in PLOTS if plot.name == figure), None)
     if plot is None:
         raise unknown("figure", figure, [plot.name for plot in PLOTS], "the files of a report have the same names")
-    drawn = plot.draw(results_of(run if isinstance(run, Run) else load_run(run)), Sheet(width))
+    drawn = plot.draw(results_of(run if isinstance(run, Run) else load_run(run)), Sheet(width, font=font, clean=clean))
     if drawn is None:
         raise BenchError(f"the run measured nothing that {figure} shows; `bench report` draws all that it has")
     return drawn

@@ -118,8 +118,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 220) -> None:
     """Write a figure to a .png, .svg or .pdf file: the same figure, the same bytes. OSError is let through."""
     kind = path.suffix.lstrip(".")
     metadata: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with house_style():
-        figure.savefig(path, format=kind, dpi=dpi, metadata=metadata.get(kind, {}))
+    figure.savefig(path, format=kind, dpi=dpi, metadata=metadata.get(kind, {}))
     front = front_of(figure) if kind == "svg" else None
     if front is not None:
         told = f'<g id="front" data-front="{html.escape(json.dumps(front))}">'
@@ -168,13 +167,25 @@ def styled(draw: Draw) -> Draw:
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure of some inches."""
+    """An empty figure of some inches, which is saved in the house style whoever saves it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure: Figure = _kind_of_figure()(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # not pyplot: whatever backend the caller uses stays theirs
     return figure
+
+
+@functools.cache
+def _kind_of_figure() -> Any:
+    """matplotlib's figure, saved with fonts embedded as type 42 and words as words; made once, when first needed."""
+    from matplotlib.figure import Figure
+
+    class HouseFigure(Figure):
+        def savefig(self, *where: Any, **how: Any) -> None:
+            with house_style():
+                super().savefig(*where, **how)
+
+    return HouseFigure
 
 
 def foot(sheet: Sheet, figure: Figure, words: Sequence[str], warn: str = "", above: float = 0.0) -> float:
@@ -190,7 +201,7 @@ def foot(sheet: Sheet, figure: Figure, words: Sequence[str], warn: str = "", abo
     line, tall = 0.133, figure.get_figheight()
     for written in [one for one in figure.texts if one.get_label() == "foot"]:
         written.remove()
-    for kind, text in ((_WORDS, ". ".join(filter(None, words))), (_WARNING, warn)):
+    for kind, text in ((_WORDS, "; ".join(filter(None, words))), (_WARNING, warn)):
         figure.text(0, 0, text, visible=False, gid=kind, label="foot")
     drawn = [] if sheet.clean else [warn, *told] if warn else told
     for place, text in enumerate(reversed(drawn)):

@@ -739,8 +739,9 @@ PLOTS = (
     Plot("fd-by-steps-tuned", "quality", quality_by_steps("fd", "tuned"),
          "Each arm at the best of the settings it was tried under, found on other seeds with the same budget for all."),
     Plot("fd-by-latency", "tradeoff", quality_by_speed("latency_s"),
-         "Both axes have the same guidance and settings. The front is drawn through point estimates: where whiskers "
-         "overlap, it could run otherwise."),
+         "A line an order, its steps at the points; both axes have the same guidance and settings. The Pareto front "
+         "holds the arms that no other beats at both. It is drawn through point estimates: where whiskers overlap, "
+         "it could run otherwise."),
     Plot("fd-by-throughput", "tradeoff", quality_by_speed("images_per_s"),
          "The same at a batch. Arms often change places: a batch fills the machine even with one cell a step."),
     Plot("speedups", "speed", speedups,

@@ -4,7 +4,8 @@ Knows where figures and tables go and how the page is put together. Refuses to m
 trust what records hold: all of it is escaped, and the page forbids itself to load anything.
 
     OUT/report.html          the page: figures, tables, samples and animations inside
-    OUT/figures/NAME.png     and .svg; with paper, NAME-1col.pdf and NAME-2col.pdf
+    OUT/figures/NAME.png     and .svg
+    OUT/paper/               with paper: clean figures and their captions, as `paper` describes them
     OUT/tables/NAME.csv      and .md, .tex
     OUT/tables.json          all tables as one document
 """
@@ -29,7 +30,7 @@ from orderbench.orders import BenchError, Lattice
 from orderbench.orders.errors import printable
 from orderbench.orders.files import write_whole
 from orderbench.reports.again import commands, typed
-from orderbench.reports.canvas import ONE_COLUMN, TWO_COLUMNS, Sheet, save_figure
+from orderbench.reports.canvas import ONE_COLUMN, Sheet, families, save_figure
 from orderbench.reports.compare import judged_arm
 from orderbench.reports.conditions import describe_device
 from orderbench.reports.dark import PAPER, on_dark
@@ -38,6 +39,8 @@ from orderbench.reports.headline import headline
 from orderbench.reports.join import Part, join, run_names
 from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
+from orderbench.reports.paper import COLUMNS as WIDTHS
+from orderbench.reports.paper import write_paper
 from orderbench.reports.queries import labels_of, lattice, pictures_of, plan_of, shown_seed, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
@@ -100,14 +103,17 @@ _ON_PHONES = {  # what a phone shows first, beside the arm: as much as 390 pixel
 Each = Callable[[Sequence[Any]], Iterable[Any]]
 
 
-def write_report(runs: Sequence[Run], out: Path, *, paper: bool = False, each: Each = iter) -> Path:
+def write_report(runs: Sequence[Run], out: Path, *, paper: bool = False, font: str = "sans", each: Each = iter) -> Path:
     """Write the report of one run or several into a folder; the page.
 
-    paper: also PDF figures at one and two columns' width. each: walks the pieces of work, for those who show progress.
-    What may not be joined gets a part of its own, with the reason. Raises BenchError where nothing was measured,
-    where arrays of a run are missing, and where the folder cannot be written.
+    paper: also clean figures for a paper, with captions beside them, in a font: 'serif', 'sans' or an installed family.
+    each: walks the pieces of work, for those who show progress. What may not be joined gets a part of its own, with the
+    reason. Raises BenchError where nothing was measured, where arrays of a run are missing, for a font that is not
+    installed, and where the folder cannot be written.
     """
-    return _Report(runs, out, paper).write(each)
+    if paper:
+        families(font)
+    return _Report(runs, out, font if paper else None).write(each)
 
 
 def tables_json(runs: Sequence[Run]) -> dict[str, Any]:
@@ -128,8 +134,8 @@ class _Piece:
 class _Report:
     """A report while it is made: its parts, the looks of their orders, and the figures drawn so far."""
 
-    def __init__(self, runs: Sequence[Run], out: Path, paper: bool) -> None:
-        self.runs, self.out, self.paper = runs, out, paper
+    def __init__(self, runs: Sequence[Run], out: Path, font: str | None) -> None:
+        self.runs, self.out, self.font = runs, out, font
         self.parts = [(part, results_of(part.run)) for part in join(runs)]
         self.looks = looks_of([results for _, results in self.parts])
         self.svgs: dict[str, str] = {}
@@ -144,7 +150,7 @@ class _Report:
             if results is self.parts[number][1] or plot.section == "quality"
         ]
         try:
-            for folder in ("figures", "tables"):
+            for folder in ("figures", "tables", *([] if self.font is None else ["paper"])):
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
             for piece in each(pieces):
                 self._draw(piece)
@@ -190,11 +196,11 @@ class _Report:
         for kind in ("png", "svg"):
             write_whole(folder / f"{piece.name}.{kind}", functools.partial(save_figure, drawn))
         self.svgs[piece.name] = (folder / f"{piece.name}.svg").read_text(encoding="utf-8")
-        if self.paper:
-            for columns, width in (("1col", ONE_COLUMN), ("2col", TWO_COLUMNS)):
-                wide = drawn if width == ONE_COLUMN else piece.plot.draw(piece.results, Sheet(width, self.looks))
-                if wide is not None:
-                    write_whole(folder / f"{piece.name}-{columns}.pdf", functools.partial(save_figure, wide))
+        if self.font is not None:
+            sheets = {name: Sheet(wide, self.looks, self.font, clean=True) for name, wide in WIDTHS.items()}
+            clean = {name: piece.plot.draw(piece.results, sheet) for name, sheet in sheets.items()}
+            figures = {name: figure for name, figure in clean.items() if figure is not None}
+            write_paper(self.out / "paper", piece.name, figures, piece.plot.caption)
 
     # The page
 

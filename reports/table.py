@@ -156,13 +156,13 @@ def to_latex(table: Table) -> str:
     kind = "table*" if wide else "table"
     lines = [
         rf"\begin{{{kind}}}",
-        rf"  \caption{{\textbf{{{_latex(table.title)}.}} {_latex(table.caption)}}}",
+        rf"  \caption{{\textbf{{{latex_text(table.title)}.}} {latex_text(table.caption)}}}",
         rf"  \label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
         r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
     ]
     for part in parts:
         said = [number for number, row in enumerate(table.rows) if _says(table, row, part)]
-        heads = (r"\\".join(map(_latex, _stacked(table.columns[c].title))) for c in part)
+        heads = (r"\\".join(map(latex_text, _stacked(table.columns[c].title))) for c in part)
         lines += [
             r"  \par\smallskip",
             r"  \begin{tabular}{l" + "r" * (len(part) - 1) + "}",
@@ -181,7 +181,7 @@ def _latex_cells(table: Table) -> list[list[str]]:
     for column in table.columns:
         places = table.places(column)
         for number, row in enumerate(table.rows):
-            text = _latex(column.text(row.cells.get(column.key)))
+            text = latex_text(column.text(row.cells.get(column.key)))
             command = {1: r"\textbf", 2: r"\underline"}.get(places.get(number, 0))
             rows[number].append(f"{command}{{{text}}}" if command else text)
     return rows
@@ -221,7 +221,8 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
           **{character: "\\" + character for character in "&%$#_{}"}}  # fmt: skip
 
 
-def _latex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """A text as LaTeX prints it, on one line."""
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 

@@ -129,7 +129,19 @@ def report(
             help="Where to write. Default RUN/report; for several runs RUN/report-with-RUN2-...",
         ),
     ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Also write PDF figures, one and two columns wide.")] = False,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper",
+            help="Also write clean figures to OUT/paper, one and two columns wide, each with its caption in a file.",
+        ),
+    ] = False,
+    font: Annotated[
+        str | None,
+        typer.Option(
+            "--font", metavar="serif|sans|NAME", help="The font of --paper, or any that is installed. Default sans."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -142,19 +154,24 @@ def report(
     Examples:
       bench report bench-runs/my-run
       bench report bench-runs/monday bench-runs/friday --out both
-      bench report bench-runs/my-run --paper --out paper/figures
+      bench report bench-runs/my-run --paper --font serif
     """
     from orderbench.reports.page import tables_json, write_report
     from orderbench.runs.record import load_run
 
+    if font is not None and not paper:
+        raise BenchError(f"--font {font} is for --paper; give both, as in --paper --font serif")
     loaded = [load_run(run) for run in runs]
     joined = "-".join(["with", *(run.resolve().name for run in runs[1:])])[:100]
     name = "report" if len(runs) == 1 else f"report-{joined}"  # each set of runs has a page of its own
-    page = write_report(loaded, out or _inside(runs[0], name), paper=paper, each=progress("drawing"))
+    target = out or _inside(runs[0], name)
+    page = write_report(loaded, target, paper=paper, font=font or "sans", each=progress("drawing"))
     if as_json:
         print_json({**tables_json(loaded), "page": str(page)})
     else:
         write(f"wrote {page}")
+        if paper:
+            write(f"wrote {page.parent / 'paper'}")
 
 
 def check(
