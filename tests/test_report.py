@@ -101,7 +101,7 @@ def test_figures_for_a_paper_say_their_words_beside_them(record: Run, tmp_path: 
     drawn = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
     assert {"FD", "steps", "radial"} <= set(drawn)
     assert not any(word in text for text in drawn for word in ("against", "first look", "space", "better"))
-    assert re.search(r"font: [^;]*'(Times New Roman|Nimbus Roman|Liberation Serif|STIXGeneral)'", svg)
+    assert re.search(r"font-family: '(Times New Roman|Nimbus Roman|Liberation Serif|STIXGeneral)'", svg)
     told = (tmp_path / "paper" / "fd-by-steps.txt").read_text()
     said = ("FD against steps\n\n", "n = 48 x 2 seeds: a first look.", "Each line is one order", "lower is better",
             f"Space {record.about['spaces'][0]['space']}")  # fmt: skip
