@@ -235,7 +235,7 @@ class _Report:
             timed=any(arm["ms"] for arm in arms),
             command=typed(["bench", "report", *run_names(self.runs)]),
         )
-        return str(page)
+        return printable(page)  # whatever records hold, a page has no control characters
 
     def _part(self, number: int, pieces: Sequence[_Piece]) -> dict[str, Any]:
         from markupsafe import Markup
@@ -262,7 +262,8 @@ class _Report:
             ]
             shown = [table for key in tabled for table in tables.get(key, [])]
             if figures or shown:
-                sections.append({"id": name, "title": title, "figures": figures, "tables": shown})
+                columns, alone = _arranged(figures)
+                sections.append({"id": name, "title": title, "columns": columns, "alone": alone, "tables": shown})
         answers = [answer_of(results, row, self.looks) for row in answered]
         main = tables.get("main", [None])[0]
         cards = [
@@ -390,6 +391,29 @@ def _document(parts: Sequence[tuple[Part, Results]]) -> dict[str, Any]:
             for part, results in parts
         ],
     }
+
+
+def _arranged(figures: Sequence[dict[str, Any]]) -> tuple[list[list[dict[str, Any]]], dict[str, Any] | None]:
+    """Figures in two columns, each where there is more room; and the last one, if it would leave half a row empty: it
+    gets a row of its own, its caption beside it."""
+
+    def tall(figure: dict[str, Any]) -> float:
+        """The height of a figure with its caption, in widths."""
+        found = re.search(r'viewBox="[\d.]+ [\d.]+ ([\d.]+) ([\d.]+)"', figure["svg"])
+        width, height = (float(found[1]), float(found[2])) if found else (1.0, 1.0)
+        return height / width + 0.15 + 0.05 * len(figure["caption"]) / 60
+
+    def height(column: Sequence[dict[str, Any]]) -> float:
+        return sum(map(tall, column))
+
+    columns: list[list[dict[str, Any]]] = [[], []]
+    for figure in figures:
+        min(columns, key=height).append(figure)
+    shorter, longer = sorted(columns, key=height)
+    alone = None
+    if longer and longer[-1] is figures[-1] and height(longer) - height(shorter) > 0.75 * tall(longer[-1]):
+        alone = longer.pop()
+    return [column for column in columns if column], alone
 
 
 _PAINT = re.compile(r"(?<=(?:fill|roke): )#[0-9a-f]{6}\b")  # of fill and stroke, in the styles that matplotlib writes

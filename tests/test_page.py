@@ -88,7 +88,8 @@ def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> 
     def poison(about: dict[str, Any]) -> None:
         about["arms"][1] |= {"name": HOSTILE, "order": HOSTILE}
         own(about)["name"] = HOSTILE
-        about["environments"][0]["argv"] = ["bench", HOSTILE]
+        about["environments"][0]["argv"] = ["bench", "run", HOSTILE]
+        about["environments"][0]["platform"] = "Linux\x1b[31m\x07\x00 x86"
         about["trials"].append("x")
 
     def rename(trial: dict[str, Any]) -> None:
@@ -105,6 +106,8 @@ def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> 
     assert "<b>run" not in html
     assert html.count("<script") == 3  # the theme, the arms, the page
     assert HOSTILE in "".join(Text(html).words)
+    assert "Linux x86" in html
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
     latex = (tmp_path / "out" / "tables" / "main.tex").read_text()
     assert r"\$\textbackslash{}frac\{\&\%\_\#" in latex
     markdown = (tmp_path / "out" / "tables" / "main.md").read_text()
@@ -331,6 +334,13 @@ def test_tables_show_first_what_fits_and_offer_the_rest(page: Path, outline: Out
     assert all(sum(kind != "extra" for kind in one.values()) <= 11 for one in kinds.values())
     assert all(1 < sum(not kind for kind in one.values()) <= 5 for one in kinds.values())
     assert len([box for box in outline.of("input") if box["type"] == "checkbox"]) == sum(map(len, heads.values()))
+
+
+def test_no_row_of_figures_is_half_empty(outline: Outline) -> None:
+    columns, alone = outline.of("div", "column"), outline.of("figure", "alone")
+    assert {one["id"] for one in alone} >= {"f-memory"}  # the only one of its section
+    assert len(columns) % 2 == 0
+    assert len(alone) <= 6
 
 
 def test_a_columns_head_points_where_it_is_better(page: Path) -> None:
