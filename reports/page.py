@@ -274,7 +274,7 @@ class _Report:
         menu: list[tuple[str, str]] = [("main", "Main results")] if main else []
         menu += [("against", "Arm by arm")] if answers else []
         menu += [("orders", "Orders")] if cards else []
-        menu += [(section["id"], section["title"]) for section in sections]
+        menu += [(section["id"], section["title"].partition(" and ")[0]) for section in sections]
         menu += [("samples", "Samples")] if sheets else []
         menu += [("where", "What and where")]
         return {
