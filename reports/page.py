@@ -92,13 +92,14 @@ _DETAIL = {  # columns that a page shows when its reader asks, so that the other
     "speed": {"model", "passes", "tokens", "iqr_ms", "min_ms", "rounds", "network_latency_ms"},
     "correction": {"model", "query_ratio", "plain_fd"},
 }  # fmt: skip
-_ON_PHONES = {  # what a phone shows first, beside the arm: as much as 390 pixels hold
-    "main": {"n_steps", "fd", "latency_ms", "speedup_batch_1"},
-    "quality": {"n_steps", "fd", "kd_difference"},
-    "quality-tuned": {"guidance", "fd", "kd_difference"},
-    "speed": {"n_steps", "latency_ms", "speedup_batch_1"},
-    "correction": {"fd", "fd_difference", "slower"},
+_ON_PHONES = {  # what a phone shows first beside the arm, the most important first: as many as 390 pixels hold
+    "main": ("n_steps", "fd", "speedup_batch", "latency_ms", "bits_per_token", "kd", "images_per_s"),
+    "quality": ("n_steps", "fd", "kd_difference", "bits_per_token", "kd", "agreement"),
+    "quality-tuned": ("guidance", "fd", "kd_difference", "kd"),
+    "speed": ("n_steps", "latency_ms", "speedup_batch", "images_per_s"),
+    "correction": ("fd", "fd_difference", "slower", "repaired"),
 }
+MOST_ON_PHONES = 4
 
 Each = Callable[[Sequence[Any]], Iterable[Any]]
 
@@ -312,7 +313,7 @@ class _Report:
 
     def _table(self, table: Table, name: str) -> dict[str, Any]:
         best = {column.key: table.places(column) for column in table.columns}
-        kinds = {column.key: _kind(table, column) for column in table.columns}
+        kinds = _kinds(table)
         numbers = {look.number: order for order, look in self.looks.items()}
         order_number = {order: number for number, order in numbers.items()}
         rows = [
@@ -535,13 +536,15 @@ def _head(column: Column) -> dict[str, Any]:
     return {"text": text, "better": better, "way": way}
 
 
-def _kind(table: Table, column: Column) -> str:
-    """When a column is shown: always, not on phones (`late`), or only to those who ask (`extra`)."""
-    if column.key == table.columns[0].key:
-        return ""
-    if column.key in _DETAIL.get(table.name, ()):
-        return "extra"
-    return "late" if column.key not in _ON_PHONES.get(table.name, (column.key,)) else ""
+def _kinds(table: Table) -> dict[str, str]:
+    """By column, when it is shown: always, not on phones (`late`), or only to those who ask (`extra`)."""
+    keys = [column.key for column in table.columns]
+    wanted = _ON_PHONES.get(table.name, tuple(keys[1:]))
+    found = [next((key for key in keys if key.startswith(want)), None) if want == "speedup_batch" else want
+             for want in wanted]  # fmt: skip
+    first = {keys[0], *[key for key in found if key in keys][:MOST_ON_PHONES]}
+    extra = _DETAIL.get(table.name, set())
+    return {key: "" if key in first else "extra" if key in extra else "late" for key in keys}
 
 
 def sort_key(cell: Any, column: str = "") -> str:

@@ -336,6 +336,14 @@ def test_tables_show_first_what_fits_and_offer_the_rest(page: Path, outline: Out
     assert len([box for box in outline.of("input") if box["type"] == "checkbox"]) == sum(map(len, heads.values()))
 
 
+def test_a_phone_shows_what_there_is(record: Run, tmp_path: Path) -> None:
+    html = write_report([only(record, "likelihood")], tmp_path).read_text()
+    main = re.search(r'<table id="t-main".*?</thead>', html, re.S)
+    assert main is not None
+    shown = re.findall(r'<th scope="col"(?! class)[^>]*><button type="button">(\S+)', main[0])
+    assert shown == ["arm", "steps", "bits/token"]
+
+
 def test_no_row_of_figures_is_half_empty(outline: Outline) -> None:
     columns, alone = outline.of("div", "column"), outline.of("figure", "alone")
     assert {one["id"] for one in alone} >= {"f-memory"}  # the only one of its section
