@@ -45,6 +45,12 @@ def is_grey(file: Path) -> bool:
         return _is_grey(picture)
 
 
+def picture_size(file: Path) -> tuple[int, int]:
+    """(width, height) of a picture in pixels, by its head; BenchError for no picture."""
+    with _Opened(file) as picture:
+        return picture.size
+
+
 def read_picture(file: Path, side: int, channels: int) -> np.ndarray:
     """(channels, side, side) uint8, by the rule above.
 

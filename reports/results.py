@@ -226,8 +226,7 @@ def results_of(run: Run, space: str | None = None, baseline: str | None = None) 
     for trial in run.done("floor"):
         result = _in_space(trial["quality"], chosen)
         if result is not None:
-            figures = {name: one for name in METRICS if (one := interval_of(name, [result])) is not None}
-            figures |= _extrapolated([result])
+            figures = figures_of(result)
             name, _, other = trial["arm"].partition("~")
             model = "" if name == "real" else other or own_model(run.about)
             floors.append(Floor(name, model, not other, figures, result["n"], result))
@@ -253,6 +252,12 @@ def row_against(results: Results, row: Row, baseline: str) -> Row:
 
 def _in_space(results: Sequence[QualityResult], space: str | None) -> QualityResult | None:
     return next((result for result in results if result["space"] == space), None)
+
+
+def figures_of(result: QualityResult) -> dict[str, Interval]:
+    """All metrics of one set of images, each with its interval."""
+    figures = {name: one for name in METRICS if (one := interval_of(name, [result])) is not None}
+    return figures | _extrapolated([result])
 
 
 def metric_of(result: QualityResult, metric: str) -> Resampled | None:
@@ -526,7 +531,12 @@ def extrapolates_from(results: Results) -> int:
 
 def is_fid(results: Results) -> bool:
     """Whether the Frechet distance is FID: in Inception's space, of 2048 dimensions, as a file's name alone may lie."""
-    return str(results.space).rpartition("-")[0] == "inception" and _dimensions(results) == 2048
+    return is_inception(str(results.space), _dimensions(results))
+
+
+def is_inception(space: str, dimensions: int) -> bool:
+    """Whether a space is the one of published FIDs."""
+    return space.rpartition("-")[0] == "inception" and dimensions == 2048
 
 
 def _dimensions(results: Results) -> int:

@@ -148,7 +148,12 @@ def floor_cell(results: Results, floor: Floor) -> str:
 
 def fid_words(results: Results) -> str:
     """Whether FD may be called FID."""
-    return "FD is FID as torch-fidelity computes it" if is_fid(results) else "not FID"
+    return distance_words(is_fid(results))
+
+
+def distance_words(fid: bool) -> str:
+    """The same, where it is known."""
+    return "FD is FID as torch-fidelity computes it" if fid else "not FID"
 
 
 def busy_words(results: Results) -> str:

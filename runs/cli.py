@@ -19,7 +19,7 @@ import typer
 from orderbench.orders.errors import BenchError
 from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, history, report
-from orderbench.runs.cli_run import doctor, run, train
+from orderbench.runs.cli_run import doctor, run, score, train
 from orderbench.runs.shell import CLOSED, Grouped, patient_streams, say
 
 app = typer.Typer(
@@ -99,5 +99,5 @@ def bench(
         print(f"orderbench {__version__}")
 
 
-for command in (orders, decoders, show, train, run, compare, export, report, check, baseline, history, doctor):
+for command in (orders, decoders, show, train, run, score, compare, export, report, check, baseline, history, doctor):
     app.command(cls=Grouped)(command)

@@ -5,6 +5,7 @@ Knows their flags and exit codes. Refuses to judge: every verdict comes from `or
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -117,6 +118,9 @@ def export(
     else:
         for path in written:
             write(f"wrote {path}")
+        shown = shlex.quote(str(written[0]))
+        evaluator = f"; ADM's evaluator: python evaluator.py REFERENCE.npz {shown}" if npz else ""
+        write(f"to judge it again: bench score {shown}{evaluator}")
 
 
 def report(

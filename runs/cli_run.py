@@ -447,6 +447,67 @@ def _print_trials(trials: Sequence[Trial], planned: int, estimates: dict[str, fl
     write(trials_left(len(trials), planned, total_s))
 
 
+def score(
+    samples: Annotated[
+        list[Path],
+        typer.Argument(metavar="SAMPLES", help="An .npz in ADM's layout (arr_0), or a folder of pictures; or several."),
+    ],
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference",
+            metavar="FILE.npz|FOLDER|shipped",
+            help="What to compare with: images or statistics in the format of ADM, a folder of pictures, or the "
+            "features of Fashion-MNIST that are in the package.",
+        ),
+    ] = "shipped",
+    space: Annotated[str | None, setting_option("space", None)] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            parser=optional_whole,
+            metavar="PIXELS",
+            help="Bring all images to this size: the shorter side is scaled, then the middle is cut out. Default: as "
+            "they are.",
+        ),
+    ] = None,
+    include: IncludeOption = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge samples that were made elsewhere: the metrics, intervals and sentences of `bench run`.
+
+    Labels are read from arr_1 of an .npz, from folders (one for each class), or from names as `bench export --png`
+    writes them. Without labels there is no agreement. Compare sets of equal size only.
+
+    \b
+    Examples:
+      bench score samples.npz
+      bench score mine.npz theirs.npz --json
+      bench score pictures --reference photographs --space lite0 --size 64
+      bench score samples.npz --reference VIRTUAL_imagenet256_labeled.npz \\
+          --space inception:weights-inception-2015-12-05-6726825d.pth
+    """
+    from orderbench.reports.scores import scores, scores_json
+    from orderbench.runs.device import choose_device
+    from orderbench.runs.score import score as judged
+
+    include_files(include)
+    if size is not None and not 1 <= size <= 4096:
+        raise BenchError(f"a size of {size} pixels is not served; 1 to 4096 would do, as in --size 32")
+    spaces = [word.strip() for word in (space or "").split(",") if word.strip()]
+    found = judged(
+        samples, spaces, reference, size=size, device=choose_device(device), each=progress("reading samples")
+    )
+    if as_json:
+        print_json(scores_json(found))
+    else:
+        console = piped_console()
+        console.print(scores(found, console.width))
+
+
 def doctor(
     model: Annotated[
         str | None,

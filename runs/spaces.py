@@ -295,7 +295,7 @@ class Judge:
     reference_sha256: str = ""
 
     def judge(
-        self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray, classes: int
+        self, features_ND: np.ndarray, logits_NC: np.ndarray | None, labels_N: np.ndarray | None, classes: int
     ) -> dict[str, Any]:
         """The metrics of one set of images."""
         found = measure(
@@ -312,10 +312,22 @@ class Judge:
 
 @dataclass(frozen=True)
 class Form:
-    """What the samples of a run are: 1 or 3 channels; side: in pixels, BenchError where the lattice is no square."""
+    """What samples are: 1 or 3 channels; side: in pixels, BenchError where the lattice is no square; whose: for
+    sentences, as in 'the samples have'."""
 
     channels: int
     side: Callable[[], int]
+    whose: str = "the tokenizer makes"
+
+
+def describe_judge(judge: Judge) -> dict[str, Any]:
+    """A feature space and its reference, as records hold them."""
+    return {
+        "space": judge.space.id,
+        "dimensions": judge.space.dimensions,
+        "reference": judge.reference_name,
+        "reference_sha256": judge.reference_sha256,
+    }
 
 
 def judges_of(
@@ -448,13 +460,13 @@ def _check_form(space: Space, samples: Form) -> None:
     """BenchError for samples of other channels or another size than a space was trained on."""
     if space.channels is not None and samples.channels > space.channels:
         raise BenchError(
-            f"the feature space '{space.name}' is of images with {space.channels} channel and the tokenizer makes "
+            f"the feature space '{space.name}' is of images with {space.channels} channel and {samples.whose} "
             f"{samples.channels}; name features of such images, as bench train features --data FOLDER makes them"
         )
     if space.side is not None and samples.side() != space.side:
         raise BenchError(
-            f"the feature space '{space.name}' is of images of {space.side}x{space.side} pixels and the tokenizer "
-            f"makes {samples.side()}x{samples.side()}; name features of that size, as bench train features --side "
+            f"the feature space '{space.name}' is of images of {space.side}x{space.side} pixels and {samples.whose} "
+            f"{samples.side()}x{samples.side()}; name features of that size, as bench train features --side "
             f"{samples.side()} makes them"
         )
 

@@ -40,7 +40,7 @@ from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device, settle_threads
 from orderbench.runs.factory import call_factory
 from orderbench.runs.held_out import look_at
-from orderbench.runs.spaces import Form, Judge, judges_of
+from orderbench.runs.spaces import Form, Judge, describe_judge, judges_of
 from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
 TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
@@ -130,15 +130,7 @@ class Subjects:
 
     def describe_spaces(self) -> list[dict[str, Any]]:
         """The feature spaces and references, as records hold them."""
-        return [
-            {
-                "space": judge.space.id,
-                "dimensions": judge.space.dimensions,
-                "reference": judge.reference_name,
-                "reference_sha256": judge.reference_sha256,
-            }
-            for judge in self.judges
-        ]
+        return [describe_judge(judge) for judge in self.judges]
 
 
 @torch.inference_mode()
