@@ -16,7 +16,7 @@ from orderbench.runs.record import Run, load_run
 
 
 def test_replicates_begin_where_they_are_told_to(files: dict[str, str], tmp_path: Path) -> None:
-    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64)
+    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64, no_baseline=True)
     _, three = run(replace(spec, seeds=3), tmp_path / "three")
     _, later = run(replace(spec, seeds=2, first_seed=1), tmp_path / "later")
     assert [trial["seed"] for trial in later.done("quality")] == [1, 2]
@@ -36,7 +36,7 @@ def test_arms_of_one_seed_share_noise_and_another_seed_has_its_own(files: dict[s
 
 
 def test_tuning_tries_other_seeds_and_keeps_the_best(files: dict[str, str], tmp_path: Path) -> None:
-    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64,
+    spec = spec_of(files, orders=("radial",), correction=("off",), only=("quality",), samples=64, no_baseline=True,
                    tune={"guidance": (1.0, 3.0), "temperature": (0.5, 1.0)})  # fmt: skip
     _, one = run(spec, tmp_path / "run")
     tried = one.done("tuning")
@@ -51,7 +51,10 @@ def test_tuning_tries_other_seeds_and_keeps_the_best(files: dict[str, str], tmp_
 def test_a_setting_is_chosen_when_all_were_tried(
     files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = spec_of(files, orders=("radial@cosine:4",), only=("quality",), samples=64, tune={"temperature": (0.5, 2.0)})
+    spec = spec_of(
+        files, orders=("radial@cosine:4",), only=("quality",), samples=64, no_baseline=True,
+        tune={"temperature": (0.5, 2.0)},
+    )  # fmt: skip
     real = samples.decode
 
     def decode(*given: Any, **how: Any) -> Any:
