@@ -57,7 +57,8 @@ def look_at(data: str | None, model: Model, codec: Codec, card: Mapping[str, Any
 
 
 def _check_classes(source: Source, model: Model, card: Mapping[str, Any], name: str) -> None:
-    known, classes = tuple(card.get("class_names") or ()), model.n_classes
+    named, classes = card.get("class_names"), model.n_classes
+    known = tuple(map(str, named)) if isinstance(named, list) else ()
     if known and source.class_names and known != source.class_names and len(known) == len(source.class_names):
         differs = next(pair for pair in zip(source.class_names, known, strict=True) if pair[0] != pair[1])
         raise BenchError(
@@ -82,7 +83,8 @@ def _check_classes(source: Source, model: Model, card: Mapping[str, Any], name: 
 
 def _seen(source: Source, card: Mapping[str, Any], name: str) -> tuple[bool, str]:
     """Whether the held-out images are known to be unseen, and what is to be said of them."""
-    trained = card.get("split") or {}
+    said = card.get("split")
+    trained = said if isinstance(said, dict) else {}
     same = bool(source.digest) and trained.get("digest") == source.digest
     if source.test_split or (same and not trained.get("test")):
         return True, ""

@@ -148,7 +148,8 @@ def feature_space(loaded: Loaded, name: str, device: str | torch.device) -> Spac
         features, logits = net(images_Bchw.to(device).float() / 127.5 - 1)
         return features, logits
 
-    side = SIDE if name == FEATURES else loaded.card.get("side")
+    said = loaded.card.get("side")
+    side = SIDE if name == FEATURES else said if isinstance(said, int) else None
     return Space(
         name, digest_of(loaded.sha256, "x / 127.5 - 1"), net.config.features, network,
         channels=channels, side=side, classes=net.config.classes,

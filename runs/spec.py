@@ -189,15 +189,19 @@ class RunSpec:
         str | None,
         Flag(
             "PATH|download[:FOLDER]",
-            "Images: a folder with one folder for each class, CIFAR-10's batches, or an .npz file. If there is no test "
-            "split, a tenth is held out. download fetches Fashion-MNIST (31 MB, into a cache or FOLDER). Default: the "
+            "Images: a folder with one folder for each class, CIFAR-10's batches, or an .npz file. Without test/ or "
+            "val/, a tenth is held out. download fetches Fashion-MNIST (31 MB, into a cache or FOLDER). Default: the "
             "data that is shipped with the weights, else an installed Fashion-MNIST.",
             group=GIVEN,
         ),
     ] = None
     reference: Annotated[
         str | None,
-        Flag("FILE.npz", "Compare samples with these images or statistics, in the format of ADM.", group=GIVEN),
+        Flag(
+            "FILE.npz|FOLDER",
+            "Compare samples with these images or statistics, in the format of ADM, or with the pictures of a folder.",
+            group=GIVEN,
+        ),
     ] = None
     space: Annotated[
         tuple[str, ...],

@@ -376,7 +376,7 @@ def _model(
         about: dict[str, Any] = {
             "name": Path(str(source)).name,
             "family": family,
-            "sha256": sha256_of(Path(str(source))),
+            "sha256": _sha256(str(source), weights.taken),
             **({"weights": weights.taken} if weights.taken else {}),
         }
     else:
@@ -401,6 +401,12 @@ def _model(
     if isinstance(model, Transformer):
         about["config"] = to_plain(model.config)
     return model, {**about, **_about(model)}, card
+
+
+def _sha256(file: str, taken: str) -> str:
+    """Of a file; where it holds two sets of weights, of that and of which was taken: they are two models."""
+    whole = sha256_of(Path(file))
+    return hashlib.sha256(f"{whole} {taken}".encode()).hexdigest() if taken else whole
 
 
 def _of_weights(about: Mapping[str, Any]) -> tuple[str, ...]:

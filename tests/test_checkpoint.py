@@ -1,6 +1,7 @@
 """Files of weights as people have them: by content and not by suffix, named where they are none, and never run."""
 
 import argparse
+import hashlib
 import io
 import os
 import pathlib
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from orderbench.models import load_checkpoint
 from orderbench.models.checkpoint import Which, read_weights, without_prefixes
 from orderbench.orders import BenchError
+from orderbench.orders.files import sha256_of
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects, load_tokenizer
 from orderbench.runs.trials import make_agenda
@@ -82,6 +84,8 @@ def test_of_two_sets_of_weights_one_is_taken_and_named(
     spec = RunSpec(orders=("raster@even:4",), only=("latency",), model=(str(file),), weights=which, device="cpu")
     agenda = make_agenda(spec, load_subjects(spec))
     assert agenda.subjects.own.about["weights"] == taken
+    whole = sha256_of(file)
+    assert agenda.subjects.own.about["sha256"] == hashlib.sha256(f"{whole} {taken}".encode()).hexdigest()
     assert any(f"({taken}) is taken; --weights" in note for note in agenda.notes)
 
 
