@@ -26,7 +26,8 @@ from orderbench.models.decode import DECODERS, BoundDecoder, DecoderEntry, decod
 from orderbench.models.likelihood import plan_bits, step_bits
 from orderbench.models.model import TRAITS, Model, serves
 from orderbench.models.probe import SAMPLES, Broken, Probe, differs, same
-from orderbench.orders import BenchError, Grid, Plan, Pyramid
+from orderbench.orders import Grid, Plan, Pyramid
+from orderbench.orders.errors import said
 
 _REPLAYED = 8  # steps of a plan that are compared with a fresh cache: each is fed anew from the beginning
 
@@ -41,12 +42,6 @@ class ModelVerdict:
 
     def __str__(self) -> str:
         return f"{self.verdict:8} {self.check:24} {self.says}"
-
-
-def said(problem: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(problem).split())
-    return text if isinstance(problem, BenchError) else f"{type(problem).__name__}: {text[:300]}"
 
 
 # What a model promises
@@ -292,7 +287,9 @@ def _check_null(probe: Probe) -> str:
     null = torch.full_like(probe.labels_B, probe.C)
     try:
         logits = probe.ask(probe.feed(probe.open(null), *probe.fed), probe.asked)
-    except Exception as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         raise Broken(f"label {probe.C}, no class, raised {said(problem)}; guidance needs it") from problem
     if not logits.isfinite().all():
         raise Broken(f"label {probe.C}, no class, gives logits that are not finite; guidance needs it")
@@ -446,7 +443,9 @@ def _verdict(check: _Check, probe: Any) -> ModelVerdict:
         found = check.run(probe)
     except Broken as broken:
         return ModelVerdict(check.name, "fail" if check.breaks else "note", str(broken))
-    except Exception as problem:  # a user's model may do anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # a user's model may do anything
         return ModelVerdict(
             check.name, "fail" if check.breaks else "note", f"it raised {said(problem)}{_line_of(problem)}"
         )

@@ -6,13 +6,14 @@ know what training does with it.
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ObjectiveConfig, Share
 from orderbench.orders import BenchError, Lattice, make_plan
+from orderbench.orders.documents import read_document
+from orderbench.orders.files import reason_of
 from orderbench.orders.pace import Pace
 
 MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
@@ -25,7 +26,9 @@ def objective_named(name: str) -> ObjectiveConfig:
     if not Path(name).is_file():
         raise BenchError(f"no mixture named '{name}'; {', '.join(MIXTURES)} would do, or a JSON file, as in mix.json")
     try:
-        value = json.loads(Path(name).read_text())
+        value = read_document(Path(name))
+    except OSError as problem:
+        raise BenchError(f"'{name}' could not be read: {reason_of(problem)}; name another file") from problem
     except ValueError as problem:
         raise BenchError(f"'{name}' is not JSON: {problem}; a card of trained weights holds a mixture") from problem
     return objective_of(value, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -16,18 +17,37 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from orderbench.orders import BenchError
+from orderbench.orders.errors import said
 
 
 def join_processes(device: str) -> None:
     """Join the other processes if `torchrun` started this one. They wait for each other up to a day: the first one
     may have much to do alone."""
-    if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
+    if _world_size() > 1 and not dist.is_initialized():
         on_gpu = torch.device(device).type == "cuda"
         if on_gpu:
             torch.cuda.set_device(torch.device(device).index or 0)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"  # NCCL cannot move CPU tensors, such as votes
-        dist.init_process_group(backend, timeout=timedelta(days=1))
+        try:
+            dist.init_process_group(backend, timeout=timedelta(days=1))
+        except (RuntimeError, ValueError) as problem:
+            raise BenchError(
+                f"the processes did not find each other: {said(problem)}; start them through torchrun, or unset "
+                f"WORLD_SIZE to run alone"
+            ) from problem
         atexit.register(_leave)  # a process that ends while its communication threads run is aborted
+
+
+def _world_size() -> int:
+    """How many processes the environment promises; BenchError for what torchrun would not have set."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    wrong = "" if re.fullmatch(r"[0-9]{1,6}", text) else f"WORLD_SIZE is '{text}'"
+    lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if not wrong and int(text) > 1 and lacking:
+        wrong = f"WORLD_SIZE is {text} and {', '.join(lacking)} is not set"
+    if wrong:
+        raise BenchError(f"{wrong}; torchrun sets these, so start through it, or unset WORLD_SIZE to run alone")
+    return int(text)
 
 
 def _leave() -> None:

@@ -24,6 +24,7 @@ from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
+from orderbench.orders.documents import read_document
 from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
 
@@ -104,7 +105,7 @@ def _card(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        card = json.loads(file.read_text())
+        card = read_document(file)
     except (OSError, ValueError) as problem:
         raise BenchError(f"'{file}' is not a whole card: {problem}; fetch it again, or remove it") from problem
     if not isinstance(card, dict):

@@ -54,5 +54,22 @@ def unknown(kind: str, given: str, known: Iterable[str], ask: str) -> BenchError
     return BenchError(f"no {kind} named '{given}'; {hint}")
 
 
+def said(problem: BaseException) -> str:
+    """An exception in one line, also one whose own text cannot be had.
+
+    >>> said(ValueError("two\\nlines")), said(BenchError("a sentence")), said(SystemExit())
+    ('ValueError: two lines', 'a sentence', 'SystemExit')
+    """
+    try:
+        text = " ".join(str(problem).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as another:  # a stranger's class may do anything
+        text = f"(its text raised {type(another).__name__})"
+    if isinstance(problem, BenchError):
+        return text
+    return f"{type(problem).__name__}: {text[:300]}" if text else type(problem).__name__
+
+
 class OrderFault(BenchError):
     """An order's own function raised, or returned something that is no ranking. Its author can mend it."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from orderbench.orders.errors import BenchError, OrderFault
+from orderbench.orders.errors import BenchError, OrderFault, said
 from orderbench.orders.lattice import Grid, Lattice, Pyramid
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.registry import Bound, Entry, Registry, broken_plugins
@@ -98,10 +98,12 @@ class BoundOrder(Bound[Order]):
             raise OrderFault(f"the order '{self}' of {self.order.origin} on a {lattice} {kind}: {fault}") from fault
         except BenchError:
             raise
-        except (Exception, SystemExit) as problem:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
             raise OrderFault(
-                f"the order '{self}' of {self.order.origin} raised {type(problem).__name__}: {problem} on a {lattice} "
-                f"{kind}; --debug shows its traceback"
+                f"the order '{self}' of {self.order.origin} raised {said(problem)} on a {lattice} {kind}; --debug "
+                f"shows its traceback"
             ) from problem
         if not isinstance(ranking, Ranking):
             raise OrderFault(

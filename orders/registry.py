@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from orderbench.orders.errors import BenchError, unknown
+from orderbench.orders.errors import BenchError, said, unknown
 from orderbench.orders.spelling import NAME, Option, bind_options, spell_call, split_call
 
 PLUGINS = "orderbench.plugins"  # the group of entry points for all but orders
@@ -142,8 +142,10 @@ def load_plugins(group: str) -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 point.load()
-        except (Exception, SystemExit) as problem:  # a plugin may do anything; the suite still works
-            _BROKEN[point.name] = f"{point.value}: {type(problem).__name__}: {problem}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # a plugin may do anything; the suite still works
+            _BROKEN[point.name] = f"{point.value}: {said(problem)}"
 
 
 def broken_plugins(group: str) -> dict[str, str]:
@@ -171,10 +173,11 @@ def include_file(path: str | Path) -> tuple[str, ...]:
             spec.loader.exec_module(module)
     except BenchError as problem:
         raise BenchError(f"'{path}' could not be included: {problem}") from problem
-    except (Exception, SystemExit) as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:
         raise BenchError(
-            f"'{path}' could not be included: it raised {type(problem).__name__}: {problem}; "
-            f"--debug shows its traceback"
+            f"'{path}' could not be included: it raised {said(problem)}; --debug shows its traceback"
         ) from problem
     after = [(registry.kind, name) for registry in _REGISTRIES for name in registry.entries]
     names = tuple(name for kind, name in after if (kind, name) not in before)

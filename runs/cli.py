@@ -66,6 +66,12 @@ def _run() -> int | None:
         return _say_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         return say("interrupted", 130)
+    except OSError as error:  # of a name that is too long, a folder that may not be read, and the like
+        if error.filename is None:
+            raise
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        return say(f"'{error.filename}' cannot be used: {error.strerror or error}; name another file or folder", 2)
     return cast(int | None, code)
 
 

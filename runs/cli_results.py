@@ -364,10 +364,10 @@ def baseline(
     """
     from orderbench.reports.results import results_of
     from orderbench.reports.snapshot import baseline_of
-    from orderbench.runs.record import load_run, write_json
+    from orderbench.runs.record import ELSEWHERE, load_run, write_json
 
     _check_out(out, "--out")
-    write_json(out, baseline_of(results_of(load_run(run), space)))
+    write_json(out, baseline_of(results_of(load_run(run), space)), ELSEWHERE)
     write(f"wrote {out}")
 
 

@@ -216,8 +216,11 @@ def train(
         minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
         mixture=mixture, codes=codes, network=network, side=side,
     )  # fmt: skip
-    with _training_progress(what) as (report, tick):
-        card = run_training(spec, report, tick, lambda sentence: say(sentence, 0))
+    try:
+        with _training_progress(what) as (report, tick):
+            card = run_training(spec, report, tick, lambda sentence: say(sentence, 0))
+    except KeyboardInterrupt:
+        raise SystemExit(say(_cut(what, out), 130)) from None
     if not card:  # another process of torchrun writes and speaks
         return
     if as_json:
@@ -226,6 +229,16 @@ def train(
         shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
         write(f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images: {shown}")
         write(f"wrote {card['weights']}")
+
+
+def _cut(what: str, out: Path) -> str:
+    """How a training that was interrupted goes on."""
+    if not (out / "checkpoint.pt").exists():
+        return "interrupted before the first checkpoint; --every N writes them more often"
+    return (
+        f"interrupted; the last checkpoint is kept, and `bench train {what} --resume --out {out}`, with the flags that "
+        f"were given, goes on"
+    )
 
 
 @contextlib.contextmanager

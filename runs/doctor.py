@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from orderbench.runs.factory import said
+from orderbench.orders.errors import said
 
 LEAST_BYTES = 200 << 20  # a default run keeps a few MB; full disks come from other programs
 

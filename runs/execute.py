@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from orderbench.models.processes import gather, is_first_process, join_processes, n_processes
+from orderbench.orders.errors import said
 from orderbench.orders.files import sha256_of
 from orderbench.runs.arms import Arm, Lineup, training_share
 from orderbench.runs.bench import Bench, set_up
@@ -225,9 +226,11 @@ def _measure_left(bench: Bench, watcher: Watcher, done: Sequence[str], fail_fast
             body = _measure(trial, bench)
         except RecordProblem:
             raise
-        except Exception as caught:  # an arm's failure is a result; the others go on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as caught:  # an arm's failure is a result, whatever its model raised; the others go on
             problem = caught
-        told = gather((None if problem is None else f"{type(problem).__name__}: {problem}", is_whole(body)))
+        told = gather((None if problem is None else said(problem), is_whole(body)))
         reason = next((one for one, _ in told if one is not None), None)
         if is_first_process():
             record = _record(trial, bench, body, reason, problem, time.perf_counter() - began)
@@ -279,7 +282,7 @@ def _record(
     bench: Bench,
     body: dict[str, Any] | None,
     reason: str | None,
-    problem: Exception | None,
+    problem: BaseException | None,
     wall_s: float,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
@@ -300,7 +303,7 @@ def _record(
     return record
 
 
-def _traceback(problem: Exception | None) -> str:
+def _traceback(problem: BaseException | None) -> str:
     """Its last frames, with no more of a file's path than its folder: records are published."""
     lines = [] if problem is None else traceback.format_exception(problem)[-6:]
     return re.sub(r'File "[^"]*?([^"/\\]+[/\\][^"/\\]+)"', r'File "\1"', "".join(lines))

@@ -16,7 +16,7 @@ from orderbench.models.codec import Codec
 from orderbench.orders import BenchError, Lattice, parse_lattice
 from orderbench.orders.files import write_whole
 from orderbench.runs.device import choose_device
-from orderbench.runs.record import Run, file_name, write_arrays
+from orderbench.runs.record import ELSEWHERE, Run, file_name, write_arrays
 from orderbench.runs.samples import codes_of_arrays
 from orderbench.runs.schema import QualityTrial
 from orderbench.runs.spec import RunSpec
@@ -68,7 +68,7 @@ def export_run(
         if npz:
             colour = np.repeat(images_Nhwc, 3, axis=-1) if images_Nhwc.shape[-1] == 1 else images_Nhwc
             written.append(out / f"{name}.npz")
-            write_arrays(written[-1], {"arr_0": colour, "arr_1": arrays["labels_N"].astype(np.int64)})
+            write_arrays(written[-1], {"arr_0": colour, "arr_1": arrays["labels_N"].astype(np.int64)}, ELSEWHERE)
         if png:
             written.append(out / name)
             _write_pictures(written[-1], images_Nhwc, arrays["labels_N"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orderbench.orders import BenchError
+from orderbench.orders.errors import said
 
 
 def call_factory(name: str) -> Any:
@@ -41,7 +42,9 @@ def call_factory(name: str) -> Any:
             if module_name in sys.modules:
                 raise BenchError(f"the module '{module_name}' holds no '{attribute}'; {ask}") from problem
             raise _fault(f"importing '{module_name}'", problem) from problem
-        except (Exception, SystemExit) as problem:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
             raise _fault(f"importing '{module_name}'", problem) from problem
         if not callable(factory):
             raise BenchError(f"'{name}' is a {type(factory).__name__} and cannot be called; {ask}")
@@ -49,7 +52,9 @@ def call_factory(name: str) -> Any:
             return factory()
         except BenchError:
             raise
-        except (Exception, SystemExit) as problem:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:
             raise _fault(f"'{name}()'", problem) from problem
 
 
@@ -58,9 +63,3 @@ def _fault(doing: str, problem: BaseException) -> BenchError:
     last = traceback.extract_tb(problem.__traceback__)[-1]
     where = f"{Path(last.filename).name}, line {last.lineno}"
     return BenchError(f"{doing} raised {said(problem)} ({where}); --debug shows its traceback")
-
-
-def said(problem: BaseException) -> str:
-    """An exception in one line."""
-    text = " ".join(str(problem).split())
-    return text if isinstance(problem, BenchError) else f"{type(problem).__name__}: {text[:300]}"

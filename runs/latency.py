@@ -20,6 +20,7 @@ from orderbench.models.adapter import EightMembers
 from orderbench.models.decode import Counters, Decoder, Tile, make_tile, run_tile, uncached_steps
 from orderbench.models.model import serves
 from orderbench.orders.documents import misfit
+from orderbench.orders.errors import said
 from orderbench.orders.plan import forget_drawn
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
@@ -69,10 +70,12 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     for contender in tuple(contenders):
         try:
             warm |= warm_up([contender], device=device)
-        except Exception as problem:  # an arm's failure is a result; the others are timed
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # an arm's failure is a result; the others are timed
             if again is not None and contender.name == str(again):
                 raise
-            failed[contender.name] = str(problem)
+            failed[contender.name] = said(problem)
             contenders.remove(contender)
     body["failed_arms"] = failed
     body["warm_up"] = {name: asdict(one) for name, one in warm.items()}

@@ -123,7 +123,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write(file: Path, write: Callable[[Path], object]) -> None:
+def _write(file: Path, write: Callable[[Path], object], then: str) -> None:
     for folder, lock in _HELD.items():
         if folder in file.parents and _lock_of(folder) != lock:
             raise RecordProblem(
@@ -134,8 +134,7 @@ def _write(file: Path, write: Callable[[Path], object]) -> None:
         file,
         write,
         error=lambda reason: RecordProblem(
-            f"'{file}' could not be written: {reason}; what was there before is kept; mend the cause and start again, "
-            f"a run with --resume"
+            f"'{file}' could not be written: {reason}; what was there before is kept; {then}"
         ),
     )
 
@@ -144,20 +143,24 @@ class RecordProblem(BenchError):
     """The store itself cannot be used: the run stops, where a trial's failure would only be recorded."""
 
 
-def write_json(file: Path, value: Mapping[str, Any]) -> None:
-    """A JSON document, whole or not at all."""
+GO_ON = "mend the cause and start again, a run with --resume"
+ELSEWHERE = "name another place, as in --out"
+
+
+def write_json(file: Path, value: Mapping[str, Any], then: str = GO_ON) -> None:
+    """A JSON document, whole or not at all. then: what to do where it cannot be written."""
     text = json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
-    _write(file, lambda temporary: temporary.write_text(text))
+    _write(file, lambda temporary: temporary.write_text(text), then)
 
 
-def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Arrays, compressed, whole or not at all."""
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray], then: str = GO_ON) -> None:
+    """Arrays, compressed, whole or not at all. then: what to do where they cannot be written."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as opened:
             np.savez_compressed(opened, **dict(arrays))  # type: ignore[arg-type] # its stub wants allow_pickle typed
 
-    _write(file, write)
+    _write(file, write, then)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -364,8 +367,8 @@ def fellow_writer(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two runs in one folder at a time are refused. The lock dies with its process."""
+def sole_writer(folder: Path, holds: str = "a run") -> Iterator[None]:
+    """Hold a folder: two runs or trainings in one folder at a time are refused. The lock dies with its process."""
     import fcntl
 
     try:
@@ -374,7 +377,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as problem:
         raise RecordProblem(
-            f"'{folder}' cannot hold a run: {problem.strerror or problem}; name another place, as in --out my-run"
+            f"'{folder}' cannot hold {holds}: {problem.strerror or problem}; name another place, as in --out my-run"
         ) from problem
     try:
         try:

@@ -21,6 +21,7 @@ from orderbench.models.decode import TILE, Counters, decode, mean_counters
 from orderbench.models.processes import gather, is_first_process, n_processes, process_rank
 from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError, Plan
+from orderbench.orders.errors import said
 from orderbench.orders.streams import generator
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
@@ -43,15 +44,17 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
     n = bench.spec.samples
     numbers = range(-(-n // TILE))
     files = [bench.tiles(trial) / f"{number:05d}.npz" for number in numbers]
-    problem: Exception | None = None
+    problem: BaseException | None = None
     try:
         for number in numbers[process_rank() :: n_processes()]:
             if _kept_tile(files[number], trial, bench, plan, sampling, number) is None:
                 _decode_tile(files[number], trial, bench, arm, plan, sampling, number)
             bench.progress(trial, min(n, (number + 1) * TILE), n)
-    except Exception as caught:  # told to the others, who would wait for its tiles
+    except KeyboardInterrupt:
+        raise
+    except BaseException as caught:  # told to the others, who would wait for its tiles
         problem = caught
-    problems = [one for one in gather(None if problem is None else str(problem)) if one is not None]
+    problems = [one for one in gather(None if problem is None else said(problem)) if one is not None]
     if problem is not None:
         raise problem
     if problems:

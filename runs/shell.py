@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.core import TyperCommand
 
+from orderbench.orders.errors import BenchError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -57,6 +59,16 @@ OUTPUT = "Output and help"  # the last group of a command's help, where it has g
 class Grouped(TyperCommand):
     """A command whose help is plain text with its options in groups: those that each option names as its help panel,
     in the order in which they are first named. Options that name none come last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty name of a file, which the system would take for this folder."""
+        kinds = {flag: param.metavar or "" for param in self.get_params(ctx) for flag in param.opts}
+        for before, word in zip(["", *args], args, strict=False):
+            flag, equals, value = word.partition("=")
+            named = before if word == "" else flag if equals and not value else ""
+            if re.search("FILE|FOLDER|PATH|KIND", kinds.get(named, "")):
+                raise BenchError(f"{named} was given nothing; it takes {kinds[named]}, or leave {named} out")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then each group under its name."""

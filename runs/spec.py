@@ -402,7 +402,8 @@ def read_config(file: str) -> dict[str, Any]:
         why = getattr(problem, "strerror", None) or problem
         raise BenchError(f"'{file}' could not be read: {why}; name a .toml or .json file of settings") from problem
     except ValueError as problem:
-        raise BenchError(f"'{file}' is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {problem}") from problem
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise BenchError(f"'{file}' is not {kind} that holds settings: {problem}") from problem
     if not isinstance(value, dict):
         raise BenchError(f"'{file}' holds a {type(value).__name__}; settings by name would do")
     config = value.get("config") if "schema" in value else value

@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -35,6 +36,7 @@ from orderbench.orders import BenchError
 from orderbench.orders.arrays import memory_bytes
 from orderbench.orders.files import sha256_of
 from orderbench.runs.device import choose_device, settle_threads
+from orderbench.runs.record import sole_writer
 
 RECIPES: dict[str, TrainConfig] = {
     "tokenizer": TrainConfig(steps=3000, batch=64, learning_rate=2e-3, warmup=100, weight_decay=0.0, ema=0.998),
@@ -110,16 +112,16 @@ def train(
     job = _job(spec, source, config, device)
     start = None if spec.init is None else _weights(spec.init, job)
     torch.set_flush_denormal(True)  # a vanishing gradient must not slow the processor down (docs/log.md)
-    try:
-        state = fit(
-            job, config, spec.out, device=device, resume=spec.resume, minutes=spec.minutes, every=spec.every,
-            start=start, report=report, tick=tick,
-        )  # fmt: skip
-    finally:
-        torch.set_flush_denormal(False)
-    if not is_first_process():
-        return {}
-    return _write(spec, source, job, config, state)
+    holding = sole_writer(spec.out, "a training") if is_first_process() else nullcontext()
+    with holding:
+        try:
+            state = fit(
+                job, config, spec.out, device=device, resume=spec.resume, minutes=spec.minutes, every=spec.every,
+                start=start, report=report, tick=tick,
+            )  # fmt: skip
+        finally:
+            torch.set_flush_denormal(False)
+        return _write(spec, source, job, config, state) if is_first_process() else {}
 
 
 def _checked(spec: TrainSpec) -> Source:

@@ -40,8 +40,9 @@ from orderbench.runs.spec import QUICK, RunSpec, effective, merged, read_config,
         ('dtype = "fp8"\n', "a dtype of 'fp8' is not served; fp32 or bf16"),
         ("orders = []\n", "no order was asked for"),
         ("only = []\n", "no measurement was asked for; name some, as in --only quality,likelihood"),
-        ("tune = {top-k = [inf]}\n", "top_k=inf is not a whole number"),
-        ("tune = {temperature = [nan]}\n", "temperature=nan is not a number"),
+        ("tune = {top-k = [4.5]}\n", "top_k=4.5 is not a whole number"),
+        ("tune = {top-k = [inf]}\n", "it holds a number that is not finite"),
+        ("tune = {temperature = [nan]}\n", "it holds a number that is not finite"),
         ("tune = [3]\n", r"gives tune as \[3\], and it takes lists by name"),
         ("schema = 1\nconfig = 5\n", "holds no settings; a run.json of this suite keeps them under 'config'"),
         ("first-seed = -1\n", "first_seed is -1; give a whole number of 0 or more, as in --first-seed 8"),
@@ -55,6 +56,18 @@ def test_configurations_are_strict(tmp_path: Path, text: str, sentence: str) -> 
     file.write_text(text)
     with pytest.raises(BenchError, match=sentence):
         RunSpec.from_json(read_config(str(file)), f"'{file.name}'")
+
+
+@pytest.mark.parametrize("axes", [{"top_k": [float("inf")]}, {"temperature": [float("nan")]}])
+def test_what_is_tuned_is_a_number_whoever_gives_it(axes: dict[str, list[float]]) -> None:
+    with pytest.raises(BenchError, match=r"(top_k=inf is not a whole|temperature=nan is not a) number"):
+        RunSpec.from_json({"tune": axes}, "it")
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.toml", "samples = 3\n"), ("a.json", '{"samples": 3}')])
+def test_a_byte_order_mark_is_no_statement(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_config(str(tmp_path / name)) == {"samples": 3}
 
 
 def test_quick_beats_a_file_and_numbers_beside_it_beat_quick() -> None:

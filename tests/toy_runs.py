@@ -42,8 +42,8 @@ class Silent:
         self.ended_trials.append((trial.id, record["status"]))
 
 
-class Killed(BaseException):
-    """What no code of ours may catch."""
+class Killed(KeyboardInterrupt):
+    """What no code of ours may catch, while a user's model may raise anything else."""
 
 
 def write_files(folder: Path, prefix: str = "", **about_model: Any) -> dict[str, str]:
