@@ -368,10 +368,12 @@ def fellow_writer(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path, holds: str = "a run") -> Iterator[None]:
-    """Hold a folder: two runs or trainings in one folder at a time are refused. The lock dies with its process."""
+    """Hold a folder: two runs or trainings in one folder at a time are refused. The lock dies with its process.
+    A folder that is made for it and stays empty is removed."""
     import fcntl
 
     try:
+        made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         check_folder(folder, "trials", "data", "tiles", *(f"tiles/{one.name}" for one in folder.glob("tiles/*")))
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
@@ -390,3 +392,7 @@ def sole_writer(folder: Path, holds: str = "a run") -> Iterator[None]:
             yield
     finally:
         os.close(handle)
+        with contextlib.suppress(OSError):  # it may be gone
+            if made and os.listdir(folder) == [".lock"]:
+                (folder / ".lock").unlink()
+                folder.rmdir()
