@@ -7,6 +7,7 @@ the scale itself (`orderbench.models.answer`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
@@ -145,6 +146,8 @@ def parse_guidance(text: str) -> Guidance:
             raise ValueError
         scale = float(text)
     except ValueError:
+        if not re.match(r"[a-z]", text):
+            raise BenchError(f"the guidance '{text}' is not served; {_ASK}, behind --guidance") from None
         name, given = split_call(text)
         if name not in LAWS.names():
             raise unknown("guidance", name, LAWS.entries, _ASK) from None

@@ -26,6 +26,7 @@ from orderbench.orders.lattice import FloatArray, Grid, IntArray
 from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.scatter import dither, halton
+from orderbench.orders.spelling import spell
 
 MAX_CELLS = 1024  # the work grows with the cube of the cells
 _EQUAL = 1e-9  # scores (nats) that differ by less are ties, so that rounding does not break them
@@ -55,6 +56,11 @@ def designed(
             f"designed serves up to {MAX_CELLS} cells, such as 32x32, and a {grid} grid has {grid.n_cells}; "
             f"dither and locality serve it and are the next best, as in dither@cosine:13"
         )
+    for name, value in (("length", length), ("power", power)):
+        if not value > 0:
+            raise BenchError(
+                f"designed:{name}={spell(value)} is not served; {name} is above 0, as in designed:{name}=2"
+            )
     covariance = Field(field, length, power).covariance(grid)
     starts = [greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
     ends = [exchange(covariance, start, sizes) for start in starts]

@@ -29,7 +29,7 @@ import itertools
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -276,9 +276,10 @@ def _line_sample(look: Look) -> Artist:
     return Line2D([], [], linewidth=1.2, **{"linestyle": look.dash, **marks(look)})
 
 
-def shape_of(batch: int) -> str:
-    """The marker of a batch, where markers say batches and not orders."""
-    return "o" if batch == 1 else "s"
+def shape_of(batch: int, batches: Iterable[int]) -> str:
+    """The marker of a batch among others, where markers say batches and not orders: a circle is batch 1."""
+    larger = sorted({*batches} - {1})
+    return "o" if batch == 1 else "s^Dvp*"[larger.index(batch) % 6]
 
 
 def sample(marker: str = "", color: str = QUIET, width: float = 0.0) -> Artist:

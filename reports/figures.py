@@ -368,7 +368,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
             everything += extent([ratio])
             if ratio.low is not None and ratio.high is not None:
                 axes.plot([ratio.low, ratio.high], [y, y], color=look.color, linewidth=1.1, zorder=2, gid=gid)
-            axes.plot([ratio.value], [y], zorder=3, gid=gid, **{**marks(look), "marker": shape_of(batch)})
+            axes.plot([ratio.value], [y], zorder=3, gid=gid, **{**marks(look), "marker": shape_of(batch, batches)})
             _beside(axes, f"{batch}: {bounds(ratio)}", y, gid=gid)
     names = [row.arm for row in rows]
     if results.uncached is not None:
@@ -389,7 +389,7 @@ def speedups(results: Results, sheet: Sheet) -> Figure | None:
     axes.grid(axis="x")
     _beside(axes, "batch: times faster", -0.55, color=QUIET, va="bottom")
     axes.set_xlabel(f"times faster than {textwrap.shorten(baseline_words(results), 30, placeholder='…')}")
-    entries = {f"batch {batch}": (sample(shape_of(batch)), "") for batch in batches}
+    entries = {f"batch {batch}": (sample(shape_of(batch, batches)), "") for batch in batches}
     entries["ratio of steps"] = (sample(color=FAINT, width=2.2), "")
     if results.noise:
         entries["A/A, the noise floor"] = (sample("s", "#d9dcdf"), "")
@@ -481,7 +481,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
             y, half = place - 0.34 + 0.68 * (number + 0.5) / len(added), 0.3 / len(added)
             cache = row.counters.get("cache_bytes", 0) * batch * branches / 2**20
             axes.plot([cache] * 2, [y - half, y + half], color=FAINT, linewidth=2.2, gid=gid, solid_capstyle="butt")
-            axes.plot([by_arm[row.arm] / 2**20], [y], gid=gid, **{**marks(look), "marker": shape_of(batch)})
+            axes.plot([by_arm[row.arm] / 2**20], [y], gid=gid, **{**marks(look), "marker": shape_of(batch, added)})
     axes.set_yticks(range(len(rows)), [textwrap.shorten(row.arm, 30, placeholder="…") for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, None)
@@ -492,7 +492,7 @@ def memory(results: Results, sheet: Sheet) -> Figure | None:
     axes.set_xlabel("memory that a generation adds (MiB)")
     weights = next((trial["weights_bytes"] for trial in trials.values() if trial.get("weights_bytes")), None)
     how = next((one["how"] for trial in trials.values() for one in trial["memory"].values()), "")
-    entries = {f"batch {batch}": (sample(shape_of(batch)), "") for batch in added}
+    entries = {f"batch {batch}": (sample(shape_of(batch, added)), "") for batch in added}
     entries["its cache alone"] = (sample(color=FAINT, width=2.2), "")
     words = (f"peak over what was there before, {how}, measured once",
              f"the weights take {weights / 2**20:.1f} MiB" if weights else "", _about_rewriting(rows))  # fmt: skip

@@ -63,9 +63,9 @@ class Row:
     over its times say something, as they do for one cell at a time and for an arm that was asked for. figures: by
     metric, with intervals; `bits` and `tax` in bits per token, `latency_s` at batch 1, `images_per_s` at the batch of
     the run. against: by metric, the paired difference from the baseline. speedup: how many times faster than the
-    baseline, by batch. spread: median, p90, iqr and min, in seconds, and n of the rounds behind `latency_s`. counters:
-    of one sample, one branch of guidance; exact, or means over samples where the decoder's work depends on what is
-    drawn. steps: then, how many it took, a mean over samples.
+    baseline, by batch. throughput: images a second, by batch above 1. spread: median, p90, iqr and min, in seconds, and
+    n of the rounds behind `latency_s`. counters: of one sample, one branch of guidance; exact, or means over samples
+    where the decoder's work depends on what is drawn. steps: then, how many it took, a mean over samples.
     """
 
     arm: str
@@ -79,6 +79,7 @@ class Row:
     figures: dict[str, Interval] = field(default_factory=dict)
     against: dict[str, Interval] = field(default_factory=dict)
     speedup: dict[int, Interval] = field(default_factory=dict)
+    throughput: dict[int, Interval] = field(default_factory=dict)
     spread: dict[str, float | int] = field(default_factory=dict)
     counters: dict[str, float] = field(default_factory=dict)
     counters_exact: bool = True
@@ -381,10 +382,11 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
     figures |= _extrapolated(list(quality.values()))
     _add_likelihood(run, arm, baseline, figures, against)
     speedup: dict[int, Interval] = {}
+    throughput: dict[int, Interval] = {}
     latency: dict[str, float | int] = {}
     counters: dict[str, float] = {}
     exact = True
-    for trial in run.done("latency"):
+    for trial in sorted(run.done("latency"), key=lambda trial: trial["batch"]):  # the largest gives `images_per_s`
         times = round_times(trial, arm)
         if times and setting == "fixed":
             name = "latency_s" if trial["batch"] == 1 else "images_per_s"
@@ -394,6 +396,8 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
             )
             if trial["batch"] == 1:
                 latency = spread(times)
+            else:
+                throughput[trial["batch"]] = figures[name]
             theirs_s = [] if baseline is None else round_times(trial, baseline)
             if arm != baseline and theirs_s and ratio:  # joined runs may have timed them in different rounds
                 speedup[trial["batch"]] = paired_ratio(theirs_s, times)
@@ -415,6 +419,7 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
         figures=figures,
         against=against,
         speedup=speedup,
+        throughput=throughput,
         spread=latency,
         counters=counters,
         counters_exact=exact,
@@ -489,6 +494,7 @@ def to_json(results: Results) -> dict[str, Any]:
                 "baseline": row.baseline,
                 "against_baseline": plain(row.against),
                 "speedup": plain(row.speedup),
+                "images_per_s": plain(row.throughput),
                 "counters": row.counters,
                 "counters_exact": row.counters_exact,
                 "failed": row.failed,

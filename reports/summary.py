@@ -163,10 +163,7 @@ def _speed(results: Results, wide: bool) -> Table:
                     "1" if row.arm == row.baseline and row.ratio else bounds(row.speedup.get(batch))
                     for batch in batches
                 ),
-                *(
-                    "-" if "images_per_s" not in row.figures else f"{row.figures['images_per_s'].value:.1f}"
-                    for _ in big
-                ),
+                *(f"{row.throughput[batch].value:.1f}" if batch in row.throughput else "-" for batch in big),
                 *([count_words(row.counters.get("passes"))] if wide else []),
                 *(["-" if steps is None else f"{steps:.1f}"] if wide and shown else []),
             ]

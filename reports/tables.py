@@ -148,6 +148,25 @@ def _batches(results: Results) -> list[int]:
     return sorted({trial["batch"] for trial in results.run.done("latency")})
 
 
+def _throughput(results: Results, row: Row) -> dict[str, Cell]:
+    """Images a second by column: `images_per_s` is at the largest batch."""
+    *others, big = _large_batches(results)
+    named = {big: "images_per_s", **{batch: f"images_per_s_batch_{batch}" for batch in others}}
+    return {name: row.throughput.get(batch) for batch, name in named.items()}
+
+
+def _large_batches(results: Results) -> list[int]:
+    return [batch for batch in _batches(results) if batch != 1] or [1]
+
+
+def _throughput_columns(results: Results) -> list[Column]:
+    *others, big = _large_batches(results)
+    return [
+        *(Column(f"images_per_s_batch_{batch}", f"images/s, batch {batch}", "high") for batch in others),
+        Column("images_per_s", f"images/s, batch {big}", "high"),
+    ]
+
+
 def _speed_columns(results: Results) -> list[Column]:
     if not _has_ratios(results):
         return []
@@ -176,16 +195,14 @@ def main_table(results: Results) -> Table | None:
                 "fd": row.figures.get("fd"), "kd": row.figures.get("kd"), "bits_per_token": row.figures.get("bits"),
                 "latency_ms": None if latency is None else latency.scaled(1000),
                 **_ratios(results, row),
-                "images_per_s": row.figures.get("images_per_s"),
+                **_throughput(results, row),
             })
         )  # fmt: skip
     lines += _floors(results, "fd", "kd")
-    big = max((batch for batch in _batches(results) if batch != 1), default=1)
     columns = [
         *_arm_columns(results), Column("n_steps", "steps"), Column("trained", "trained"), Column("fd", "FD", "low"),
         Column("kd", "KD", "low"), Column("bits_per_token", "bits/token", "low"),
-        Column("latency_ms", "latency (ms/image)", "low"), *_speed_columns(results),
-        Column("images_per_s", f"images/s, batch {big}", "high"),
+        Column("latency_ms", "latency (ms/image)", "low"), *_speed_columns(results), *_throughput_columns(results),
     ]  # fmt: skip
     caption = rests_on(results)
     if _has_ratios(results):
@@ -312,9 +329,10 @@ def speed_table(results: Results) -> Table | None:
                                   "step_ratio": step_ratio(results, row)}  # fmt: skip
         query, content = row.counters.get("query_tokens"), row.counters.get("content_tokens")
         cells |= {"tokens": None if query is None or content is None else query + content}
-        for name, factor in (("latency_s", 1000.0), ("network_latency_s", 1000.0), ("images_per_s", 1.0)):
+        for name in ("latency_s", "network_latency_s"):
             one = row.figures.get(name)
-            cells[name.replace("_s", "_ms") if factor == 1000 else name] = None if one is None else one.scaled(factor)
+            cells[name.replace("_s", "_ms")] = None if one is None else one.scaled(1000)
+        cells |= _throughput(results, row)
         for name in ("p90", "iqr", "min"):
             cells[f"{name}_ms"] = 1000 * row.spread[name] if row.spread else None
         cells["rounds"] = row.spread.get("n")
@@ -331,7 +349,6 @@ def speed_table(results: Results) -> Table | None:
     }
     if ratios:
         lines.append(TableRow("A/A", "", noise, competes=False))
-    big = max((batch for batch in batches if batch != 1), default=1)
     columns = [
         *_arm_columns(results), Column("n_steps", "steps"), Column("passes", "passes"),
         Column("tokens", "tokens through"), Column("latency_ms", "latency (ms/image)", "low"),
@@ -340,7 +357,7 @@ def speed_table(results: Results) -> Table | None:
         *_speed_columns(results),
         *([Column("network_speedup", f"{TIMES} {baseline_words(results)}, network alone", "high", _times),
            Column("uncached_speedup", f"{TIMES} {results.repeated} without cache", "high", _times)] if ratios else []),
-        Column("step_ratio", f"{TIMES} fewer steps"), Column("images_per_s", f"images/s, batch {big}", "high"),
+        Column("step_ratio", f"{TIMES} fewer steps"), *_throughput_columns(results),
     ]  # fmt: skip
     caption = rests_on(results, quality=False)
     if ratios and len(results.baselines) == 1:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from orderbench.orders.errors import BenchError
 from orderbench.runs.shell import optional_number, optional_whole, whole
 from orderbench.runs.spec import Axes, RoundsText, Scale, read_tune, setting_flags, setting_kinds
 
@@ -83,5 +84,9 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def given_settings(typed: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given, as `RunSpec.from_json` reads them; BenchError or typer's own error for one that is
     misspelt."""
+    for name, value in typed.items():
+        if any(isinstance(text, str) and not text.strip() for text in (value if isinstance(value, list) else [value])):
+            flag = f"--{name.replace('_', '-')}"
+            raise BenchError(f"{flag} is empty; give {flag} {setting_flags()[name].metavar}, or leave it out")
     read = {name: _typed(name).read(value) for name, value in typed.items()}
     return {name: value for name, value in read.items() if value is not None}

@@ -59,7 +59,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     for name, arm in bench.arms.items():
         contend(name, arm, arm.decoder)
     again = bench.agenda.lineup.again
-    if again is not None:
+    if again is not None and (batch == 1 or not bench.spec.quick):
         contend("A/A", again, again.decoder)
         if batch == 1 and serves(bench.subjects.of(again.model).model, "masks") and not bench.spec.quick:
             contend("uncached", again, uncached_steps)
@@ -99,7 +99,8 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     body["weights_bytes"] = _bytes(bench.subjects.own.model)
     body["clock_after"] = clock_state(device)
     if batch == 1:
-        body["step_s"] = {name: _step_times(arm, bench) for name, arm in bench.arms.items() if name not in failed}
+        arms = {name: arm for name, arm in bench.arms.items() if name not in failed}
+        body["step_s"] = {name: _step_times(arm, bench) for name, arm in arms.items()}
     return body
 
 
@@ -148,7 +149,7 @@ def _precision(rule: Rounds, reached: float | None, rounds: Sequence[Sequence[Ma
 def seconds(trial: Trial, work: Workload) -> float:
     """The time of warm-up, rounds and memory, each all contenders once."""
     timed = [work.decode_s(name, trial.batch) for name in work.counters]
-    if work.again:  # A/A
+    if work.again and (trial.batch == 1 or not work.spec.quick):  # A/A
         timed.append(work.decode_s(work.again, trial.batch))
     if trial.batch == 1 and work.uncached is not None and not work.spec.quick:
         timed.append(work.costs[work.again].decode_s(work.uncached, 1))
@@ -182,7 +183,7 @@ def _step_times(arm: Arm, bench: Bench) -> list[list[float]]:
         tile.begin()
         return arm.decoder(tile)
 
-    return step_times(steps, bench.subjects.device)
+    return step_times(steps, bench.subjects.device, repeats=1 if bench.spec.quick else 3)
 
 
 def _pixel_decoder(subject: Subject) -> Callable[[Tensor], object] | None:

@@ -31,7 +31,7 @@ _ALONE = ("model", "tokenizer")  # lists that may also be given as one value, or
 _GUIDED = ("guidance", "cfg_scale")  # two spellings of one setting
 _MOST = {"samples": 10_000_000, "seeds": 100_000, "held_out": 10_000_000, "batch": 65_536, "steps": 1_000_000,
          "threads": 4096}  # fmt: skip # beyond them nothing could be allocated, or waited for
-QUICK = {"samples": 64, "held_out": 100, "rounds": "auto:10%:6s", "batch": [4]}
+QUICK: dict[str, Any] = {"samples": 64, "held_out": 64, "rounds": "auto:10%:6s", "batch": [4]}
 
 Scale = Annotated[str, "a number, or KIND:scale=S"]  # a file may give the number as one
 RoundsText = NewType("RoundsText", str)  # as `rounds.parse_rounds` reads it
@@ -247,8 +247,9 @@ class RunSpec:
         bool,
         Flag(
             None,
-            f"A first look: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, {QUICK['rounds']} "
-            f"rounds, batch {QUICK['batch']}, and no timing without a cache.",
+            f"A first look in about a minute: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, "
+            f"--rounds {QUICK['rounds']}, --batch {QUICK['batch'][0]}, one pass over single steps, and no timing without "
+            f"a cache.",
             group=AMOUNT,
         ),
     ] = False
@@ -325,7 +326,7 @@ class RunSpec:
     @property
     def repaired(self) -> int:
         """Images whose injected errors are to be repaired."""
-        return min(64, -(-self.samples // 2))
+        return min(16 if self.quick else 64, -(-self.samples // 2))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, None left out; `from_json` reads them again."""
