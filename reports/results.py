@@ -485,6 +485,7 @@ def to_json(results: Results) -> dict[str, Any]:
                 "model": row.model,
                 "setting": row.setting,
                 "n_steps": row.n_steps,
+                "cut": row.about.get("cut"),
                 "plan_digest": row.about["plan_digest"],
                 "training_share": row.trained,
                 "sampling": row.sampling,

@@ -31,6 +31,7 @@ from orderbench.reports.words import (
     share_words,
     training,
 )
+from orderbench.runs.rounds import said
 
 _DOWN, _UP = ARROWS["low"], ARROWS["high"]
 
@@ -194,6 +195,10 @@ def notes(results: Results, wide: bool = False) -> Iterator[str]:
             )
     if busy_words(results):
         yield f"{busy_words(results)}."
+    known = {trial["batch"]: said(len(trial["rounds"]), trial["precision"], len(trial.get("interrupted", [])))
+             for trial in results.run.done("latency") if "precision" in trial}  # fmt: skip
+    if known:
+        yield "Timing: " + "; ".join(f"batch {batch}, {words}" for batch, words in sorted(known.items())) + "."
     if not wide:
         yield from _step_ratios(results)
     if results.uncached is not None:

@@ -389,6 +389,7 @@ def _run(
     from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.live import watching
     from orderbench.runs.record import load_run
+    from orderbench.runs.rounds import parse_rounds
     from orderbench.runs.subject import load_subjects
     from orderbench.runs.trials import is_done, make_agenda
 
@@ -404,6 +405,8 @@ def _run(
     if dry_run:
         left = [trial for trial in trials if before is None or not is_done(before.trials.get(trial.id, {}))]
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
+        if not as_json and any(trial.batch for trial in left):
+            say(parse_rounds(spec.rounds).promise(), 0)
         return 0
     doubts = agenda.doubts()
     if doubts:
@@ -443,6 +446,12 @@ def _run(
         write(f"records: {folder}")
         if page is not None:
             write(f"report:  {page}")
+        say(
+            f"next: `bench compare {shlex.quote(str(folder))}` sets each arm against the baseline, `bench baseline "
+            f"{shlex.quote(str(folder))} --out baseline.json` keeps it for a gate, and `bench export --help` says how "
+            f"to write samples",
+            0,
+        )
     if ended.failed:
         return say(f"{len(ended.failed)} of {len(trials)} trials failed; --resume --out {folder} tries them again", 5)
     return 0

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orderbench.runs.kinds import KINDS, kind_of, title
+from orderbench.runs.rounds import said
 from orderbench.runs.trials import Trial
 
 _COLUMNS = [name for name, kind in KINDS.items() if kind.of_an_arm]
@@ -59,7 +60,11 @@ class LiveWatcher:
         if record["status"] == "failed":
             self._say(f"{self._title(trial)} failed: {record['reason']}")
         elif not self.console.is_terminal:
-            self._say(f"{self._title(trial)} took {record['wall_s']:.0f} s; {self._left()}")
+            precision = record.get("precision")
+            known = precision and said(len(record["rounds"]), precision, len(record.get("interrupted", [])))
+            self._say(
+                f"{self._title(trial)} took {record['wall_s']:.0f} s{f' ({known})' if known else ''}; {self._left()}"
+            )
         self._refresh()
 
     def _say(self, sentence: str) -> None:

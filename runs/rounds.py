@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orderbench.orders import BenchError
 
@@ -50,6 +51,15 @@ class Rounds:
         """Whether the precision that was asked for is there."""
         return made >= FEWEST and widest is not None and widest <= self.within
 
+    def promise(self) -> str:
+        """What ends the rounds, in a sentence; with what an estimate supposes."""
+        if self.count is not None:
+            return f"speed is measured in {self} rounds at each batch"
+        return (
+            f"speed is measured until every ratio is within {100 * self.within:g} %, in {FEWEST} rounds or more and "
+            f"{self.most_s:g} s at most at each batch; the estimate supposes up to {SUPPOSED} rounds"
+        )
+
     def supposed(self, round_s: float) -> int:
         """How many rounds an estimate counts with, where one takes `round_s` seconds."""
         return (
@@ -86,6 +96,27 @@ def parse_rounds(text: str | int) -> Rounds:
             f"auto:3%:60s"
         )
     return Rounds(None, within, most_s)
+
+
+def said(made: int, precision: Mapping[str, Any], interrupted: int = 0) -> str:
+    """How well the speeds of a batch are known, in words, from `precision` of its record.
+
+    >>> said(14, {"within": 0.05, "widest": 0.0412, "reached": True, "spent_s": 41.7})
+    '14 rounds, every ratio within 4.1 %'
+    >>> said(40, {"within": 0.05, "widest": 0.08, "reached": False, "spent_s": 178.0}, interrupted=1)
+    '40 rounds in 178 s, the widest ratio within 8 % where 5 % was asked, 1 interrupted'
+    """
+    rounds = f"{made} round{'s' * (made != 1)}"
+    widest, within = precision["widest"], precision["within"]
+    cut = f", {interrupted} interrupted" if interrupted else ""
+    if widest is None:
+        return rounds + cut
+    if precision["reached"] is False:
+        return (
+            f"{rounds} in {precision['spent_s']:.0f} s, the widest ratio within {100 * widest:.2g} % where "
+            f"{100 * within:.2g} % was asked{cut}"
+        )
+    return f"{rounds}, every ratio within {100 * widest:.2g} %{cut}"
 
 
 def width(value: float, low: float | None, high: float | None) -> float | None:

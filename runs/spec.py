@@ -248,8 +248,8 @@ class RunSpec:
         Flag(
             None,
             f"A first look in about a minute: {QUICK['samples']} samples an arm, {QUICK['held_out']} held-out images, "
-            f"--rounds {QUICK['rounds']}, --batch {QUICK['batch'][0]}, one pass over single steps, and no timing without "
-            f"a cache.",
+            f"--rounds {QUICK['rounds']}, --batch {QUICK['batch'][0]}, one pass over single steps, and no timing "
+            f"without a cache.",
             group=AMOUNT,
         ),
     ] = False
