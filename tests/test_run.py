@@ -108,8 +108,10 @@ def test_the_command_prints_one_document_and_leaves_a_run(files: dict[str, str],
     done = bench(*asked, "--out", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
+    assert "`bench baseline" not in done.stderr  # one document, and nothing to read beside it
     assert document["failed"] == []
     assert document["arms"][0]["figures"]["fd"]["value"] > 0
+    assert document["arms"][1]["cut"] is None
     left = bench("run", "--resume", "--out", str(tmp_path / "run"), "--dry-run", "--json")
     assert json.loads(left.stdout) == {"trials": [], "done_before": 8, "estimate_s": 0}
     listed = bench(*asked, "--dry-run", "--json")

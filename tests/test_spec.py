@@ -186,6 +186,11 @@ def test_every_type_of_a_field_is_typed_above_and_filed() -> None:
         (["--steps", "8,x"], "'x' is not a whole number; `bench run --help` shows what would do"),
         (["--orders", ","], "no order was asked for"),
         (["--first-sed", "1"], "No such option: --first-sed"),
+        (["--config", ""], "--config is empty; name a .toml or .json file of settings"),
+        (["--guidance", " "], "--guidance is empty; give --guidance S|KIND:scale=S, or leave it out"),
+        (["--cfg-scale", "2", "--guidance", "3"], "--cfg-scale and --guidance both set the guidance"),
+        (["--rounds", "auto:5"], "--rounds 'auto:5' is not served; a number would do, or auto"),
+        (["--batch", "1,100000000000"], "batch is 100000000000, more than any run can hold"),
     ],
 )
 def test_flags_are_strict(arguments: list[str], sentence: str) -> None:
