@@ -7,7 +7,6 @@ code from a file, and to advise anybody to.
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import re
 import zipfile
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from orderbench.orders import BenchError
+from orderbench.orders.documents import misfit, parse_document
 from orderbench.orders.files import open_plain, reason_of, write_whole
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -131,10 +131,26 @@ def read_about(file: Path) -> dict[str, Any]:
         return {}
     try:
         with safe_open(file, "pt") as opened:
-            about = json.loads((opened.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, OSError, ValueError, RecursionError):
+            about = parse_document((opened.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}
+    unlike = misfit(about, About)
+    if unlike:
+        raise BenchError(f"'{file}' says of itself what cannot be: it {unlike}; fetch it again")
+    return cast(dict[str, Any], about)
+
+
+class About(TypedDict, total=False):
+    """What a file of weights says of itself, as far as anything reads it; `shipped` and `mixtures` read its parts."""
+
+    tokenizer: str | dict[str, Any]
+    features: dict[str, Any]
+    model: dict[str, Any]
+    objective: dict[str, Any] | None
+    arrays: str
+    data: str
+    space: str
+    reference: str
 
 
 def _one_set(file: Path, state: Mapping[str, Any], which: Which | None) -> Tensors:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from orderbench.models.objective import RANDOM_ONLY, SHIPPED, ObjectiveConfig, Share
 from orderbench.orders import BenchError, Lattice, make_plan
-from orderbench.orders.documents import read_document
+from orderbench.orders.documents import Line, misfit, read_document
+from orderbench.orders.errors import unknown
 from orderbench.orders.files import reason_of
 from orderbench.orders.pace import Pace
 
@@ -28,22 +29,43 @@ def objective_named(name: str) -> ObjectiveConfig:
     try:
         value = read_document(Path(name))
     except OSError as problem:
-        raise BenchError(f"'{name}' could not be read: {reason_of(problem)}; name another file") from problem
+        raise BenchError(f"'{name}' could not be read: {reason_of(problem)}; name a JSON file") from problem
     except ValueError as problem:
         raise BenchError(f"'{name}' is not JSON: {problem}; a card of trained weights holds a mixture") from problem
     return objective_of(value, name)
 
 
-def objective_of(value: dict[str, Any], name: str) -> ObjectiveConfig:
-    """An ObjectiveConfig from plain values, as a card holds them."""
-    try:
-        shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
-        others: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key != "mixture"
-        }
-        return ObjectiveConfig(mixture=shares, **others)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise BenchError(f"'{name}' is not a mixture: {problem}; a card of trained weights holds one") from problem
+class PartAbout(TypedDict):
+    """One part of a mixture."""
+
+    order: Line
+    paces: list[Line]
+    share: float
+
+
+class ObjectiveAbout(TypedDict):
+    """An ObjectiveConfig as plain values; it knows their ranges itself."""
+
+    mixture: list[PartAbout]
+    nested: NotRequired[float]
+    noise: NotRequired[float]
+    corruptions: NotRequired[list[Line]]
+    label_drop: NotRequired[float]
+    terms: NotRequired[list[Line]]
+
+
+def objective_of(value: Any, name: str) -> ObjectiveConfig:
+    """An ObjectiveConfig from plain values, as a card holds them; BenchError for values of another form, and for keys
+    that it has not."""
+    unlike = misfit(value, ObjectiveAbout)
+    known = tuple(get_type_hints(ObjectiveAbout))
+    if not unlike and (others := [key for key in value if key not in known]):
+        raise unknown(f"key of a mixture in '{name}'", others[0], known, "a card of trained weights holds one")
+    if unlike:
+        raise BenchError(f"'{name}' is not a mixture: it {unlike}; a card of trained weights holds one")
+    shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
+    others: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
+    return ObjectiveConfig(**{**others, "mixture": shares})
 
 
 def parts_of(objective: ObjectiveConfig, order: str, lattice: Lattice) -> tuple[Share, ...]:

@@ -190,7 +190,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         total = sum(part.share for part in self.mixture)
-        if abs(total - 1) > 1e-9:
+        if not abs(total - 1) <= 1e-9:
             raise BenchError(f"the mixture's shares sum to {total:g}; they must sum to 1")
         for part in self.mixture:
             if part.share < 0 or not part.paces:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, cast
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
-from orderbench.orders.documents import read_document
+from orderbench.orders.documents import Count, Least1, Line, Positive, Share, misfit, read_document
 from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
 
@@ -92,6 +92,34 @@ def load_arrays(path: str | Path, kind: str) -> Arrays:
     return Arrays(tensors, about, card, digest)
 
 
+class Recommended(TypedDict, total=False):
+    """The sampling setting that suits some weights."""
+
+    guidance: Line
+    temperature: Positive
+    top_k: Count
+    top_p: Share
+
+
+class Split(TypedDict, total=False):
+    """The images that some weights were trained on."""
+
+    digest: str | None
+    test: Line | None
+
+
+class Card(TypedDict, total=False):
+    """What `bench train` writes beside weights, as far as anything reads it."""
+
+    kind: Line
+    sha256: Required[Line]
+    setting: Recommended
+    steps_done: Count
+    side: Least1
+    class_names: list[Line]
+    split: Split | None
+
+
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any], str]:
     tensors = read_tensors(file)
     digest = sha256_of(file)
@@ -108,9 +136,10 @@ def _card(file: Path) -> dict[str, Any]:
         card = read_document(file)
     except (OSError, ValueError) as problem:
         raise BenchError(f"'{file}' is not a whole card: {problem}; fetch it again, or remove it") from problem
-    if not isinstance(card, dict):
-        raise BenchError(f"'{file}' holds a {type(card).__name__}, not a card; fetch it again, or remove it")
-    return card
+    unlike = misfit(card, Card)
+    if unlike:
+        raise BenchError(f"'{file}' is not a whole card: it {unlike}; fetch it again, or remove it")
+    return cast(dict[str, Any], card)
 
 
 def shipped_names(kind: str | None = None) -> tuple[str, ...]:

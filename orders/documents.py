@@ -15,7 +15,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    Required,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from orderbench.orders.errors import printable
 from orderbench.orders.files import open_plain
@@ -114,9 +125,10 @@ def required(shape: type) -> tuple[str, ...]:
     >>> required(TypedDict("Point", {"x": int, "label": NotRequired[str]}))
     ('x',)
     """
-    optional: frozenset[str] = getattr(shape, "__optional_keys__", frozenset())  # knows no NotRequired within a text
+    optional: frozenset[str] = getattr(shape, "__optional_keys__", frozenset())  # knows nothing of what a text marks
+    marks = {name: get_origin(hint) for name, hint in _hints(shape).items()}
     return tuple(
-        name for name, hint in _hints(shape).items() if name not in optional and get_origin(hint) is not NotRequired
+        name for name, mark in marks.items() if mark is Required or (name not in optional and mark is not NotRequired)
     )
 
 
@@ -138,7 +150,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
     if is_typeddict(shape):
         return _table_misfit(value, shape, where)
     origin, inner = get_origin(shape), get_args(shape)
-    if origin in (Annotated, NotRequired):
+    if origin in (Annotated, NotRequired, Required):
         base = misfit(value, inner[0], where)
         limits = (limit for limit in inner[1:] if isinstance(limit, Limit) and not base and not limit.holds(value))
         return base or next((_said(value, limit.words, where) for limit in limits), "")
@@ -148,7 +160,7 @@ def misfit(value: Any, shape: Any, where: str = "") -> str:
         others = [kind for kind in inner if kind is not type(None)]
         found = [misfit(value, kind, where) for kind in others]
         return "" if "" in found else found[0] if len(found) == 1 else _said(value, words_of(shape), where)
-    if origin is list and isinstance(value, list):
+    if origin is list and isinstance(value, list | tuple):
         each = (misfit(entry, inner[0], f"{where}[{index}]") for index, entry in enumerate(value))
         return next(filter(None, each), "")
     if origin is dict and isinstance(value, Mapping):

@@ -91,9 +91,9 @@ class ModelAbout(TypedDict):
     weights: NotRequired[str]  # 'ema' or 'model', where its file holds both
     parameters: NotRequired[Count]
     config: NotRequired[dict[str, Any]]
-    data: NotRequired[str]
-    objective: NotRequired[ObjectiveAbout]
-    steps_done: NotRequired[Count]
+    data: NotRequired[str | None]
+    objective: NotRequired[ObjectiveAbout | None]
+    steps_done: NotRequired[Count | None]
     tokenizer: NotRequired[TokenizerAbout]
     held_out: NotRequired[HeldOutAbout]
 
