@@ -59,13 +59,16 @@ def objective_of(value: Any, name: str) -> ObjectiveConfig:
     that it has not."""
     unlike = misfit(value, ObjectiveAbout)
     known = tuple(get_type_hints(ObjectiveAbout))
-    if not unlike and (others := [key for key in value if key not in known]):
-        raise unknown(f"key of a mixture in '{name}'", others[0], known, "a card of trained weights holds one")
+    foreign = [] if unlike else [key for key in value if key not in known]
+    if foreign:
+        raise unknown(f"key of a mixture in '{name}'", foreign[0], known, "a card of trained weights holds one")
     if unlike:
         raise BenchError(f"'{name}' is not a mixture: it {unlike}; a card of trained weights holds one")
     shares = tuple(Share(order=s["order"], paces=tuple(s["paces"]), share=s["share"]) for s in value["mixture"])
-    others: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in value.items()}
-    return ObjectiveConfig(**{**others, "mixture": shares})
+    others: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in value.items() if key != "mixture"
+    }
+    return ObjectiveConfig(mixture=shares, **others)
 
 
 def parts_of(objective: ObjectiveConfig, order: str, lattice: Lattice) -> tuple[Share, ...]:

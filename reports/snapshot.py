@@ -6,6 +6,7 @@ Refuses to judge: `check` holds a snapshot of a run against one of an earlier ru
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -258,7 +259,7 @@ def _bits(results: Results, arm: str) -> dict[str, Any] | None:
 
 def read_snapshot(file: Path) -> dict[str, Any]:
     """A file of `bench baseline`; BenchError for anything else."""
-    if not file.exists():
+    if not os.path.exists(file):  # nor where its name is too long
         raise BenchError(
             f"there is no baseline '{file}'; --baseline takes the folder of a run, or the file that `bench baseline "
             f"RUN --out {file.name}` writes"

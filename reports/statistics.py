@@ -106,14 +106,17 @@ def jackknife_percent(baseline: Sequence[Replicates], other: Sequence[Replicates
     BenchError also for a baseline of 0 or less, such as an unbiased kernel distance of nearly equal sets.
     """
     (a, a_out), (b, b_out) = _corresponding(baseline, other)
-    if a.mean() <= 0:
-        raise BenchError(f"a baseline of {a.mean():g} has no percent; compare the difference itself")
-    left_out = None
+    left_out, wholes = None, [a.mean()]
     if a_out is not None and b_out is not None:  # one seed's group left out, the other seeds whole
-        left_out = [
-            100 * ((b.mean() + (y - b[s]) / len(b)) / (a.mean() + (x - a[s]) / len(a)) - 1)
-            for s, (x, y) in enumerate(zip(a_out, b_out, strict=True))
-        ]
+        of = [a.mean() + (x - a[s]) / len(a) for s, x in enumerate(a_out)]
+        wholes += [one.min() for one in of]
+        with np.errstate(all="ignore"):  # what has no percent is refused below
+            left_out = [
+                100 * ((b.mean() + (y - b[s]) / len(b)) / whole - 1)
+                for s, (whole, y) in enumerate(zip(of, b_out, strict=True))
+            ]
+    if min(wholes) <= 0:
+        raise BenchError(f"a baseline of {min(wholes):g} has no percent; compare the difference itself")
     ratio = b.mean() / a.mean()  # seeds vary by what they add to it: its derivative, not the difference's
     return _stratified(100 * float(ratio - 1), 100 * (b - ratio * a) / a.mean(), left_out)
 

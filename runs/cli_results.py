@@ -6,6 +6,7 @@ Knows their flags and exit codes. Refuses to judge: every verdict comes from `or
 from __future__ import annotations
 
 import shlex
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -325,7 +326,7 @@ def check(
         _check_out(junit, "--junit")
     before = None
     if baseline is not None:
-        folder = baseline.is_dir()
+        folder = os.path.isdir(baseline)  # a name that is too long is none
         before = baseline_of(results_of(load_run(baseline), space)) if folder else read_snapshot(baseline)
     findings = gate.check(results_of(load_run(run), space), before, asked, _spelling)
     if junit is not None:

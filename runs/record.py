@@ -288,7 +288,7 @@ def _read_through(run: Run, trial: Mapping[str, Any]) -> None:
 
 def _load_about(where: Path) -> tuple[dict[str, Any], RunAbout]:
     """run.json as it is stored, and brought up to date."""
-    if not where.is_dir():
+    if not os.path.isdir(where):  # nor where its name is too long
         raise RecordProblem(f"there is no folder '{where}'; name a folder that bench run wrote")
     file = where / "run.json"
     stored = read_json(file)
