@@ -5,8 +5,8 @@ Knows their flags and exit codes. Refuses to judge: every verdict comes from `or
 
 from __future__ import annotations
 
-import shlex
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
