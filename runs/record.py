@@ -391,8 +391,9 @@ def sole_writer(folder: Path, holds: str = "a run") -> Iterator[None]:
         with fellow_writer(folder):
             yield
     finally:
+        held = os.fstat(handle)
         os.close(handle)
-        with contextlib.suppress(OSError):  # it may be gone
-            if made and os.listdir(folder) == [".lock"]:
+        with contextlib.suppress(OSError):  # it may be gone, and another run's be in its place
+            if made and _lock_of(folder) == (held.st_dev, held.st_ino) and os.listdir(folder) == [".lock"]:
                 (folder / ".lock").unlink()
                 folder.rmdir()

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from kept import RECORD, printed
-from toy_runs import Silent, run, spec_of
+from toy_runs import Killed, Silent, run, spec_of
 from typer.testing import CliRunner
 
 from orderbench.orders import BenchError
@@ -255,16 +255,13 @@ def test_what_is_broken_is_measured_again(whole: Run, files: dict[str, str], tmp
 
 
 def test_a_tile_of_something_else_is_decoded_again(whole: Run, files: dict[str, str], tmp_path: Path) -> None:
-    class Stopped(BaseException):
-        pass
-
     def stop(trial: Any, done: int, total: int) -> None:
         if trial.kind == "quality" and done >= 128:
-            raise Stopped
+            raise Killed
 
     folder = tmp_path / "run"
     spec = spec_of(files, only=("quality",))
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         run(spec, folder, Silent(stop))
     (tiles,) = (folder / "tiles").iterdir()
     one, two = sorted(tiles.iterdir())
