@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from orderbench.orders import BenchError
+from orderbench.orders.files import open_plain, reason_of
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # as published
 CLASSES = len(CLASS_NAMES)
@@ -91,7 +92,11 @@ def _read_binary(file: Path, files: Sequence[Path]) -> tuple[np.ndarray, np.ndar
             f"'{file}' has {size:,} bytes, the largest batch beside it {wanted:,}; all alike and a multiple of "
             f"{1 + _PIXELS:,} would do: unpack the archive again"
         )
-    rows_Nx = np.frombuffer(file.read_bytes(), np.uint8).reshape(-1, 1 + _PIXELS)
+    try:
+        with open_plain(file) as opened:
+            rows_Nx = np.frombuffer(opened.read(), np.uint8).reshape(-1, 1 + _PIXELS)
+    except OSError as problem:
+        raise BenchError(f"'{file}' cannot be read: {reason_of(problem)}; unpack the archive again") from problem
     return rows_Nx[:, 1:], rows_Nx[:, 0].astype(np.int64)
 
 

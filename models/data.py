@@ -30,7 +30,7 @@ from orderbench.models.folders import Folders, flat_pictures, read_folders
 from orderbench.models.pixels import in_channels, is_grey, pixel_rule, read_picture, square
 from orderbench.orders import BenchError
 from orderbench.orders.arrays import BrokenArrays, Head, memory_bytes, read_heads, read_npz
-from orderbench.orders.files import sha256_of
+from orderbench.orders.files import reason_of, sha256_of
 from orderbench.orders.streams import generator
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the package dataset-fashion-mnist
@@ -159,7 +159,11 @@ def open_images(source: str | None) -> Source:
             "Fashion-MNIST is not on this machine; --data download fetches it (31 MB), `apt-get install "
             "dataset-fashion-mnist` puts it there, or name a folder with its original files, as in --data FOLDER"
         )
-    if not where.exists():
+    try:
+        is_there = where.exists()
+    except OSError as problem:  # a folder above it is closed, or its name is longer than any
+        raise BenchError(f"'{where}' cannot be read: {reason_of(problem)}; name another folder") from problem
+    if not is_there:
         raise BenchError(
             f"there are no images at '{source}'; name a folder or an .npz file, as in --data FOLDER, or fetch "
             f"Fashion-MNIST with --data download"

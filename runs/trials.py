@@ -147,6 +147,13 @@ def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
         used = {arm.model: subjects.of(arm.model) for arm in lineup.arms}
         yield from (subject.assumed for subject in used.values() if subject.assumed)
     yield from _skipped(spec, lineup, subjects)
+    for judge, name in product(subjects.judges, dict.fromkeys(arm.model for arm in lineup.arms)):
+        known, subject = judge.space.classes, subjects.of(name)
+        if subject.codec is not None and known not in (None, subject.model.n_classes):
+            yield (
+                f"{subject.name}: agreement is skipped, since the space {judge.space.name} knows {known} classes and "
+                f"the model {subject.model.n_classes}"
+            )
 
 
 def _skipped(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:

@@ -123,7 +123,9 @@ def test_what_is_skipped_is_said_with_its_reason_and_the_command(files: dict[str
     )
     agenda = agenda_of(files, ("shared", f"{own}:five"), orders=("raster", "raster~my_nets"), correction=("off",))
     assert {trial.arm for trial in agenda.trials if trial.kind == "likelihood"} == {"raster"}
-    assert len(agenda.notes) == 1
+    skipped, unasked = agenda.notes
+    assert skipped.startswith("my_nets: likelihood is skipped, since")
+    assert unasked == "my_nets: agreement is skipped, since the space fashion-features knows 10 classes and the model 5"
 
 
 def test_a_network_without_classes_takes_every_held_out_image(files: dict[str, str], own: str) -> None:
