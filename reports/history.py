@@ -33,11 +33,11 @@ from orderbench.reports.canvas import (
 from orderbench.reports.conditions import What, unlike
 from orderbench.reports.looks import Look, apart
 from orderbench.reports.page import inline_svg
-from orderbench.reports.results import replicate, results_of
+from orderbench.reports.results import SHARES, replicate, results_of
 from orderbench.reports.snapshot import KIND, baseline_of, conditions_in, counters_in, read_snapshot
-from orderbench.reports.statistics import Interval, jackknife
+from orderbench.reports.statistics import Interval, jackknife, share_interval
 from orderbench.reports.table import Cell, Column, Table, TableRow, to_csv, to_json
-from orderbench.reports.words import count_words, plus_minus_tiny
+from orderbench.reports.words import count_words, plus_minus_tiny, share_words
 from orderbench.runs.record import load_run, read_json
 
 if TYPE_CHECKING:
@@ -191,7 +191,11 @@ def _speedup(batch: str, about: Mapping[str, Any]) -> Interval | None:
 
 def _metric(metric: str, about: Mapping[str, Any]) -> Interval | None:
     by_seed = about["quality"].get(metric)
-    return jackknife([replicate(one) for one in by_seed.values()]) if by_seed else None
+    if not by_seed:
+        return None
+    if metric in SHARES and about["n"]:
+        return share_interval([one["value"] for one in by_seed.values()], [about["n"]] * len(by_seed))
+    return jackknife([replicate(one) for one in by_seed.values()])
 
 
 def _bits(about: Mapping[str, Any]) -> Interval | None:
@@ -218,6 +222,8 @@ def _counted(counter: str, about: Mapping[str, Any]) -> Interval | None:
 def _said(trend: Trend, point: Point | None) -> str:
     if point is None:
         return "-"
+    if trend.number == "agreement":
+        return share_words(point.value)
     return plus_minus_tiny(point.value) if trend.better else count_words(point.value.value)
 
 

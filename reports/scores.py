@@ -14,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orderbench.reports.results import METRICS, SMALL_N, figures_of, is_inception
-from orderbench.reports.words import distance_words, plus_minus
+from orderbench.reports.statistics import Interval
+from orderbench.reports.words import ARROWS, distance_words, plus_minus, share_words
 
-_HEADS = {"fd": "FD", "kd": "KD", "precision": "precision", "recall": "recall", "inception_score": "score",
-          "agreement": "agreement"}  # fmt: skip
+_LOW, _HIGH = ARROWS["low"], ARROWS["high"]
+_HEADS = {"fd": f"FD {_LOW}", "kd": f"KD {_LOW}", "precision": f"precision {_HIGH}", "recall": f"recall {_HIGH}",
+          "inception_score": f"score {_HIGH}", "agreement": f"agreement {_HIGH}"}  # fmt: skip
 
 
 def scores_json(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,9 +39,9 @@ def scores_json(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scores(found: Mapping[str, Any], width: int) -> RenderableType:
-    """A table for every space, and what the figures rest on, for so many columns; where they are few, the inception
-    score is left to --json."""
-    heads = {metric: head for metric, head in _HEADS.items() if metric != "inception_score" or width >= 100}
+    """A table for every space, and what the figures rest on, for so many columns; where they are few, precision, recall
+    and inception score are left out."""
+    heads = _HEADS if width >= 110 else {metric: _HEADS[metric] for metric in ("fd", "kd", "agreement")}
     parts: list[RenderableType] = []
     for number, about in enumerate(found["spaces"]):
         title = f"Quality in the space {about['space']}"
@@ -53,7 +55,7 @@ def scores(found: Mapping[str, Any], width: int) -> RenderableType:
         rows += [("(real)", one) for one in found["real"] if one["space"] == about["space"]]
         for name, result in rows:
             figures = figures_of(result)
-            cells = [name, str(result["n"]), *(plus_minus(figures.get(metric)) for metric in heads)]
+            cells = [name, str(result["n"]), *(_cell(metric, figures) for metric in heads)]
             table.add_row(*map(Text, cells))
         parts += [table, Text()]
     return Group(*parts, *(Text(note, style="dim") for note in score_notes(found)))
@@ -93,6 +95,11 @@ def score_notes(found: Mapping[str, Any]) -> Iterator[str]:
     for one in found["real"]:
         if one["n"] not in sizes:
             yield f"(real): n = {one['n']}."
+
+
+def _cell(metric: str, figures: Mapping[str, Interval]) -> str:
+    words = share_words if metric == "agreement" else plus_minus
+    return words(figures.get(metric))
 
 
 def _plain(result: Any) -> dict[str, Any]:

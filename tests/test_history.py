@@ -94,7 +94,7 @@ def test_a_number_is_followed_and_parted_where_it_was_not_measured_alike(history
 
 
 def test_a_terminal_shows_what_fits_and_every_reason(history: History) -> None:
-    wide, narrow = (printed(terminal(history, width), width) for width in (120, 60))
+    wide, narrow = (printed(terminal(history, width), width) for width in (140, 60))
     assert "[1] not measured like the one before it: the models differ" in wide
     assert "a.json: read no speed from this: other programs were running (load 9.0 on 2 cores)." in wide
     assert "2027-01-01" in wide
