@@ -20,7 +20,7 @@ from orderbench.orders.errors import BenchError
 from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, history, report
 from orderbench.runs.cli_run import doctor, run, score, train
-from orderbench.runs.shell import CLOSED, Grouped, patient_streams, say
+from orderbench.runs.shell import CLOSED, DebugOption, Grouped, patient_streams, say, write
 
 app = typer.Typer(
     name="bench",
@@ -54,6 +54,10 @@ def main() -> None:
 
 def _run() -> int | None:
     """The exit code; None of a command that ended well and has none of its own."""
+    if "_BENCH_COMPLETE" in os.environ:  # a shell asks after TAB
+        from typer.completion import completion_init  # type: ignore[attr-defined] # it is imported there
+
+        completion_init()
     try:
         code = app(standalone_mode=False, prog_name="bench")
         if code == 130:  # typer has seen Ctrl-C
@@ -98,6 +102,7 @@ def bench(
       bench orders --rank --steps 13    all orders, by the price of parallel steps
       bench run --orders raster,radial  two orders, under the shipped weights
       bench COMMAND --help              what a command does, with examples
+      bench completion --help           how TAB completes flags and orders
     """
     if version:
         from orderbench.runs import __version__
@@ -105,5 +110,29 @@ def bench(
         print(f"orderbench {__version__}")
 
 
-for command in (orders, decoders, show, train, run, score, compare, export, report, check, baseline, history, doctor):
+def completion(
+    shell: Annotated[
+        str | None, typer.Argument(metavar="bash|zsh|fish", help="Which shell. Default: that of SHELL.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Print the script that lets TAB complete commands, flags, orders and paces.
+
+    \b
+    Examples:
+      eval "$(bench completion bash)"        now; in ~/.bashrc, always
+      eval "$(bench completion zsh)"         the same, in ~/.zshrc after compinit
+      bench completion fish > ~/.config/fish/completions/bench.fish
+    """
+    from orderbench.runs.completion import completion_script, shell_of
+
+    write(completion_script(shell_of(os.environ.get("SHELL", "")) if shell is None else shell))
+
+
+COMMANDS = (
+    orders, decoders, show, train, run, score, compare, export, report,
+    check, baseline, history, doctor, completion,
+)  # fmt: skip
+
+for command in COMMANDS:
     app.command(cls=Grouped)(command)

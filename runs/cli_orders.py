@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
+from orderbench.runs.completion import complete_arms, complete_paces
 from orderbench.runs.flags import IncludeOption
 from orderbench.runs.shell import (
     DebugOption,
@@ -51,7 +52,9 @@ PowerOption = Annotated[float, typer.Option("--power", parser=number, metavar="P
 
 def orders(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these.", autocompletion=complete_arms)
+    ] = None,
     rank: Annotated[bool, typer.Option("--rank", help="Rank all orders by their parallel tax.")] = False,
     grid: GridOption = "16",
     steps: Annotated[
@@ -145,9 +148,15 @@ def decoders(
 
 
 def show(
-    arms: Annotated[list[str], typer.Argument(metavar="ORDER[@PACE]", help="One or more, by comma or space.")],
+    arms: Annotated[
+        list[str],
+        typer.Argument(metavar="ORDER[@PACE]", help="One or more, by comma or space.", autocompletion=complete_arms),
+    ],
     grid: GridOption = "16",
-    pace: Annotated[str | None, typer.Option("--pace", metavar="PACE", help="As after @, for all orders.")] = None,
+    pace: Annotated[
+        str | None,
+        typer.Option("--pace", metavar="PACE", help="As after @, for all orders.", autocompletion=complete_paces),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", parser=whole, metavar="T", help="Short for --pace cosine:T.")
     ] = None,

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from orderbench.orders.errors import BenchError
+from orderbench.runs.completion import complete_arms, complete_paces, complete_words
 from orderbench.runs.shell import optional_number, optional_whole, whole
-from orderbench.runs.spec import Axes, RoundsText, Scale, read_tune, setting_flags, setting_kinds
+from orderbench.runs.spec import MEASUREMENTS, Axes, RoundsText, Scale, read_tune, setting_flags, setting_kinds
 
 
 def _words(text: str | None, parse: Callable[[str], Any] = str) -> list[Any] | None:
@@ -50,12 +51,22 @@ def _typed(name: str) -> _Typed:
     return _REPEATED if setting_flags()[name].repeated else _TYPED[setting_kinds()[name]]
 
 
+_COMPLETED: dict[str, Callable[[str], list[str]]] = {
+    "orders": complete_arms,
+    "pace": complete_paces,
+    "only": complete_words(MEASUREMENTS),
+    "dtype": complete_words(("fp32", "bf16")),
+    "device": complete_words(("auto", "cpu", "cuda", "mps", "xpu")),
+}
+
+
 def setting_option(name: str, group: str | None) -> Any:
     """typer's option of one setting: --NAME, with the metavar and the help of its field, in a group of the help."""
     flag, typed = setting_flags()[name], _typed(name)
     return typer.Option(
         f"--{name.replace('_', '-')}",
         parser=typed.parser, metavar=flag.metavar, help=flag.says, rich_help_panel=group,
+        autocompletion=_COMPLETED.get(name),
     )  # fmt: skip
 
 
