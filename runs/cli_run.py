@@ -343,8 +343,6 @@ def run(
 
     include_files(settings["include"])
     given = given_settings(settings)
-    if config is not None and not config.strip():
-        raise BenchError("--config is empty; name a .toml or .json file of settings, or leave it out")
     from_file = read_config(config) if config else {}
     if resume:
         if out is None:

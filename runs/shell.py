@@ -67,7 +67,7 @@ class Grouped(TyperCommand):
             flag, equals, value = word.partition("=")
             named = before if word == "" else flag if equals and not value else ""
             if re.search("FILE|FOLDER|PATH|KIND", kinds.get(named, "")):
-                raise BenchError(f"{named} was given nothing; it takes {kinds[named]}, or leave {named} out")
+                raise BenchError(f"{named} is empty; give {named} {kinds[named]}, or leave it out")
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -186,7 +186,7 @@ def test_every_type_of_a_field_is_typed_above_and_filed() -> None:
         (["--steps", "8,x"], "'x' is not a whole number; `bench run --help` shows what would do"),
         (["--orders", ","], "no order was asked for"),
         (["--first-sed", "1"], "No such option: --first-sed"),
-        (["--config", ""], "--config is empty; name a .toml or .json file of settings"),
+        (["--config", ""], "--config is empty; give --config FILE, or leave it out"),
         (["--guidance", " "], "--guidance is empty; give --guidance S|KIND:scale=S, or leave it out"),
         (["--cfg-scale", "2", "--guidance", "3"], "--cfg-scale and --guidance both set the guidance"),
         (["--rounds", "auto:5"], "--rounds 'auto:5' is not served; a number would do, or auto"),

@@ -141,11 +141,11 @@ def test_what_may_not_be_read_is_one_sentence(bench: BENCH, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["run", "--out", ""], "--out was given nothing; it takes FOLDER, or leave --out out"),
-        (["run", "--config="], "--config was given nothing; it takes FILE"),
-        (["train", "model", "--out", "x", "--tokenizer", ""], "--tokenizer was given nothing; it takes FILE"),
-        (["run", "--guidance", ""], "--guidance was given nothing; it takes "),
-        (["baseline", "x", "--out", ""], "--out was given nothing"),
+        (["run", "--out", ""], "--out is empty; give --out FOLDER, or leave it out"),
+        (["run", "--config="], "--config is empty; give --config FILE"),
+        (["train", "model", "--out", "x", "--tokenizer", ""], "--tokenizer is empty; give --tokenizer FILE"),
+        (["run", "--guidance", ""], "--guidance is empty; give --guidance "),
+        (["baseline", "x", "--out", ""], "--out is empty"),
     ],
 )
 def test_an_empty_name_is_no_place(words: list[str], sentence: str, bench: BENCH) -> None:
