@@ -143,7 +143,7 @@ def floor_cell(results: Results, floor: Floor) -> str:
     """A floor as tables have it, with its own n where that is not the arms': a Frechet distance depends on it."""
     theirs = {row.n for row in results.arms if row.n is not None}
     other = floor.n is not None and bool(theirs) and floor.n not in theirs
-    return f"({floor.name}, n = {floor.n})" if other else f"({floor.name})"
+    return f"({floor.name} n={floor.n})" if other else f"({floor.name})"
 
 
 def fid_words(results: Results) -> str:

@@ -289,7 +289,7 @@ def test_a_floor_of_another_n_says_so(record: Run) -> None:
     for run, marked in ((record, False), (changed(record, "fewer", trial=fewer), True)):
         results = results_of(run)
         table = tables_of(results)[0]
-        shown = "(real, n = 7)" if marked else "(real)"
+        shown = "(real n=7)" if marked else "(real)"
         assert shown in [row.cells["arm"] for row in table.rows]
         assert shown in printed(summary.summary(results, 120), 120)
 
