@@ -544,12 +544,12 @@ def _along(path_N2: np.ndarray, size: float) -> Iterator[tuple[float, float, flo
 
 
 def plain_ticks(axis: Any, values: Sequence[float], *, base: int = 10) -> None:
-    """A logarithmic axis with plain numbers at 1, 2, 5, or at powers of two."""
+    """A logarithmic axis with plain numbers at 1, 2, 5, or at powers of a base of two or four."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     low, high = min(values), max(values)
-    if base == 2:
-        ticks = [2.0**p for p in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1)]
+    if base != 10:
+        ticks = [float(base) ** p for p in range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)]
     else:
         powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
         ticks = [m * 10.0**p for p in powers for m in (1, 2, 5)]

@@ -412,20 +412,64 @@ def latency_by_step(results: Results, sheet: Sheet) -> Figure | None:
     rows = [row for row in results.arms if row.setting == "fixed" and row.arm in seconds]
     if not rows:
         return None
-    chart = Chart(sheet, "Time of every step, one image")
+    longest = max(len(seconds[row.arm]) for row in rows)
+    top = 1300 * max(float(np.quantile(seconds[row.arm], 0.98)) for row in rows)
+    words = "median of 3 passes; waiting after every step makes them slower than a whole generation"
+    if len(rows) > _CROWDED:
+        return _panels_by_step(results, sheet, rows, seconds, longest, top, words)
+    chart = Chart(sheet, _BY_STEP)
     for line, others in _lines(rows):
         look, name = sheet.look(results, line[0]), line[0].line
         for row in (*line, *others):
             y = 1000 * seconds[row.arm]
             chart.curve(look, name, np.arange(1, len(y) + 1), y)
         chart.label(name, look, name, len(seconds[line[-1].arm]), 1000 * float(seconds[line[-1].arm][-1]))
-    longest = max(len(seconds[row.arm]) for row in rows)
     plain_ticks(chart.axes.xaxis, [1, longest], base=2)
     chart.axes.set_xlim(0.9, longest * 1.9)
-    top = max(float(np.quantile(seconds[row.arm], 0.98)) for row in rows) * 1000
-    chart.axes.set_ylim(0, 1.3 * top)
+    chart.axes.set_ylim(0, top)
     chart.axes.set(xlabel="step", ylabel="time of the step (ms)")
-    return chart.finish("median of 3 passes; waiting after every step makes them slower than a whole generation")
+    return chart.finish(words)
+
+
+_BY_STEP, _CROWDED = "Time of every step, one image", 6  # more arms get a panel a line
+
+
+def _panels_by_step(
+    results: Results, sheet: Sheet, rows: Sequence[Row], seconds: dict[str, np.ndarray], longest: int, top: float,
+    words: str,
+) -> Figure:  # fmt: skip
+    """A panel a line, all on the same axes: many curves over each other cannot be told apart."""
+    lines = list(_lines(rows))
+    across = min(len(lines), 2 if sheet.width < 5 else 4)
+    down = math.ceil(len(lines) / across)
+    figure = blank_figure(sheet.width, 0.75 + 0.95 * down)
+    heading(sheet, figure, _BY_STEP)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    for place, axes in enumerate(grid.flat):
+        if place >= len(lines):
+            axes.set_axis_off()
+            continue
+        line, others = lines[place]
+        look = sheet.look(results, line[0])
+        for row in (*line, *others):
+            y = 1000 * seconds[row.arm]
+            axes.plot(np.arange(1, len(y) + 1), y, color=look.color, linestyle=look.dash, linewidth=0.7, gid=look.gid)
+            axes.plot([len(y)], [y[-1]], zorder=3, gid=look.gid, **marks(look, 4.4))
+            axes.annotate(count_words(row.n_steps), (len(y), min(float(y[-1]), top)), (0, 4), ha="center",
+                          textcoords="offset points", fontsize=SMALLEST, color=look.color, gid=look.gid)  # fmt: skip
+        name = textwrap.shorten(line[0].line, int(15 * sheet.width / across), placeholder="…")
+        axes.set_title(name, fontsize=SMALLEST, color=look.color, pad=3, gid=look.gid)
+        axes.grid(axis="y")
+        if place + across >= len(lines):
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("step")
+        if place % across == 0:
+            axes.set_ylabel("time (ms)")
+    plain_ticks(grid[0, 0].xaxis, [1, longest], base=4)
+    grid[0, 0].set_xlim(0.8, longest * 1.8)
+    grid[0, 0].set_ylim(0, top)
+    foot(sheet, figure, [words, "numbers: steps"])
+    return figure
 
 
 @styled

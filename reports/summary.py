@@ -5,6 +5,7 @@ Knows rich and results. Refuses to compute: every figure comes from `orderbench.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -33,6 +34,7 @@ from orderbench.reports.words import (
 )
 from orderbench.runs.rounds import said
 
+_NARROW = 15  # characters of an arm's name, where columns are few: a longer one breaks before its pace
 _DOWN, _UP = ARROWS["low"], ARROWS["high"]
 
 
@@ -66,7 +68,9 @@ def _parts(results: Results, width: int) -> Iterator[RenderableType]:
 def _table(title: str, *columns: str) -> Table:
     # Texts, not strings, here and in the rows: what records say may look like rich's markup.
     table = Table(box=None, pad_edge=False, header_style="bold", title=Text(title, style="bold"), title_justify="left")
-    table.add_column(Text(columns[0]), overflow="fold", min_width=15, style="cyan")  # names break, numbers never do
+    table.add_column(
+        Text(columns[0]), overflow="fold", min_width=_NARROW, style="cyan"
+    )  # names break, numbers never do
     for column in columns[1:]:
         table.add_column(Text(column), justify="right", no_wrap=True)
     return table
@@ -140,7 +144,8 @@ def _speed(results: Results, wide: bool) -> Table:
     shown = any(row.ratio for row in results.arms)
     batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise)) if shown else []
     timed = {trial["batch"] for trial in results.run.done("latency")}
-    big = [batch for batch in sorted({*batches, *timed}) if batch != 1]
+    big = [batch for batch in sorted({*batches, *timed}) if batch != 1][-1:]  # of which images_per_s is
+    batches = batches if wide else sorted({*batches[:1], *batches[-1:]})  # the report has those in between
     single = len(results.baselines) == 1
     singly = " one at a time, with a cache" if one_at_a_time(results) else ""
     against = f"{results.baselines[0]}{singly}" if single else "each model's own baseline"
@@ -148,16 +153,16 @@ def _speed(results: Results, wide: bool) -> Table:
     heads = [
         "arm",
         *_model_head(results),
-        f"latency\n(ms/image) {_DOWN}",
+        f"latency {_DOWN}\n(ms/image)",
         *(f"x, batch {batch} {_UP}" for batch in batches),
     ]
-    heads += [f"images/s,\nbatch {batch} {_UP}" for batch in big]
+    heads += [f"img/s {_UP}\nbatch {batch}" for batch in big]
     table = _table(title, *heads, *(["passes", *(["x steps"] if shown else [])] if wide else []))
     for row in results.arms:
         if row.setting == "fixed":
             latency, steps = row.figures.get("latency_s"), step_ratio(results, row)
             cells = [
-                row.arm,
+                row.arm if wide or len(row.arm) <= _NARROW else re.sub(r"(?<=.)(?=[@+~])", "\n", row.arm, count=1),
                 *_model_cell(results, row),
                 "-" if latency is None else f"{1000 * latency.value:.{digits(1000 * latency.value)}f}",
                 *(

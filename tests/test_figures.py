@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,29 @@ def test_what_finds_no_place_stands_in_the_legend(results: Results) -> None:
     assert "Pareto front" in {text.get_text() for text in axes.texts}
     assert legend.get_window_extent().y1 < axes.get_tightbbox().y0  # type: ignore[union-attr]
     assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in legend.get_texts())
+
+
+def test_many_curves_of_steps_have_a_panel_a_line(record: Run, results: Results) -> None:
+    names = {row.arm: f"{row.arm}-again" for row in results.arms if row.arm.startswith("radial")}
+
+    def about(about: dict[str, Any]) -> None:
+        about["arms"] += [{**arm, "name": names[arm["name"]], "order": "spiral"} for arm in about["arms"]
+                          if arm["name"] in names]  # fmt: skip
+
+    def trial(trial: dict[str, Any]) -> None:
+        for values in (trial.get("step_s", {}), trial.get("counters", {}), trial.get("flops_per_image") or {}):
+            values.update({names[name]: value for name, value in list(values.items()) if name in names})
+        for one in trial.get("rounds", []):
+            one += [{**sample, "name": names[sample["name"]]} for sample in one if sample["name"] in names]
+
+    many = results_of(changed(only(record, "latency"), "many", about, trial))
+    figure = figures.latency_by_step(many, Sheet())
+    assert figure is not None
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title("left") for axes in shown] == list(dict.fromkeys(row.line for row in many.arms))
+    assert sum(bool(axes.get_xlabel()) for axes in shown) == 2  # below each column
+    ends = sorted(text.get_text() for axes in shown for text in axes.texts)
+    assert ends == sorted(str(row.about["n_steps"]) for row in many.arms)
 
 
 def test_hollow_means_correction_in_every_figure(results: Results, drawn: list[tuple[Plot, Figure]]) -> None:

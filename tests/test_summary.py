@@ -9,6 +9,7 @@ from orderbench.reports import summary
 from orderbench.reports.compare import compare_arms, compare_runs
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.summary import comparison
+from orderbench.reports.words import bounds
 from orderbench.runs.record import Run
 
 
@@ -25,6 +26,23 @@ def test_a_comparison_shows_its_numbers_in_80_columns(results: Results) -> None:
     assert "-0.0000" not in printed(comparison([tiny], ("raster", "arm")))
 
 
+def test_speeds_are_whole_in_80_columns(record: Run) -> None:
+    """Names of arms break, numbers never do, whatever is as wide as it gets."""
+
+    def slower(trial: dict[str, Any]) -> None:
+        for number, samples in enumerate(trial.get("rounds", [])):
+            for sample in samples:
+                sample["tokens_s"] *= 100 * (1 + number * (sample["name"] == "raster"))
+
+    results = results_of(changed(record, "slow", trial=slower))
+    shown = printed(summary.summary(results, 80), 80)
+    for row in results.arms:
+        assert f"{row.figures['images_per_s'].value:.1f}" in shown
+        for ratio in row.speedup.values():
+            assert bounds(ratio) in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_a_summary_points_at_what_it_shows(results: Results) -> None:
     narrow, wide = (printed(summary.summary(results, width), width) for width in (80, 120))
     ratio = "Ratio of steps, raster's to theirs: 4.0 for raster@even:4, radial, "
@@ -32,7 +50,8 @@ def test_a_summary_points_at_what_it_shows(results: Results) -> None:
     assert "…" not in narrow
     assert "KD \N{DOWNWARDS ARROW}" not in narrow
     assert "FD \N{DOWNWARDS ARROW}" in narrow
-    assert "(ms/image) \N{DOWNWARDS ARROW}" in narrow
+    assert "latency \N{DOWNWARDS ARROW}" in narrow
+    assert "(ms/image)" in narrow
     assert "read KD (in the report), and" in narrow
     assert ratio in narrow
     assert " KD \N{DOWNWARDS ARROW}" in wide
