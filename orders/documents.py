@@ -46,8 +46,9 @@ class Limit:
 
 Count = Annotated[int, Limit("a whole number of 0 or more", lambda n: n >= 0)]
 Least1 = Annotated[int, Limit("a whole number of 1 or more", lambda n: n >= 1)]
-Amount = Annotated[float, Limit("a number of 0 or more", lambda x: x >= 0)]
-Positive = Annotated[float, Limit("a number above 0", lambda x: x > 0)]
+Number = Annotated[float, Limit("a number of up to 100 digits", lambda x: abs(x) < 1e100)]  # its square is finite
+Amount = Annotated[float, Limit("a number of 0 or more", lambda x: 0 <= x < 1e100)]
+Positive = Annotated[float, Limit("a number above 0", lambda x: 1e-100 < x < 1e100)]
 Share = Annotated[float, Limit("a share, from 0 to 1", lambda x: 0 <= x <= 1)]
 Line = Annotated[str, Limit("one line of text", lambda text: len(text) < 1000 and text.isprintable())]
 

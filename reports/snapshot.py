@@ -14,7 +14,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, misfit
+from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Number, Positive, misfit
 from orderbench.reports.compare import busy
 from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
 from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate, with_flops
@@ -29,17 +29,17 @@ GROUPS = 20  # of images, for the jackknife of bits per token
 
 Whole = Annotated[str, Limit("a whole number", lambda text: text.isascii() and text.isdecimal() and len(text) < 19)]
 Stored = Annotated[  # an interval of a positive number
-    list[float | None],
+    list[Positive | None],
     Limit("value, low and high, above 0, the last two null where there are none",
-          lambda ends: len(ends) == 3 and ends[0] is not None and all(one is None or one > 0 for one in ends)),
+          lambda ends: len(ends) == 3 and ends[0] is not None),
 ]  # fmt: skip
 
 
 class StoredMetric(TypedDict):
     """A metric, and what it is without each group of samples."""
 
-    value: float
-    left_out: list[float | None] | None
+    value: Number
+    left_out: list[Number | None] | None
 
 
 class StoredBits(StoredMetric):
@@ -102,7 +102,7 @@ class Snapshot(TypedDict):
     devices: NotRequired[dict[Whole, DeviceAbout]]
     busy: str
     rounds: dict[Whole, Count]
-    noise: dict[Whole, Annotated[float, Limit("a factor of 1 or more", lambda factor: factor >= 1)]]
+    noise: dict[Whole, Annotated[float, Limit("a factor of 1 or more", lambda factor: 1 <= factor < 1e6)]]
     arms: dict[Spelled, StoredArm]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, NotRequired, TypedDict
 
 from orderbench.orders import BenchError, parse_lattice
-from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Positive, Share
+from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Number, Positive, Share
 
 SCHEMA = 2
 KIND = "orderbench run"
@@ -132,7 +132,7 @@ class ArmAbout(TypedDict):
     per_sample: bool
     training_share: Share | None
     training_share_at_pace: Share | None
-    predicted_tax_bits: float | None
+    predicted_tax_bits: Number | None
     cut: NotRequired[CutAbout]  # where --steps asked
 
 
@@ -242,14 +242,14 @@ class TrialHead(TypedDict):
     traceback: NotRequired[str]
 
 
-Point = Annotated[list[float], Limit("two numbers", lambda point: len(point) == 2)]
+Point = Annotated[list[Number], Limit("two numbers", lambda point: len(point) == 2)]
 
 
 class Resampled(TypedDict):
     """A metric, and what it is without each group of samples."""
 
-    value: float | None
-    left_out: NotRequired[list[float | None] | None]
+    value: Number | None
+    left_out: NotRequired[list[Number | None] | None]
     n_reference: NotRequired[Count]  # of kd, precision and recall
     k: NotRequired[Count]  # of precision and recall
     right: NotRequired[Hexadecimal]  # of agreement: which samples agree, a bit each
@@ -270,7 +270,7 @@ class QualityResult(TypedDict):
     inception_score: NotRequired[Resampled]
     agreement: NotRequired[Resampled]
     fd_curve: NotRequired[list[Point]]
-    fd_extrapolated: NotRequired[float | None]
+    fd_extrapolated: NotRequired[Number | None]
 
 
 class QualityTrial(TrialHead):
@@ -303,17 +303,17 @@ class LikelihoodTrial(TrialHead):
     n: Least1
     plan_digest: str
     n_steps: Least1
-    bits_per_token: float
+    bits_per_token: Number
     bits_se: Amount | None
-    singly_bits_per_token: float | None
-    tax_bits: float | None
+    singly_bits_per_token: Number | None
+    tax_bits: Number | None
     tax_se: Amount | None
-    predicted_tax_bits: float | None
+    predicted_tax_bits: Number | None
     field: str | None
-    bits_by_step: list[float]
-    singly_bits_by_step: list[float] | None
-    bits_by_cell: list[float]
-    singly_bits_by_cell: list[float] | None
+    bits_by_step: list[Number]
+    singly_bits_by_step: list[Number] | None
+    bits_by_cell: list[Number]
+    singly_bits_by_cell: list[Number] | None
 
 
 class RepairRates(TypedDict):
