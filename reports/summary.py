@@ -144,12 +144,15 @@ def _speed(results: Results, wide: bool) -> Table:
     shown = any(row.ratio for row in results.arms)
     batches = sorted({batch for row in results.arms for batch in row.speedup} | set(results.noise)) if shown else []
     timed = {trial["batch"] for trial in results.run.done("latency")}
-    big = [batch for batch in sorted({*batches, *timed}) if batch != 1][-1:]  # of which images_per_s is
-    batches = batches if wide else sorted({*batches[:1], *batches[-1:]})  # the report has those in between
+    big = [batch for batch in sorted({*batches, *timed}) if batch != 1]
+    left_out = [] if wide else batches[1:-1]  # there is room for two
+    batches, big = [batch for batch in batches if batch not in left_out], [b for b in big if b not in left_out]
     single = len(results.baselines) == 1
     singly = " one at a time, with a cache" if one_at_a_time(results) else ""
     against = f"{results.baselines[0]}{singly}" if single else "each model's own baseline"
     title = f"Speed: times faster than {against}" if shown else "Speed"
+    if left_out:
+        title += f" (batch {', '.join(map(str, left_out))}: in the report)"
     heads = [
         "arm",
         *_model_head(results),

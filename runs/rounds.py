@@ -104,19 +104,22 @@ def said(made: int, precision: Mapping[str, Any], interrupted: int = 0) -> str:
     >>> said(14, {"within": 0.05, "widest": 0.0412, "reached": True, "spent_s": 41.7})
     '14 rounds, every ratio within 4.1 %'
     >>> said(40, {"within": 0.05, "widest": 0.08, "reached": False, "spent_s": 178.0}, interrupted=1)
-    '40 rounds in 178 s, the widest ratio within 8 % where 5 % was asked, 1 interrupted'
+    '40 rounds, ended by time after 178 s: every ratio within 8 %, 5 % was asked, 1 interrupted'
     """
     rounds = f"{made} round{'s' * (made != 1)}"
     widest, within = precision["widest"], precision["within"]
     cut = f", {interrupted} interrupted" if interrupted else ""
     if widest is None:
         return rounds + cut
+    known = f"every ratio within {_percent(widest)}"
     if precision["reached"] is False:
-        return (
-            f"{rounds} in {precision['spent_s']:.0f} s, the widest ratio within {100 * widest:.2g} % where "
-            f"{100 * within:.2g} % was asked{cut}"
-        )
-    return f"{rounds}, every ratio within {100 * widest:.2g} %{cut}"
+        spent = f"ended by time after {precision['spent_s']:.0f} s"
+        return f"{rounds}, {spent}: {known}, {_percent(within)} was asked{cut}"
+    return f"{rounds}, {known}{cut}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def width(value: float, low: float | None, high: float | None) -> float | None:

@@ -1,14 +1,19 @@
 """In a terminal: every number whole in its width, and no word of a record taken for markup."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from kept import changed, printed
 
 from orderbench.reports import summary
+from orderbench.reports.canvas import Sheet
 from orderbench.reports.compare import compare_arms, compare_runs
+from orderbench.reports.figures import speedups
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.summary import comparison
+from orderbench.reports.tables import tables_of
 from orderbench.reports.words import bounds
 from orderbench.runs.record import Run
 
@@ -83,3 +88,31 @@ def test_a_long_name_takes_no_digit_from_a_number(record: Run) -> None:
     shown = printed(summary.summary(results_of(changed(record, "long", renamed, trial)), 80))
     assert "\u2026" not in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_every_batch_of_several_has_its_speed(record: Run) -> None:
+    """The largest batch once more, twice as large and half as fast an image."""
+    big = next(trial for trial in record.done("latency") if trial["batch"] != 1)
+    larger: dict[str, Any] = json.loads(json.dumps(big))
+    larger |= {"trial": "latency-larger", "batch": 2 * big["batch"]}
+    for sample in [sample for one in larger["rounds"] for sample in one]:
+        sample["tokens_s"], sample["pixels_s"] = 4 * sample["tokens_s"], 4 * sample["pixels_s"]
+    about: Any = {**record.about, "trials": [*record.about["trials"], "latency-larger"]}
+    results = results_of(replace(record, about=about, trials={**record.trials, "latency-larger": larger}))
+    row = results.row("radial")
+    assert sorted(row.speedup) == [1, big["batch"], 2 * big["batch"]]
+    assert row.throughput[big["batch"]].value == pytest.approx(2 * row.throughput[2 * big["batch"]].value)
+    assert row.figures["images_per_s"] == row.throughput[2 * big["batch"]]
+    speed = {table.name: table for table in tables_of(results)}["speed"]
+    heads = [column.key for column in speed.columns if column.key.startswith("images_per_s")]
+    assert heads == [f"images_per_s_batch_{big['batch']}", "images_per_s"]
+    cells = next(line.cells for line in speed.rows if line.cells["arm"] == "radial")
+    assert [cells[head] for head in heads] == list(row.throughput.values())
+    wide, narrow = (printed(summary.summary(results, width), width) for width in (200, 80))
+    assert f"batch {big['batch']}" in wide
+    assert f"(batch {big['batch']}: in the" in narrow
+    assert "radial+nested" in narrow
+    drawn = speedups(results, Sheet())
+    assert drawn is not None
+    markers = {line.get_marker() for axes in drawn.axes for line in axes.lines} & {"o", "s", "^"}
+    assert markers == {"o", "s", "^"}
