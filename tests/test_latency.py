@@ -74,8 +74,10 @@ def test_time_that_is_over_ends_the_rounds_and_the_record_says_that_they_are_coa
     _, one = run(spec, tmp_path / "run")
     assert [trial["batch"] for trial in one.done("latency")] == [2, 4]
     for trial in one.done("latency"):
-        assert 3 <= len(trial["rounds"]) <= 5
-        assert (trial["precision"]["reached"], trial["precision"]["widest"] > 0) == (False, True)
+        made, spent_s = len(trial["rounds"]), trial["precision"]["spent_s"]
+        assert made >= 3
+        assert spent_s * (made + 1) / made > 1  # one more would have ended after the second that was given
+        assert (trial["precision"]["reached"], trial["precision"]["widest"] > 0.001) == (False, True)
 
 
 def test_an_arm_that_cannot_be_timed_leaves_the_others_their_times(
