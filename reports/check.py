@@ -213,7 +213,7 @@ def _known_arms(results: Results) -> set[str]:
 
 def _nothing_but_counters(findings: Sequence[CheckFinding], rules: Rules) -> list[CheckFinding]:
     """A check that judged counters alone says nothing of speed and quality. It must have been meant."""
-    judged = {f.rule for f in findings if f.verdict not in ("not comparable", "inconclusive")}
+    judged = {f.rule for f in findings if f.verdict != "not comparable"}
     if judged != {"counters"} or rules.counters is True or rules.only:
         return []
     says = "nothing but counters was judged; limit more, as by --max-fd-increase 5, or ask for --only counters"

@@ -267,8 +267,8 @@ class QualityResult(TypedDict):
     kd: NotRequired[Resampled]
     precision: NotRequired[Resampled]
     recall: NotRequired[Resampled]
-    inception_score: NotRequired[Resampled]
-    agreement: NotRequired[Resampled]
+    inception_score: NotRequired[Resampled | None]  # null where the space has no classes
+    agreement: NotRequired[Resampled | None]  # so is this
     fd_curve: NotRequired[list[Point]]
     fd_extrapolated: NotRequired[Number | None]
 
