@@ -185,7 +185,12 @@ def test_a_run_without_a_baseline_lacks_ratios_and_nothing_else(record: Run, tmp
     asked = results_of(alone.run, None, baseline_arm(alone.run))
     assert asked.baseline == "raster"
     assert asked.row("radial").speedup
-    assert exit_code(check(alone, snapshot(alone), Rules())) == 0
+    judged = check(alone, snapshot(alone), Rules())
+    assert exit_code(judged) == 4
+    assert [f.says for f in judged if f.verdict != "pass"] == [
+        "nothing but counters was judged; limit more, as by --max-fd-increase 5, or ask for --only counters"
+    ]
+    assert exit_code(check(alone, snapshot(alone), Rules(only=("counters",)))) == 0
 
 
 def test_a_native_baseline_in_groups_gives_differences_and_no_ratio(record: Run, tmp_path: Path) -> None:
