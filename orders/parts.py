@@ -1,8 +1,8 @@
-"""Parts decoded side by side: diagonals, regions, the two colours of a checkerboard.
+"""Parts decoded side by side: diagonals, wavefronts, regions, the two colours of a checkerboard.
 
 NAR (arXiv 2503.10696) decodes all cells at equal distance from the corner at once, so that every cell already has its
-neighbours; PAR (arXiv 2412.15119) decodes the same inner cell of distant regions at once, so that cells decoded
-together hardly depend on each other.
+neighbours; ZipAR (arXiv 2412.04062) begins a row as soon as the row above is some cells ahead; PAR (arXiv 2412.15119)
+decodes the same inner cell of distant regions at once, so that cells decoded together hardly depend on each other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,26 @@ def diagonal(grid: Grid) -> Ranking:
     2 3 4 5
     """
     return Ranking(grid.row_L + grid.col_L, grid.row_L)
+
+
+@register_order(
+    "wavefront",
+    paper="ZipAR, arXiv 2412.04062",
+    idea="all rows at once, left to right, each w cells behind the row above",
+)
+def wavefront(grid: Grid, *, w: Annotated[int, "cells that a row is ahead of the next; 1 or more"] = 4) -> Ranking:
+    """ZipAR decides at run time when a row may begin: once the row above has w cells. With one cell a row and step that
+    is a fixed order. One cell ahead it is `diagonal`, as many as there are columns it is raster.
+
+    >>> from orderbench.orders import Grid, draw
+    >>> print(draw("wavefront:w=2", Grid(3, 4)))
+    0 1 2 3
+    2 3 4 5
+    4 5 6 7
+    """
+    if w < 1:
+        raise BenchError(f"wavefront:w={w} is not served; 1 or more would do, as in wavefront:w=4")
+    return Ranking(min(w, grid.cols) * grid.row_L + grid.col_L, grid.row_L)
 
 
 @register_order(

@@ -33,6 +33,7 @@ _BUILT_IN = {  # by name: places in COLORS and MARKERS. What is often compared d
     "spiral": (5, "P"), "hilbert": (6, "X"), "locality": (7, "p"), "dither": (8, "^"), "confidence": (6, "o"),
     "regions": (5, "s"), "scales": (7, "D"), "diagonal": (4, "X"), "checkerboard": (8, "s"), "snake": (1, "v"),
     "column": (2, "s"), "z-curve": (3, "o"), "spiral-in": (6, "P"), "raster-reverse": (0, "v"),
+    "wavefront": (5, "v"), "quadtree": (8, "D"), "skeleton": (6, "D"),
 }  # fmt: skip
 _LEFT = [
     (color, marker)

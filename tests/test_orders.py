@@ -52,6 +52,7 @@ VARIANTS = [
     "radial:width=0.3", "radial:width=7", "radial:rings=5", "radial:rings=3:metric=chebyshev:center=middle",
     "regions:m=1", "regions:m=4", "regions:m=8", "random:shared=true", "locality:shared=true", "locality:theta=0:rho=0",
     "locality:theta=3:rho=4", "designed:field=power:length=2:power=1.5", "designed:length=40",
+    "wavefront:w=1", "wavefront:w=40", "quadtree:grow=4", "skeleton:group=5",
 ]  # fmt: skip
 
 
@@ -233,6 +234,38 @@ def test_locality_keeps_its_groups_apart_and_near_what_is_decoded() -> None:
         assert abs(first[0] - second[0]) + abs(first[1] - second[1]) == 1  # closeness 1 takes a side neighbour
 
 
+@pytest.mark.parametrize("grid", [Grid(16, 16), Grid(5, 9), Grid(9, 4), Grid(1, 6)])
+def test_a_wavefront_lies_between_diagonals_and_raster(grid: Grid) -> None:
+    assert make_plan("wavefront:w=1", grid) == make_plan("diagonal", grid)
+    assert make_plan(f"wavefront:w={grid.cols}", grid) == make_plan(f"wavefront:w={10**9}", grid)
+    assert make_plan(f"wavefront:w={grid.cols}", grid) == make_plan("raster", grid)
+    for w in range(1, grid.cols):
+        step_RC = make_plan(f"wavefront:w={w}", grid).step_of_cell().reshape(grid.rows, grid.cols)
+        assert (step_RC[1:, 0] > step_RC[:-1, w - 1]).all()  # a row begins once the row above has w cells
+        assert (np.diff(step_RC, axis=1) > 0).all()  # one cell a row and step
+
+
+def test_every_step_of_a_quadtree_is_balanced() -> None:
+    plan = make_plan("quadtree", SQUARE)
+    assert plan.sizes == (1, 1, 2, 4, 8, 16, 32, 64, 128)
+    step_RC = plan.step_of_cell().reshape(16, 16)
+    for step, side in itertools.product(range(9), (8, 4, 2)):
+        taken = (step_RC == step).reshape(16 // side, side, 16 // side, side).sum((1, 3))
+        assert taken.max() - taken.min() <= 1  # of quarters of any depth
+    assert make_plan("quadtree:grow=4", SQUARE).sizes == (1, 3, 12, 48, 192)
+    assert make_plan("quadtree@one", SQUARE) == make_plan("dither", SQUARE)
+
+
+def test_a_skeleton_leaves_cells_that_have_neighbours_on_all_sides() -> None:
+    plan = make_plan("skeleton", SQUARE)
+    assert plan.sizes == (1,) * 128 + (128,)
+    assert make_plan("skeleton:group=16", SQUARE).sizes == (16,) * 8 + (128,)
+    step_RC = plan.step_of_cell().reshape(16, 16)
+    rows, cols = np.nonzero(step_RC == 128)
+    assert set((rows + cols) % 2) == {1}
+    assert make_plan("skeleton", Grid(1, 1)).sizes == (1,)
+
+
 def test_random_is_one_draw_a_sample_or_one_a_plan() -> None:
     each, shared = make_plan("random", SQUARE), make_plan("random:shared=true", SQUARE)
     a, b = each.cells_for([0, 1])
@@ -270,6 +303,9 @@ def test_random_is_one_draw_a_sample_or_one_a_plan() -> None:
         ("regions", "5x4", "regions:m=2 does not divide a 5x4 grid; m=1 would do, as in regions:m=1"),
         ("regions:m=5", "12x8", "m=1, 2, 4 would do, as in regions:m=4"),
         ("regions:m=two", "12x8", "m takes regions a side; it must divide rows and columns"),
+        ("wavefront:w=0", "16", "wavefront:w=0 is not served; 1 or more would do, as in wavefront:w=4"),
+        ("quadtree:grow=3", "16", "quadtree:grow=3 is not served; grow takes 2, 4, as in quadtree:grow=2"),
+        ("skeleton:group=0", "16", "skeleton:group=0 is not served; 1 or more would do, as in skeleton:group=4"),
         ("random:shared=maybe", "16", "shared takes true, false: one draw for all samples, as in random:shared=false"),
         ("locality", "16", "'locality' is built for its step sizes and has no native groups; give it a pace, as in"),
         ("designed", "16", "has no native groups; give it a pace, as in designed@cosine:13"),
