@@ -310,7 +310,7 @@ def test_random_is_one_draw_a_sample_or_one_a_plan() -> None:
         ("locality", "16", "'locality' is built for its step sizes and has no native groups; give it a pace, as in"),
         ("designed", "16", "has no native groups; give it a pace, as in designed@cosine:13"),
         ("designed@cosine:13", "33", "designed serves up to 1024 cells, such as 32x32, and a 33x33 grid has 1089"),
-        ("designed:length=0@cosine:13", "8", "the field's length is 0; it must be above 0"),
+        ("designed:length=0@cosine:13", "8", "length=0 is not served; length is above 0, as in designed:length=2"),
         ("locality:rho=-1@cosine:13", "8", "both are 0 or more"),
         ("raster+nested", "8", "names a decoder, which does not change a plan; leave '+nested' out"),
         ("raster@even:999", "8", "asks for 999 steps on a 8x8 grid of 64 cells; 1 to 64 would do"),
