@@ -22,7 +22,7 @@ import numpy as np
 
 from orderbench.orders.errors import BenchError, OrderFault
 from orderbench.orders.lattice import Grid, Lattice, Pyramid
-from orderbench.orders.order import BoundOrder, get_order, parse_order
+from orderbench.orders.order import BoundOrder, Order, get_order, parse_order
 from orderbench.orders.pace import Pace, pace_names
 from orderbench.orders.plan import Plan, make_plan
 from orderbench.orders.spelling import spell
@@ -52,11 +52,15 @@ class OrderFinding:
         return f"on {self.where}: {self.problem}"
 
 
-def paces_on(grid: Lattice, *, native: bool = True) -> list[Pace]:
-    """Every pace. Those in T steps are taken with few steps, with some, and with as many as there are cells."""
+def paces_on(grid: Lattice, order: Order | None = None) -> list[Pace]:
+    """Every pace, or every one that an order may be asked for on a lattice. Those in T steps are taken with few steps,
+    with some, and with as many as there are cells."""
     n = grid.n_cells
     few = min(2, n)
-    names = [name for name in pace_names() if native or name != "native"]
+    built, designs = (False, True) if order is None else (order.sized, order.joint is not None or not order.sized)
+    names = [name for name in pace_names() if not (built and name == "native")]
+    if not designs or not isinstance(grid, Grid):
+        names = [name for name in names if not Pace.parse(name.replace(":T", ":2")).fits_walks]
     plain = [Pace(name) for name in names if not name.endswith(":T")]
     return plain + [
         Pace(name[:-2], T) for name in names if name.endswith(":T") for T in sorted({few, max(few, n // 3), n})
@@ -83,7 +87,7 @@ def check_on(text: str, grid: Lattice, paces: list[Pace] | None = None) -> None:
     BenchError where the order refuses.
     """
     bound = parse_order(text)
-    for pace in paces or paces_on(grid, native=not bound.order.sized):
+    for pace in paces or paces_on(grid, bound.order):
         state = _global_randomness()
         plan = make_plan(text, grid, str(pace))
         check_plan(plan, pace)

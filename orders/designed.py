@@ -9,6 +9,9 @@ a constant of the field, the sum over cells of half the log variance given the s
 cell of one step for a cell of the next changes that sum in these two steps only. Trades are made while they gain. The
 exchange starts from the greedy design and from two good scattered orders, and the best result is kept.
 
+At the pace `optimal:T` sizes are designed too. A walk has best sizes (`field.least_tax`), sizes have a best exchange,
+and the two take turns while the tax falls.
+
 Nothing is trained and nothing is random: the plan follows from the grid, the step sizes and the field.
 """
 
@@ -21,12 +24,15 @@ from typing import Annotated, Literal
 import numpy as np
 
 from orderbench.orders.errors import BenchError
-from orderbench.orders.field import Field, step_taxes
+from orderbench.orders.field import Field, factored, least_tax, span_taxes, step_taxes
 from orderbench.orders.lattice import FloatArray, Grid, IntArray
 from orderbench.orders.order import register_order
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.scatter import dither, halton
 from orderbench.orders.spelling import spell
+
+FieldKind = Literal["exp", "power"]
+Sizes = tuple[int, ...]
 
 MAX_CELLS = 1024  # the work grows with the cube of the cells
 _EQUAL = 1e-9  # scores (nats) that differ by less are ties, so that rounding does not break them
@@ -34,16 +40,45 @@ _GAIN = 1e-7  # the least gain (nats) worth a trade
 _WORK = 5 * 10**7  # trades weighed per start, in matrix entries: counted, not timed, so that every machine stops alike
 
 
+def design_jointly(grid: Grid, steps: int, *, field: FieldKind, length: float, power: float) -> tuple[IntArray, Sizes]:
+    """(L,) cells and `steps` sizes that cost little together: sizes of least tax and exchange take turns.
+
+    They start from the best sizes of two scattered orders, from a greedy design for each of these, and from the cosine
+    pace. BenchError above 1024 cells.
+    """
+    _check(grid, length, power)
+    covariance = Field(field, length, power).covariance(grid)
+    scattered = [halton(grid).cells_L, dither(grid).cells_L]
+    fitted = [least_tax(span_taxes(factored(covariance, walk_L)), steps) for walk_L in scattered]
+    starts = [*zip(scattered, fitted, strict=True), *((greedy(covariance, sizes), sizes) for sizes in fitted)]
+    ends = [_alternate(covariance, cells_L, sizes) for cells_L, sizes in starts]
+    costs = np.array([step_taxes(covariance, cells_L, sizes).sum() for cells_L, sizes in ends])
+    return ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
+
+
+def _alternate(covariance: FloatArray, cells_L: IntArray, sizes: Sizes) -> tuple[IntArray, Sizes]:
+    """Cells and sizes after exchange and best sizes took turns, until neither gains."""
+    cost = math.inf
+    while True:
+        traded_L = exchange(covariance, cells_L, sizes)
+        cut = least_tax(span_taxes(factored(covariance, traded_L)), len(sizes))
+        now = float(step_taxes(covariance, traded_L, cut).sum())
+        if now > cost - _GAIN:
+            return cells_L, sizes
+        cells_L, sizes, cost = traded_L, cut, now
+
+
 @register_order(
     "designed",
     paper="orderbench, docs/designed.md",
     idea="built for its step sizes, to lose least to parallel steps on a Gaussian field",
+    joint=design_jointly,
 )
 def designed(
     grid: Grid,
     *,
-    sizes: tuple[int, ...],
-    field: Annotated[Literal["exp", "power"], "exp, power"] = "exp",
+    sizes: Sizes,
+    field: Annotated[FieldKind, "exp, power"] = "exp",
     length: Annotated[float, "the field's length in cells, above 0"] = 4.0,
     power: Annotated[float, "the power of field=power, above 0"] = 1.0,
 ) -> Ranking:
@@ -51,6 +86,16 @@ def designed(
 
     Raises BenchError above 1024 cells (32x32 takes seconds; the work grows with the cube of the cells).
     """
+    _check(grid, length, power)
+    covariance = Field(field, length, power).covariance(grid)
+    starts = [greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
+    ends = [exchange(covariance, start, sizes) for start in starts]
+    costs = np.array([step_taxes(covariance, end, sizes).sum() for end in ends])
+    best = ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
+    return Ranking(np.argsort(best))
+
+
+def _check(grid: Grid, length: float, power: float) -> None:
     if grid.n_cells > MAX_CELLS:
         raise BenchError(
             f"designed serves up to {MAX_CELLS} cells, such as 32x32, and a {grid} grid has {grid.n_cells}; "
@@ -61,12 +106,6 @@ def designed(
             raise BenchError(
                 f"designed:{name}={spell(value)} is not served; {name} is above 0, as in designed:{name}=2"
             )
-    covariance = Field(field, length, power).covariance(grid)
-    starts = [greedy(covariance, sizes), halton(grid).cells_L, dither(grid).cells_L]
-    ends = [exchange(covariance, start, sizes) for start in starts]
-    costs = np.array([step_taxes(covariance, end, sizes).sum() for end in ends])
-    best = ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
-    return Ranking(np.argsort(best))
 
 
 def greedy(covariance: FloatArray, sizes: Sequence[int]) -> IntArray:

@@ -1,34 +1,33 @@
-"""What an order costs before any training: the parallel tax of a plan on a Gaussian field.
+"""The field: what an order costs before any training, as the parallel tax of its steps.
 
-Knows a stationary Gaussian field over a lattice, as a stand-in for the dependence between an image's tokens. Refuses to
-know any image, model or measurement.
+Knows a stationary Gaussian field over a lattice, as a stand-in for the dependence between an image's tokens, and walks
+that are cut into steps. Refuses to know plans, orders, images, models and measurements; `tax` applies it to plans.
 
 A parallel step treats its cells as independent, given everything decoded before it. What that assumption costs is the
 divergence between their joint law and the product of their single laws. On a Gaussian field both are Gaussian and the
 cost has a closed form: half the sum of the log conditional variances, minus half the log-determinant of the
 conditional covariance, all given the earlier steps. Summed over steps, in bits, divided by the number of cells, it is
 the parallel tax in bits per token. One cell at a time pays none.
+
+A step of a walk that reaches from place a to place b costs G[a, b], whatever the other steps are. So the step sizes of
+least tax follow by dynamic programming.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from orderbench.orders.errors import BenchError, OrderFault
+from orderbench.orders.errors import BenchError
 from orderbench.orders.lattice import FloatArray, Grid, IntArray, Lattice
-from orderbench.orders.order import get_order, order_names
-from orderbench.orders.pace import Pace
-from orderbench.orders.plan import Plan, make_plan
 from orderbench.orders.spelling import spell
 
 NUGGET = 1e-6  # on the diagonal: keeps the covariance well above rounding on 32x32 and beyond
 MAX_CELLS = 4096  # the covariance is dense: (L, L) float64, factored in L**3 / 3
-PREDICTED_CELLS = 1024  # the largest plan whose tax is computed as part of something else
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,15 @@ def step_taxes(covariance: FloatArray, cells_L: IntArray, sizes: Sequence[int]) 
     With the covariance in decoding order and its Cholesky factor F, a step's conditional covariance is B B^T, where B
     is the step's diagonal block of F: one factorisation serves all steps.
     """
-    return _block_taxes(_factor(covariance, cells_L), sizes)
+    return block_taxes(factored(covariance, cells_L), sizes)
 
 
-def _factor(covariance: FloatArray, cells_L: IntArray) -> FloatArray:
+def factored(covariance: FloatArray, cells_L: IntArray) -> FloatArray:
+    """(L, L) Cholesky factor of the covariance in decoding order."""
     return np.asarray(np.linalg.cholesky(covariance[np.ix_(cells_L, cells_L)]))
 
 
-def _block_taxes(factor: FloatArray, sizes: Sequence[int]) -> FloatArray:
+def block_taxes(factor: FloatArray, sizes: Sequence[int]) -> FloatArray:
     taxes = np.zeros(len(sizes))
     start = 0
     for step, size in enumerate(sizes):
@@ -100,88 +100,50 @@ def _block_taxes(factor: FloatArray, sizes: Sequence[int]) -> FloatArray:
     return taxes
 
 
-def tax_by_step(plan: Plan, field: Field = DEFAULT_FIELD, sample: int = 0) -> FloatArray:
-    """(n_steps,) bits that each step of one sample's plan loses by treating its cells as independent."""
-    return step_taxes(field.covariance(plan.lattice), plan.cells_for([sample])[0], plan.sizes) / math.log(2)
+def span_taxes(factor: FloatArray) -> FloatArray:
+    """(L, L + 1) nats that a step from place a up to before place b costs: G[a, b]; infinity unless a < b.
 
-
-def parallel_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = (0,)) -> float:
-    """Bits per token lost to decoding in parallel; the mean over `samples` where each has cells of its own."""
-    chosen = samples if plan.per_sample else samples[:1]
-    return float(np.mean([tax_by_step(plan, field, sample).sum() for sample in chosen]) / plan.lattice.n_cells)
-
-
-def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)) -> float | None:
-    """The parallel tax of a plan, or None where there is no prediction: for pyramids, which the field does not cover,
-    and above 1024 cells, where it would take seconds. None does not mean a tax of zero.
+    With the covariance in decoding order and its Cholesky factor F, the variance of the cell at place i, given those
+    before place a, is the sum of F[i, k]**2 over k from a to i.
     """
-    return parallel_tax(plan, field, samples) if _covers(plan) else None
+    n = len(factor)
+    squares = factor**2
+    given_ia = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]  # (i, a): from a on; F is 0 beyond i
+    lost_ai = 0.5 * np.log(np.maximum(given_ia, np.finfo(float).tiny)).T - np.log(factor.diagonal())
+    spans = np.full((n, n + 1), np.inf)
+    upper = np.triu(np.ones((n, n), bool))
+    spans[:, 1:][upper] = np.cumsum(np.where(upper, lost_ai, 0), axis=1)[upper]
+    return spans
 
 
-def predicted_taxes(
-    plans: Sequence[Plan], field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)
-) -> list[float | None]:
-    """`predicted_tax` of several plans. One order at many paces is one walk, which is factored once."""
-    covariances = {lattice: field.covariance(lattice) for lattice in {plan.lattice for plan in plans if _covers(plan)}}
-    factors: dict[tuple[Lattice, bytes], FloatArray] = {}
+def least_tax(spans: FloatArray, steps: int) -> tuple[int, ...]:
+    """The sizes of `steps` steps whose costs G[a, b] have the least sum, by dynamic programming in O(T L**2).
 
-    def bits(plan: Plan, cells_L: IntArray) -> float:
-        key = plan.lattice, cells_L.tobytes()
-        if key not in factors:
-            factors[key] = _factor(covariances[plan.lattice], cells_L)
-        return float(_block_taxes(factors[key], plan.sizes).sum() / math.log(2) / plan.lattice.n_cells)
-
-    return [
-        float(np.mean([bits(plan, cells_L) for cells_L in plan.cells_for(samples if plan.per_sample else samples[:1])]))
-        if _covers(plan)
-        else None
-        for plan in plans
-    ]
-
-
-def _covers(plan: Plan) -> bool:
-    return isinstance(plan.lattice, Grid) and plan.lattice.n_cells <= PREDICTED_CELLS
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One row of `rank_orders`. tax_bits: per token, the mean over `plans` plans. spread_bits: the standard deviation
-    over seeds, None for one plan. refusal: why there is no tax."""
-
-    order: str
-    tax_bits: float | None
-    spread_bits: float | None
-    plans: int
-    refusal: str | None = None
-
-
-def rank_order(name: str, grid: Lattice, pace: str, field: Field = DEFAULT_FIELD, seeds: int = 8) -> Ranked:
-    """One order with its default options at one pace; the mean over seeds 0, 1, ... where it draws."""
-    draws = range(seeds if get_order(name).seeded else 1)
-    try:
-        plans = {make_plan(name, grid, pace, seed): None for seed in draws}  # one, if it names rng but does not draw
-    except OrderFault:
-        raise
-    except BenchError as refusal:
-        return Ranked(name, None, None, 0, str(refusal))
-    taxes = [parallel_tax(plan, field) for plan in plans]
-    spread = float(np.std(taxes, ddof=1)) if len(taxes) > 1 else None
-    return Ranked(name, float(np.mean(taxes)), spread, len(taxes))
-
-
-def rank_orders(
-    grid: Lattice,
-    pace: str,
-    field: Field = DEFAULT_FIELD,
-    seeds: int = 8,
-    names: Sequence[str] | None = None,
-    each: Callable[[Sequence[str]], Iterable[str]] = iter,
-) -> list[Ranked]:
-    """Orders at one pace, least tax first; one that cannot serve the grid comes last, with its reason.
-
-    names: which; default every registered one. each: walks the names; a progress bar, for instance.
+    spans: of `span_taxes`, or the mean of several. steps: 1 to L. Costs are compared as whole multiples of 1e-10 nats,
+    and the first of equal cuts is taken, so that rounding makes no other sizes on another machine.
     """
-    Pace.parse(pace).sizes(grid)  # a pace that fits no order is refused once, not in every row
-    field.covariance(grid)
-    ranked = [rank_order(name, grid, pace, field, seeds) for name in each(names or order_names())]
-    return sorted(ranked, key=lambda line: (line.tax_bits is None, line.tax_bits or 0.0))
+    n = len(spans)
+    slack = n - steps  # a place can be reached by step t only from t to t + slack
+    costs_ba = np.full((n + 1, n), np.iinfo(np.int64).max // 4)
+    finite = np.isfinite(spans.T)
+    costs_ba[finite] = np.round(spans.T[finite] * 1e10).astype(np.int64)
+    least_a = costs_ba[1 : slack + 2, 0].copy()  # after the first step, at places 1 to 1 + slack
+    cuts = []
+    for step in range(2, steps + 1):
+        totals_ba = costs_ba[step : step + slack + 1, step - 1 : step + slack] + least_a
+        cut_b = totals_ba.argmin(axis=1)
+        least_a = np.take_along_axis(totals_ba, cut_b[:, None], axis=1)[:, 0]
+        cuts.append(cut_b + step - 1)
+    edges = [n]
+    for step in range(steps, 1, -1):
+        edges.append(int(cuts[step - 2][edges[-1] - step]))
+    return tuple(np.diff([0, *reversed(edges)]).tolist())
+
+
+def optimal(lattice: Lattice, walks_NL: Sequence[IntArray], steps: int) -> tuple[int, ...]:
+    """The sizes of `steps` steps that cost the given walks the least tax on the default field, on average.
+
+    Raises BenchError where the field says nothing of the lattice.
+    """
+    covariance = DEFAULT_FIELD.covariance(lattice)
+    return least_tax(np.mean([span_taxes(factored(covariance, walk_L)) for walk_L in walks_NL], axis=0), steps)

@@ -12,12 +12,12 @@ import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from orderbench.orders.errors import BenchError, OrderFault, said
-from orderbench.orders.lattice import Grid, Lattice, Pyramid
+from orderbench.orders.lattice import Grid, IntArray, Lattice, Pyramid
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.registry import Bound, Entry, Registry, broken_plugins
 from orderbench.orders.spelling import Option, read_options
@@ -25,6 +25,7 @@ from orderbench.orders.spelling import Option, read_options
 ENTRY_POINTS = "orderbench.orders"
 
 OrderFunction = TypeVar("OrderFunction", bound=Callable[..., Ranking])
+JointDesign = Callable[..., tuple[IntArray, tuple[int, ...]]]  # (grid, steps, **options) -> cells_L and step sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +34,15 @@ class Order(Entry):
 
     seeded: the function names `rng`. sized: it names `sizes`; it is built for given step sizes and has no native
     groups. per_sample: every sample draws its own ranking, unless `shared=true`. whole: its first parameter is
-    annotated `Lattice`; it ranks a whole pyramid at once, where any other order ranks a pyramid level by level.
+    annotated `Lattice`; it ranks a whole pyramid at once, where any other order ranks a pyramid level by level. joint:
+    designs walk and step sizes together, for paces that fit sizes to walks; None for most.
     """
 
     per_sample: bool
     seeded: bool
     sized: bool
     whole: bool
+    joint: JointDesign | None = None
 
 
 ORDERS: Registry[Order] = Registry("an order", "`bench orders` lists them", ENTRY_POINTS)
@@ -117,6 +120,16 @@ class BoundOrder(Bound[Order]):
             )
         return ranking
 
+    def design(self, lattice: Lattice, steps: int) -> dict[str, Any]:
+        """The cells and the sizes of a plan of `steps` steps, designed together. BenchError for a pyramid."""
+        if self.order.joint is None or not isinstance(lattice, Grid):
+            raise BenchError(
+                f"'{self.order.name}' designs its step sizes on one grid and does not serve {lattice}; give it a pace "
+                f"such as cosine:{steps}, or a grid, as in --grid 16"
+            )
+        cells_L, sizes = self.order.joint(lattice, steps, **self.values)
+        return {"cells": cells_L, "sizes": sizes}
+
     def _is_ours(self, name: str) -> bool:
         return self.order.per_sample and name == "shared"
 
@@ -125,14 +138,15 @@ _SHARED = Option("shared", bool, False, False, "true, false: one draw for all sa
 
 
 def register_order(
-    name: str, *, paper: str, idea: str, per_sample: bool = False
+    name: str, *, paper: str, idea: str, per_sample: bool = False, joint: JointDesign | None = None
 ) -> Callable[[OrderFunction], OrderFunction]:
     """Decorator: put `order(grid, *, rng=None, sizes=None, <typed options>) -> Ranking` under a name.
 
     Naming `rng` (a numpy Generator) makes the order seeded: one draw a plan, or with `per_sample` one a sample, which
     also adds the option `shared`. Naming `sizes` makes it an order built for given step sizes. Annotating the first
     parameter `Lattice` makes it an order of whole lattices, pyramids included. All other keywords are the order's
-    options (see `spelling.read_options`).
+    options (see `spelling.read_options`). joint: `design(grid, steps, **options) -> (cells_L, sizes)` of an order that
+    is built for step sizes, where it can design them too.
 
     Raises BenchError for a name that is taken or misspelt, and for a signature that cannot be read.
     """
@@ -152,6 +166,7 @@ def register_order(
                 options=(*options, _SHARED) if per_sample else options,
                 seeded="rng" in named,
                 sized="sizes" in named,
+                joint=joint,
                 whole=typing.get_type_hints(function).get(next(iter(named))) == Lattice,
                 origin=getattr(function, "__module__", "?"),
             )

@@ -1,7 +1,8 @@
 """Paces: how many cells each step takes.
 
 Knows step sizes and the papers they come from. Refuses to know which cells. Every law follows from the lattice and the
-number of steps T alone, except `native`, which takes the tied groups of the ranking that it cuts. Laws without T are
+number of steps T alone, except two that look at the ranking that they cut: `native` takes its tied groups, and
+`optimal` takes the sizes that cost its walk the least tax on a Gaussian field. Laws without T are
 applied to each level of a pyramid; laws in T steps count its cells, whatever level they are on.
 
 N cells, step t = 1..T, D_t cells decoded after step t.
@@ -12,13 +13,14 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orderbench.orders.errors import BenchError, unknown
-from orderbench.orders.lattice import Grid, Lattice
+from orderbench.orders.field import optimal
+from orderbench.orders.lattice import Grid, IntArray, Lattice
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.spiral import shells_and_sides
 
@@ -142,12 +144,13 @@ _BY_STEPS: dict[str, Callable[[int, int], Sizes]] = {
     "halton": halton,
     "lpd": lpd,
 }
+_BY_WALK: dict[str, Callable[[Lattice, Sequence[IntArray], int], Sizes]] = {"optimal": optimal}
 _STARTS_WITH_ONE = ("randar", "lpd")
 
 
 def pace_names() -> tuple[str, ...]:
     """Every pace as it is typed; those in T steps with ':T'."""
-    return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in _BY_STEPS))
+    return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in (*_BY_STEPS, *_BY_WALK)))
 
 
 def paces_in(steps: int) -> tuple[Pace, ...]:
@@ -157,7 +160,7 @@ def paces_in(steps: int) -> tuple[Pace, ...]:
     >>> [str(pace) for pace in paces_in(8)][:6]
     ['native', 'one', 'ear-shells', 'ear-sides', 'cosine:8', 'even:8']
     """
-    laws = sorted(_BY_STEPS, key=lambda name: name != "cosine")
+    laws = (*sorted(_BY_STEPS, key=lambda name: name != "cosine"), *_BY_WALK)
     return (*(Pace(name) for name in (*_BY_RANKING, *_BY_GRID)), *(Pace(name, steps) for name in laws))
 
 
@@ -173,17 +176,17 @@ class Pace:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        known = (*_BY_RANKING, *_BY_GRID, *_BY_STEPS)
+        known = (*_BY_RANKING, *_BY_GRID, *_BY_STEPS, *_BY_WALK)
         if self.name not in known:
             raise unknown("pace", self.name, known, "paces are written after @, as in raster@even:13")
-        if self.name in _BY_STEPS and (self.steps is None or self.steps < 1):
+        if self.name in (*_BY_STEPS, *_BY_WALK) and (self.steps is None or self.steps < 1):
             raise BenchError(f"the pace '{self.name}' needs a number of steps of 1 or more, as in {self.name}:13")
 
     @classmethod
     def parse(cls, text: str) -> Pace:
         """'native', 'one', 'ear-shells', 'ear-sides', or LAW:T; BenchError for anything else."""
         name, colon, steps = text.partition(":")
-        if name not in _BY_STEPS:
+        if name not in (*_BY_STEPS, *_BY_WALK):
             if colon and name in (*_BY_RANKING, *_BY_GRID):
                 raise BenchError(f"the pace '{text}' takes no number of steps; write {name}")
             return cls(name)
@@ -197,20 +200,18 @@ class Pace:
     @property
     def needs_ranking(self) -> bool:
         """Whether the step sizes follow from a ranking and not from the lattice alone."""
-        return self.name in _BY_RANKING
+        return self.name in (*_BY_RANKING, *_BY_WALK)
 
-    def sizes(self, lattice: Lattice, ranking: Ranking | None = None) -> Sizes:
-        """The step sizes, none 0, summing to the number of cells.
+    @property
+    def fits_walks(self) -> bool:
+        """Whether the step sizes are fitted to the cells of the walks that they cut, in a given number of steps."""
+        return self.name in _BY_WALK
 
-        Raises BenchError for T above the number of cells, and for T = 1 where the law begins with a single cell.
-        """
-        if self.name in _BY_RANKING:
-            if ranking is None:
-                raise BenchError(f"the pace '{self}' cuts a ranking, and none was given; use a pace such as cosine:13")
-            return _BY_RANKING[self.name](ranking)
-        if self.steps is None:
-            return tuple(itertools.chain.from_iterable(map(_BY_GRID[self.name], lattice.levels)))
+    def check(self, lattice: Lattice) -> None:
+        """BenchError for T above the number of cells, and for T = 1 where the law begins with a single cell."""
         n = lattice.n_cells
+        if self.steps is None:
+            return
         least = 2 if self.name in _STARTS_WITH_ONE and n > 1 else 1
         if not least <= self.steps <= n:
             would_do = f"{least} to {n} would do" if least < n else f"{n} would do"
@@ -219,4 +220,20 @@ class Pace:
                 f"{'grid' if isinstance(lattice, Grid) else 'pyramid'} of {n} "
                 f"cell{'s' * (n != 1)}; {would_do}, as in {self.name}:{min(n, max(least, 13))}"
             )
-        return _BY_STEPS[self.name](n, self.steps)
+
+    def sizes(self, lattice: Lattice, *rankings: Ranking) -> Sizes:
+        """The step sizes, none 0, summing to the number of cells.
+
+        rankings: what is cut, where `needs_ranking`; one, or some draws of an order that draws for every sample, whose
+        tax is averaged. Raises BenchError as `check` does, and where rankings are needed and there are none.
+        """
+        self.check(lattice)
+        if self.needs_ranking and not rankings:
+            raise BenchError(f"the pace '{self}' cuts a ranking, and none was given; use a pace such as cosine:13")
+        if self.name in _BY_RANKING:
+            return _BY_RANKING[self.name](rankings[0])
+        if self.steps is None:
+            return tuple(itertools.chain.from_iterable(map(_BY_GRID[self.name], lattice.levels)))
+        if self.name in _BY_WALK:
+            return _BY_WALK[self.name](lattice, [ranking.cells_L for ranking in rankings], self.steps)
+        return _BY_STEPS[self.name](lattice.n_cells, self.steps)

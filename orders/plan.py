@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from orderbench.orders.spelling import split_arm
 from orderbench.orders.streams import check_seed, generator
 
 SCHEMA = 1
+_FITTED = 8  # draws of an order that draws for every sample, to which its step sizes are fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,16 +235,22 @@ def _parse(order: str, pace: str | None) -> tuple[BoundOrder, Pace]:
 def cut(bound: BoundOrder, pace: Pace, lattice: Lattice, seed: int = 0) -> Plan:
     """The plan of a bound order at a pace; BenchError where the order cannot serve the lattice or the pace."""
     sizes = None if pace.needs_ranking else pace.sizes(lattice)
+    if pace.fits_walks and bound.order.joint is not None:
+        pace.check(lattice)
+        return Plan(lattice=lattice, **bound.design(lattice, cast(int, pace.steps)))
     if bound.order.sized and sizes is None:
+        why = f"cannot be built for those that {pace} fits to its cells" if pace.steps else f"has no {pace} groups"
         raise BenchError(
-            f"'{bound}' is built for its step sizes and has no {pace} groups; give it a pace, as in {bound}@cosine:13"
+            f"'{bound}' is built for its step sizes and {why}; give it a pace, as in {bound}@cosine:{pace.steps or 13}"
         )
     built_for = sizes if bound.order.sized else None
     if bound.per_sample:
         recipe = Recipe(order=str(bound), seed=seed, built_for=built_for)
         first = recipe.rank(lattice, 0)  # drawn here, so that an order that refuses does so now
+        if pace.fits_walks:
+            sizes = pace.sizes(lattice, first, *(recipe.rank(lattice, sample) for sample in range(1, _FITTED)))
         sizes = sizes or pace.sizes(lattice, first)
-        if pace.needs_ranking:
+        if pace.needs_ranking and not pace.fits_walks:
             for sample in range(1, 4):  # samples share step sizes; a few draws show whether they can
                 if pace.sizes(lattice, recipe.rank(lattice, sample)) != sizes:
                     raise BenchError(

@@ -18,9 +18,9 @@ from orderbench.reports.terminal import sizes_line, step_map
 
 if TYPE_CHECKING:
     from orderbench.orders import Field, Lattice, Plan
-    from orderbench.orders.field import Ranked
     from orderbench.orders.order import Order
     from orderbench.orders.registry import Entry
+    from orderbench.orders.tax import Ranked
 
 
 DECODER_TRAITS = {

@@ -95,6 +95,11 @@ def bind(parts: ArmParts) -> Arm:
     name = order.partition(":")[0]
     if name in ORDERS.names() or name not in DECODERS.names() or not DECODERS.get(name).chooses:
         return Arm(parse_order(order), paced, chosen, model or "")
+    if paced.fits_walks:
+        raise BenchError(
+            f"'{parts}' chooses its cells as it decodes, so there is no walk that {paced} could be fitted to; "
+            f"{order}@cosine:{paced.steps} would do"
+        )
     if pace is None or paced == NATIVE or chosen.name != "off":
         raise BenchError(
             f"'{parts}' chooses its cells as it decodes: it needs a pace and takes no correction, "

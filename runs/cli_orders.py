@@ -332,7 +332,8 @@ def _plan_json(arm: str, plan: Plan, field: Field, seed: int) -> dict[str, Any]:
 def _tax(plan: Plan, field: Field) -> tuple[float, int] | None:
     """The parallel tax, the mean of how many samples; None for a pyramid, and above the cells that a field serves."""
     from orderbench.orders import Grid
-    from orderbench.orders.field import MAX_CELLS, parallel_tax
+    from orderbench.orders.field import MAX_CELLS
+    from orderbench.orders.tax import parallel_tax
 
     if not isinstance(plan.lattice, Grid) or plan.lattice.n_cells > MAX_CELLS:
         return None

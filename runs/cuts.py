@@ -14,13 +14,13 @@ from orderbench.models.mixtures import trained_pace
 from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.orders import BenchError, Plan
-from orderbench.orders.field import predicted_taxes
 from orderbench.orders.order import BoundOrder
 from orderbench.orders.pace import Pace, paces_in
 from orderbench.orders.plan import cut
+from orderbench.orders.tax import predicted_taxes
 
 TRAINED, LEAST_TAX, UNKNOWN = "trained", "least predicted tax", "no prediction"
-_TRIED_IF_SIZED = ("cosine", "even")
+_TRIED_IF_SIZED = ("cosine", "even", "optimal")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def choose(
 
     A pace in which the model was trained in exactly so many steps, the one of most batches. Else the pace of least
     predicted tax, among all that give so many steps and that the model serves; equal ones in the order of `paces_in`.
-    An order that is built for its step sizes is searched anew for every pace, so only two laws are tried. Where nothing
+    An order that is built for its step sizes is searched anew for every pace, so only three are tried. Where nothing
     is predicted, the cosine law: for pyramids, lattices of more than 1024 cells, and decoders that choose their cells
     as they go (order is None).
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from orderbench.orders import Field, Grid, make_plan, order_names, parallel_tax
-from orderbench.orders.field import rank_order
+from orderbench.orders.tax import rank_order
 
 GRID = Grid(16, 16)
 STEPS = (8, 13, 20, 32)

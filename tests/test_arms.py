@@ -199,7 +199,7 @@ def test_steps_of_what_has_no_prediction_are_cut_by_the_cosine_law() -> None:
     lineup = line_up(["confidence", "designed"], [], [], TWO, steps=(5,))
     assert lineup.cuts["confidence@cosine:5"].why == "no prediction"
     designed = next(cut for name, cut in lineup.cuts.items() if name.startswith("designed"))
-    assert set(designed.taxes_bits) == {"cosine:5", "even:5"}
+    assert set(designed.taxes_bits) == {"cosine:5", "even:5", "optimal:5"}
     whole = line_up(["raster"], [], [], TWO, steps=(16,))
     assert names(whole) == ["raster"]  # as many steps as cells: its own groups, whose tax is none
     with pytest.raises(

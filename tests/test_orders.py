@@ -34,7 +34,7 @@ def test_every_registered_order_keeps_the_contract(name: str) -> None:
 @given(rows=st.integers(1, 9), cols=st.integers(1, 9), data=st.data())
 def test_plans_on_any_grid_at_any_pace(name: str, rows: int, cols: int, data: st.DataObject) -> None:
     grid = Grid(rows, cols)
-    pace = data.draw(st.sampled_from(paces_on(grid, native=not get_order(name).sized)))
+    pace = data.draw(st.sampled_from(paces_on(grid, get_order(name))))
     seed = data.draw(st.integers(0, 2**63 - 1))
     if name == "scales" or (name == "regions" and (rows % 2 or cols % 2)):  # all others serve every grid
         with pytest.raises(BenchError, match=r"would do|as in --grid 1/2/4/8"):

@@ -1,10 +1,26 @@
 """Paces: the sheets' published sizes, and exactly T non-empty steps wherever a law is served."""
 
+import itertools
+import math
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderbench.orders import BenchError, Grid, Pace
+from orderbench.orders import (
+    BenchError,
+    Field,
+    Grid,
+    Pace,
+    get_order,
+    make_plan,
+    order_names,
+    parallel_tax,
+    parse_lattice,
+)
+from orderbench.orders.field import factored, least_tax, optimal, span_taxes, step_taxes
+from orderbench.orders.pace import paces_in
 
 LAWS = ("even", "cosine", "arccos", "randar", "halton", "lpd")
 SQUARE = Grid(16, 16)
@@ -108,3 +124,98 @@ def test_paces_check_themselves() -> None:
         Pace("nonsense", 4)
     with pytest.raises(BenchError, match="the pace 'even' needs a number of steps"):
         Pace("even")
+
+
+# The sizes of least tax
+
+POINTS = {  # bits per token on 16x16, exp(-d/4), 13 steps
+    "raster@even:13": 0.2455, "raster@cosine:13": 0.2811, "raster@optimal:13": 0.2385,
+    "radial": 0.1169, "radial@cosine:13": 0.1246, "radial@optimal:13": 0.1071,
+    "halton@cosine:13": 0.0067, "halton@optimal:13": 0.0025,
+    "dither@cosine:13": 0.0049, "dither@optimal:13": 0.0005, "designed@cosine:13": 0.0010,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", POINTS)
+def test_the_points_that_were_known_before(text: str) -> None:
+    assert parallel_tax(make_plan(text, SQUARE)) == pytest.approx(POINTS[text], abs=1e-4)
+
+
+WALKS = [name for name in order_names() if name != "scales" and not get_order(name).sized and name != "regions"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(WALKS), st.integers(2, 6), st.integers(2, 7), st.data())
+def test_no_pace_of_as_many_steps_pays_less(name: str, rows: int, cols: int, data: st.DataObject) -> None:
+    grid = Grid(rows, cols)
+    steps = data.draw(st.integers(1, grid.n_cells))
+    best = make_plan(f"{name}@optimal:{steps}", grid)
+    assert best.n_steps == steps
+    samples = range(8) if best.per_sample else range(1)  # a walk for every sample: the sizes are fitted to the first 8
+    least = parallel_tax(best, samples=samples)
+    for pace in paces_in(steps):
+        try:
+            other = make_plan(name, grid, str(pace))
+        except BenchError:
+            continue
+        if other.n_steps == steps:
+            assert least <= parallel_tax(other, samples=samples) + 1e-9
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(range(8)), st.integers(1, 8), st.sampled_from([1.0, 4.0, 12.0]))
+def test_least_tax_is_the_least_of_all_cuts(walk: list[int], steps: int, length: float) -> None:
+    covariance, cells_L = Field(length=length).covariance(Grid(2, 4)), np.array(walk)
+    sizes = least_tax(span_taxes(factored(covariance, cells_L)), steps)
+    edges = [(0, *inner, 8) for inner in itertools.combinations(range(1, 8), steps - 1)]
+    cuts = [tuple(np.diff(one)) for one in edges]
+    costs = [step_taxes(covariance, cells_L, cut).sum() for cut in cuts]
+    assert step_taxes(covariance, cells_L, sizes).sum() == pytest.approx(min(costs), abs=1e-8)
+
+
+def test_a_span_costs_what_a_step_of_its_cells_costs() -> None:
+    covariance, cells_L = Field().covariance(Grid(3, 4)), np.random.default_rng(0).permutation(12)
+    spans = span_taxes(factored(covariance, cells_L))
+    taxes = step_taxes(covariance, cells_L, (3, 1, 5, 3))
+    assert [spans[0, 3], spans[3, 4], spans[4, 9], spans[9, 12]] == pytest.approx(taxes.tolist(), abs=1e-12)
+    assert math.isinf(spans[4, 4])
+
+
+def test_sizes_of_walks_that_samples_draw_are_fitted_to_eight_of_them() -> None:
+    plan = make_plan("random@optimal:6", Grid(5, 5))
+    assert plan.per_sample
+    assert plan.sizes == optimal(Grid(5, 5), plan.cells_for(range(8)), 6) != optimal(Grid(5, 5), plan.cells_for([0]), 6)
+
+
+@pytest.mark.parametrize("length", [2, 12])
+def test_designed_with_its_own_sizes_pays_less_than_any_other_order(length: int) -> None:
+    grid, steps, field = Grid(8, 8), 9, Field(length=length)
+    covariance = field.covariance(grid)
+    designed = parallel_tax(make_plan(f"designed:length={length}@optimal:{steps}", grid), field)
+    assert designed < parallel_tax(make_plan(f"designed:length={length}@cosine:{steps}", grid), field)
+    for name in order_names():
+        if name not in ("designed", "locality", "scales"):
+            walks = make_plan(name, grid, "one").cells_for(range(4))[: 4 if get_order(name).per_sample else 1]
+            spans = [span_taxes(factored(covariance, walk_L)) for walk_L in walks]
+            other = np.mean([step_taxes(covariance, w, least_tax(np.mean(spans, axis=0), steps)).sum() for w in walks])
+            assert designed < other / math.log(2) / grid.n_cells, name
+
+
+@pytest.mark.parametrize(
+    ("text", "lattice", "sentence"),
+    [
+        ("locality@optimal:13", "16", "cannot be built for those that optimal:13 fits to its cells; give it a pace"),
+        ("raster@optimal:13", "1/2/4", "the field is defined on one grid"),
+        ("designed@optimal:5", "1/2/4", "designs its step sizes on one grid and does not serve 1/2/4"),
+        (
+            "raster@optimal:300",
+            "16",
+            "the pace 'optimal:300' asks for 300 steps on a 16x16 grid of 256 cells; 1 to 256",
+        ),
+        ("designed@optimal:300", "16", "the pace 'optimal:300' asks for 300 steps"),
+        ("raster@optimal", "16", "the pace 'optimal' needs a number of steps of 1 or more, as in optimal:13"),
+    ],
+)
+def test_where_no_sizes_can_be_fitted(text: str, lattice: str, sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        make_plan(text, parse_lattice(lattice))

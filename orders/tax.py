@@ -1,0 +1,108 @@
+"""The parallel tax of plans and orders: what their steps cost on a Gaussian field.
+
+Knows plans, and orders by name. Refuses to know how the tax of a step is computed (`field`), and any measurement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderbench.orders.errors import BenchError, OrderFault
+from orderbench.orders.field import DEFAULT_FIELD, Field, block_taxes, factored, step_taxes
+from orderbench.orders.lattice import FloatArray, Grid, IntArray, Lattice
+from orderbench.orders.order import get_order, order_names
+from orderbench.orders.pace import Pace
+from orderbench.orders.plan import Plan, make_plan
+
+PREDICTED_CELLS = 1024  # the largest plan whose tax is computed as part of something else
+
+
+def tax_by_step(plan: Plan, field: Field = DEFAULT_FIELD, sample: int = 0) -> FloatArray:
+    """(n_steps,) bits that each step of one sample's plan loses by treating its cells as independent."""
+    return step_taxes(field.covariance(plan.lattice), plan.cells_for([sample])[0], plan.sizes) / math.log(2)
+
+
+def parallel_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = (0,)) -> float:
+    """Bits per token lost to decoding in parallel; the mean over `samples` where each has cells of its own."""
+    chosen = samples if plan.per_sample else samples[:1]
+    return float(np.mean([tax_by_step(plan, field, sample).sum() for sample in chosen]) / plan.lattice.n_cells)
+
+
+def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)) -> float | None:
+    """The parallel tax of a plan, or None where there is no prediction: for pyramids, which the field does not cover,
+    and above 1024 cells, where it would take seconds. None does not mean a tax of zero.
+    """
+    return parallel_tax(plan, field, samples) if _covers(plan) else None
+
+
+def predicted_taxes(
+    plans: Sequence[Plan], field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(4)
+) -> list[float | None]:
+    """`predicted_tax` of several plans. One order at many paces is one walk, which is factored once."""
+    covariances = {lattice: field.covariance(lattice) for lattice in {plan.lattice for plan in plans if _covers(plan)}}
+    factors: dict[tuple[Lattice, bytes], FloatArray] = {}
+
+    def bits(plan: Plan, cells_L: IntArray) -> float:
+        key = plan.lattice, cells_L.tobytes()
+        if key not in factors:
+            factors[key] = factored(covariances[plan.lattice], cells_L)
+        return float(block_taxes(factors[key], plan.sizes).sum() / math.log(2) / plan.lattice.n_cells)
+
+    return [
+        float(np.mean([bits(plan, cells_L) for cells_L in plan.cells_for(samples if plan.per_sample else samples[:1])]))
+        if _covers(plan)
+        else None
+        for plan in plans
+    ]
+
+
+def _covers(plan: Plan) -> bool:
+    return isinstance(plan.lattice, Grid) and plan.lattice.n_cells <= PREDICTED_CELLS
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One row of `rank_orders`. tax_bits: per token, the mean over `plans` plans. spread_bits: the standard deviation
+    over seeds, None for one plan. refusal: why there is no tax."""
+
+    order: str
+    tax_bits: float | None
+    spread_bits: float | None
+    plans: int
+    refusal: str | None = None
+
+
+def rank_order(name: str, grid: Lattice, pace: str, field: Field = DEFAULT_FIELD, seeds: int = 8) -> Ranked:
+    """One order with its default options at one pace; the mean over seeds 0, 1, ... where it draws."""
+    draws = range(seeds if get_order(name).seeded else 1)
+    try:
+        plans = {make_plan(name, grid, pace, seed): None for seed in draws}  # one, if it names rng but does not draw
+    except OrderFault:
+        raise
+    except BenchError as refusal:
+        return Ranked(name, None, None, 0, str(refusal))
+    taxes = [parallel_tax(plan, field) for plan in plans]
+    spread = float(np.std(taxes, ddof=1)) if len(taxes) > 1 else None
+    return Ranked(name, float(np.mean(taxes)), spread, len(taxes))
+
+
+def rank_orders(
+    grid: Lattice,
+    pace: str,
+    field: Field = DEFAULT_FIELD,
+    seeds: int = 8,
+    names: Sequence[str] | None = None,
+    each: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> list[Ranked]:
+    """Orders at one pace, least tax first; one that cannot serve the grid comes last, with its reason.
+
+    names: which; default every registered one. each: walks the names; a progress bar, for instance.
+    """
+    Pace.parse(pace).check(grid)  # a pace that fits no order is refused once, not in every row
+    field.covariance(grid)
+    ranked = [rank_order(name, grid, pace, field, seeds) for name in each(names or order_names())]
+    return sorted(ranked, key=lambda line: (line.tax_bits is None, line.tax_bits or 0.0))
