@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -40,11 +41,12 @@ _GAIN = 1e-7  # the least gain (nats) worth a trade
 _WORK = 5 * 10**7  # trades weighed per start, in matrix entries: counted, not timed, so that every machine stops alike
 
 
+@lru_cache(maxsize=64)  # a run asks for the plan of an arm many times, and a design takes a second
 def design_jointly(grid: Grid, steps: int, *, field: FieldKind, length: float, power: float) -> tuple[IntArray, Sizes]:
     """(L,) cells and `steps` sizes that cost little together: sizes of least tax and exchange take turns.
 
-    They start from the best sizes of two scattered orders, from a greedy design for each of these, and from the cosine
-    pace. BenchError above 1024 cells.
+    They start from two scattered orders at their best sizes, and from greedy designs for these sizes. BenchError above
+    1024 cells.
     """
     _check(grid, length, power)
     covariance = Field(field, length, power).covariance(grid)
@@ -53,7 +55,9 @@ def design_jointly(grid: Grid, steps: int, *, field: FieldKind, length: float, p
     starts = [*zip(scattered, fitted, strict=True), *((greedy(covariance, sizes), sizes) for sizes in fitted)]
     ends = [_alternate(covariance, cells_L, sizes) for cells_L, sizes in starts]
     costs = np.array([step_taxes(covariance, cells_L, sizes).sum() for cells_L, sizes in ends])
-    return ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
+    cells_L, sizes = ends[int(np.argmax(costs <= costs.min() + _EQUAL))]
+    cells_L.setflags(write=False)  # it is kept
+    return cells_L, sizes
 
 
 def _alternate(covariance: FloatArray, cells_L: IntArray, sizes: Sizes) -> tuple[IntArray, Sizes]:

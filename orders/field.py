@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -90,6 +91,7 @@ def factored(covariance: FloatArray, cells_L: IntArray) -> FloatArray:
 
 
 def block_taxes(factor: FloatArray, sizes: Sequence[int]) -> FloatArray:
+    """`step_taxes` of a walk that is factored already."""
     taxes = np.zeros(len(sizes))
     start = 0
     for step, size in enumerate(sizes):
@@ -145,5 +147,11 @@ def optimal(lattice: Lattice, walks_NL: Sequence[IntArray], steps: int) -> tuple
 
     Raises BenchError where the field says nothing of the lattice.
     """
+    return _fitted(lattice, tuple(np.asarray(walk_L, np.int64).tobytes() for walk_L in walks_NL), steps)
+
+
+@lru_cache(maxsize=512)  # a run asks for the plan of an arm many times
+def _fitted(lattice: Lattice, walks: tuple[bytes, ...], steps: int) -> tuple[int, ...]:
     covariance = DEFAULT_FIELD.covariance(lattice)
-    return least_tax(np.mean([span_taxes(factored(covariance, walk_L)) for walk_L in walks_NL], axis=0), steps)
+    spans = sum(span_taxes(factored(covariance, np.frombuffer(walk, np.int64))) for walk in walks)
+    return least_tax(np.asarray(spans) / len(walks), steps)

@@ -136,23 +136,28 @@ def print_plan(console: Console, arm: str, plan: Plan, field: Field, seed: int, 
 
 
 def print_ranking(console: Console, lines: Sequence[Ranked], lattice: Lattice, pace: str, field: Field) -> None:
-    """All orders by their parallel tax, the least first; those that do not serve the grid last, with the reason."""
+    """All orders by their parallel tax at the best pace that each has, the least first, with the tax at the common one;
+    those that do not serve the grid last, with the reason."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("order", no_wrap=True, style="bold cyan")
-    table.add_column("tax, bits per token", justify="right")
+    table.add_column("best pace", no_wrap=True)
+    table.add_column("tax there", justify="right")
+    table.add_column(f"tax at {pace}", justify="right")
     table.add_column("spread", justify="right")
     table.add_column("")
     for place, line in enumerate(lines, start=1):
-        if line.tax_bits is None:
-            table.add_row("-", line.order, "-", "", "not served")
+        if line.tax_bits is None or line.best_bits is None:
+            table.add_row("-", line.order, "", "-", "-", "", "not served")
         else:
             spread = "" if line.spread_bits is None else f"{line.spread_bits:.5f}"
             note = "" if line.plans == 1 else f"{line.plans} seeds"
-            table.add_row(str(place), line.order, f"{line.tax_bits:.5f}", spread, note)
+            best = f"{line.best_bits:.5f}"
+            table.add_row(str(place), line.order, line.best_pace, best, f"{line.tax_bits:.5f}", spread, note)
     console.print(
-        f"Parallel tax on a {lattice} grid at {pace}, field {field}: what steps lose by treating their cells as "
-        f"independent. A prediction from geometry, not a measurement.\n",
+        f"Parallel tax on a {lattice} grid, field {field}, in bits per token: what steps lose by treating their cells "
+        f"as independent. First at the pace of as many steps that costs the order least, then at {pace}, the same for "
+        f"all. A prediction from geometry, not a measurement.\n",
         highlight=False,
     )
     console.print(table)

@@ -57,9 +57,7 @@ def orders(
     ] = None,
     rank: Annotated[bool, typer.Option("--rank", help="Rank all orders by their parallel tax.")] = False,
     grid: GridOption = "16",
-    steps: Annotated[
-        int, typer.Option("--steps", parser=whole, metavar="T", help="Steps of --rank: cosine:T for all.")
-    ] = 13,
+    steps: Annotated[int, typer.Option("--steps", parser=whole, metavar="T", help="Steps of --rank.")] = 13,
     seeds: Annotated[
         int, typer.Option("--seeds", parser=whole, metavar="N", help="Seeds that --rank averages over.")
     ] = 8,
@@ -77,8 +75,9 @@ def orders(
 ) -> None:
     """List the orders, rank them before any training, or check one of your own.
 
-    --rank gives every order the same step sizes (cosine:T) and prints the parallel tax: the bits a token that a step
-    loses by treating its cells as independent, on a Gaussian field. Orders that draw are averaged over seeds.
+    --rank prints the parallel tax: the bits a token that steps lose by treating their cells as independent, on a
+    Gaussian field. Orders stand by the tax at the best pace that each has in T steps, beside the tax at cosine:T, the
+    same for all. Orders that draw are averaged over seeds.
 
     --check runs the whole property suite on the orders that a file registers. Exit code 2 if one breaks a promise.
 
@@ -174,7 +173,7 @@ def show(
     """Draw the plan of an order: the step of each cell, step sizes, and what its parallel steps cost on a field.
 
     Paces: native (rings, diagonals, ... as the order ties them), one, even:T, cosine:T, arccos:T, randar:T, halton:T,
-    lpd:T, ear-shells, ear-sides. Steps count from 0.
+    lpd:T, ear-shells, ear-sides; optimal:T, the sizes that cost this order least. Steps count from 0.
 
     \b
     Examples:

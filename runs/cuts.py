@@ -15,12 +15,10 @@ from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.order import BoundOrder
-from orderbench.orders.pace import Pace, paces_in
-from orderbench.orders.plan import cut
-from orderbench.orders.tax import predicted_taxes
+from orderbench.orders.pace import Pace
+from orderbench.orders.tax import plans_in, predicted_taxes
 
 TRAINED, LEAST_TAX, UNKNOWN = "trained", "least predicted tax", "no prediction"
-_TRIED_IF_SIZED = ("cosine", "even", "optimal")
 
 
 @dataclass(frozen=True)
@@ -82,17 +80,5 @@ def choose(
 
 def _plans(order: BoundOrder, steps: int, model: Model) -> dict[str, Plan]:
     """Every pace that gives so many steps, with its plan; those that the model refuses only where it refuses all."""
-    plans, problem = {}, None
-    for pace in paces_in(steps):
-        if order.order.sized and pace.name not in _TRIED_IF_SIZED:
-            continue
-        try:
-            plan = cut(order, pace, model.lattice)
-        except BenchError as refused:
-            problem = refused
-            continue
-        if plan.n_steps == steps:
-            plans[str(pace)] = plan
-    if not plans:
-        raise problem or BenchError(f"no pace cuts '{order}' into {steps} steps; name one, as in --pace even:13")
+    plans = plans_in(order, steps, model.lattice)
     return {pace: plan for pace, plan in plans.items() if not model.refuses(plan)} or plans

@@ -55,8 +55,11 @@ def test_rank_puts_designed_first_and_raster_behind_radial() -> None:
     names = [line["order"] for line in document["orders"]]
     assert names[0] == "designed"
     assert names.index("radial") < names.index("raster")
+    raster = document["orders"][names.index("raster")]
+    assert (raster["best_pace"], raster["best_bits"]) == ("optimal:13", pytest.approx(0.2385, abs=1e-4))
+    assert raster["tax_bits"] == pytest.approx(0.2811, abs=1e-4)
     table = good("orders", "--rank", "--grid", "5x4", "--steps", "3", "--seeds", "2")
-    assert re.search(r"^ - +regions +- +not served *$", table, re.M)
+    assert re.search(r"^ - +regions +- +- +not served *$", table, re.M)
     assert "not served: regions:m=2 does not divide a 5x4 grid; m=1 would do, as in regions:m=1\n" in table
     assert "A prediction from geometry, not a measurement" in " ".join(table.split())
 

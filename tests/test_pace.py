@@ -181,10 +181,33 @@ def test_a_span_costs_what_a_step_of_its_cells_costs() -> None:
     assert math.isinf(spans[4, 4])
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.permutations(range(12)), st.sampled_from([0.5, 4.0, 30.0]))
+def test_spans_obey_the_quadrangle_inequality_and_each_further_step_saves_less(walk: list[int], length: float) -> None:
+    spans = span_taxes(factored(Field(length=length).covariance(Grid(3, 4)), np.array(walk)))
+    for a, b, c, d in itertools.combinations(range(13), 4):
+        assert spans[a, c] + spans[b, d] <= spans[a, d] + spans[b, c] + 1e-9
+    edges = [np.cumsum([0, *least_tax(spans, steps)]) for steps in range(1, 13)]
+    least = np.array([spans[edge[:-1], edge[1:]].sum() for edge in edges])
+    assert np.diff(least).max() <= 1e-9
+    assert np.diff(least, 2).min() >= -1e-8
+
+
 def test_sizes_of_walks_that_samples_draw_are_fitted_to_eight_of_them() -> None:
     plan = make_plan("random@optimal:6", Grid(5, 5))
     assert plan.per_sample
     assert plan.sizes == optimal(Grid(5, 5), plan.cells_for(range(8)), 6) != optimal(Grid(5, 5), plan.cells_for([0]), 6)
+
+
+DESIGNED = {  # on 16x16: the digests of the plans before sizes could be designed too
+    "designed@cosine:13": "f8f995e67f74", "designed@even:8": "aaf275fb4a2a",
+    "designed:length=12@cosine:8": "c8671b2def04",
+}  # fmt: skip
+
+
+def test_designed_at_other_paces_is_the_plan_that_it_was() -> None:
+    digests = {text: make_plan(text, SQUARE).digest[:12] for text in DESIGNED}
+    assert digests == DESIGNED
 
 
 @pytest.mark.parametrize("length", [2, 12])
