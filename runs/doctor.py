@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from orderbench.orders.errors import said
 
+KNOWN_BITS = 1e-5  # how far a measured tax may be from the known one, in bits per token: fp32
 LEAST_BYTES = 200 << 20  # a default run keeps a few MB; full disks come from other programs
 
 
@@ -44,6 +45,7 @@ def examine(device: str = "auto") -> list[Thing]:
         "torch": _look_at_torch,
         "device": lambda: _look_at_devices(device),
         "torch-fidelity": _look_at_fidelity,
+        "known laws": _look_at_known_laws,
         "shipped weights": _look_at_weights,
         "Fashion-MNIST": _look_at_data,
         "order plugins": _look_at_plugins,
@@ -103,6 +105,22 @@ def _look_at_fidelity() -> Iterator[Thing]:
         yield Thing(
             "torch-fidelity", state, status["how"], "`pip install torch-fidelity` next to the torch that is here"
         )
+
+
+def _look_at_known_laws() -> Iterator[Thing]:
+    """Lattices so small that the tax of a plan is known: what likelihood says must be that."""
+    from orderbench.models.analytic import markov_field, measured_tax, parity, permutation
+    from orderbench.orders import Grid, make_plan
+
+    laws = (markov_field(), permutation(Grid(2, 2)), parity())
+    plans = [(law, make_plan("halton@even:2", law.grid)) for law in laws]
+    worst = max(abs(measured_tax(law, plan) - law.tax(plan)) for law, plan in plans)
+    if worst < KNOWN_BITS:
+        says = f"the tax of {', '.join(law.name for law in laws)} is measured right"
+        yield Thing("known laws", "works", says)
+    else:
+        says = f"a tax that is known is measured wrong, by {worst:.2g} bits a token"
+        yield Thing("known laws", "broken", says, "install another version of torch, and report it")
 
 
 def _look_at_weights() -> Iterator[Thing]:

@@ -3,8 +3,9 @@
     python scripts/validate.py SECTION [--samples N] [--trials N] [--device cpu] [--control FILE]
 
 Sections: noise (the A/A arm's false alarms), sanity (sets of images that must rank last), errors (wrong codes must
-worsen every number), tax (measured against predicted parallel tax), cache (with and without), nested (what correction
-does at equal steps and equal time), control (weights trained on random orders only).
+worsen every number), tax (measured against predicted parallel tax), known (the tax of lattices whose law is known),
+cache (with and without), nested (what correction does at equal steps and equal time), control (weights trained on
+random orders only).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from orderbench.models.analytic import LAWS, measured_tax, taxes
 from orderbench.models.decode import Decoder, make_tile, run_tile, uncached_steps
+from orderbench.orders import make_plan
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.statistics import Interval, paired_ratio
@@ -162,6 +165,21 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def known(given: argparse.Namespace) -> None:
+    """Lattices whose law is known: is the tax that likelihood measures the one that entropies say?"""
+    rng, rows = np.random.default_rng(0), []
+    for make in LAWS:
+        law = make()
+        for text in ("raster@even:3", "radial", "halton@even:3", "halton@one"):
+            plan = make_plan(text, law.grid)
+            drawn_N = taxes(law, plan).numpy()[rng.choice(len(law.prob_X), given.samples, p=law.prob_X.numpy())]
+            error = 1.96 * drawn_N.std(ddof=1) / given.samples**0.5
+            shown = f"{drawn_N.mean():.4f} ±{error:.4f}" if error > 1e-6 else "the same in each"
+            numbers = (law.tax(plan), measured_tax(law, plan))
+            rows.append([f"{law.name}, {law.grid}", f"`{text}`", *(f"{tax:.6f}" for tax in np.abs(numbers)), shown])
+    table(("lattice", "plan", "known", "measured, every image", f"measured, {given.samples} drawn"), rows)
+
+
 def cache(given: argparse.Namespace) -> None:
     """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
     subject = load_subjects(RunSpec(device=given.device, only=("latency",))).own
@@ -227,7 +245,7 @@ def control(given: argparse.Namespace) -> None:
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "noise": noise, "sanity": sanity, "errors": errors, "tax": tax, "cache": cache, "nested": nested,
+    "noise": noise, "sanity": sanity, "errors": errors, "tax": tax, "known": known, "cache": cache, "nested": nested,
     "control": control,
 }  # fmt: skip
 
