@@ -166,7 +166,7 @@ class Known:
 
 
 def taxes(law: Law, plan: Plan) -> Tensor:
-    """(X,) bits per token that a plan loses on each image of the law, by teacher forcing, as `bench run` measures it."""
+    """(X,) bits per token that a plan loses on each image of the law, by teacher forcing, as `bench run` does it."""
     labels_X = torch.zeros(len(law.prob_X), dtype=torch.int64)
     bits, singly = (
         plan_bits(Known(law), law.codes_XL[..., None], labels_X, one, samples=[0] * len(labels_X)).double().mean(1)
