@@ -337,7 +337,8 @@ def check_decoder(decoder: BoundDecoder, model: Model, plan: Plan, *, device: st
         raise Broken(f"{decoder} rewrites codes and does not say so; register it with rewrites=True")
     written = torch.zeros(len(samples), plan.lattice.n_cells, dtype=torch.int64)
     for step in decode_steps(model, plan, samples, device=device, decoder=decoder):
-        written.scatter_add_(1, step.cells_BQ.cpu(), torch.ones_like(step.cells_BQ.cpu()))
+        own_BQ = torch.ones_like(step.cells_BQ) if step.own_BQ is None else step.own_BQ.long()
+        written.scatter_add_(1, step.cells_BQ.cpu(), own_BQ.cpu())
     if int(written.min()) < 1 or (not traits.rewrites and not traits.exact and int(written.max()) > 1):
         raise Broken(f"{decoder} writes cells {int(written.min())} to {int(written.max())} times; once would do")
     parts = [decoded(part, tile=4) for part in (range(1), range(1, 4))]

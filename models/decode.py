@@ -9,8 +9,8 @@ with its traits, so that nothing compares names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -50,18 +50,21 @@ class Counters:
 @dataclass(frozen=True)
 class Step:
     """One step. cells_BQ: the cells that were asked. codes_BQK: the codes that they hold now. answer: what the network
-    said of them, guided, before temperature."""
+    said of them, guided, before temperature. own_BQ: which of these cells belong to the step, where samples take
+    different numbers of them; None for all."""
 
     index: int
     cells_BQ: Tensor
     codes_BQK: Tensor
     answer: Answer
+    own_BQ: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Decoded:
     """Samples that were decoded. codes_NLK: int64, by cell index. counters: of one sample. changed_NL: how often each
-    code was rewritten. n_steps: how many steps it took, a mean over tiles where that varies."""
+    code was rewritten. n_steps: how many steps it took; a mean over tiles where that varies, and over samples where
+    each has its own number."""
 
     codes_NLK: Tensor
     counters: Counters
@@ -266,20 +269,28 @@ class DecoderEntry(Entry):
 
     rewrites: it overwrites codes that were decoded, so bits per token are not defined. exact: its codes equal those of
     one cell at a time along the same walk, whatever the steps of the plan. chooses: it chooses the cells as it goes, so
-    it takes the place of an order and uses only the step sizes of a plan. varies: its work depends on what is drawn, so
-    its counters are means. needs: what the model must serve, see `orderbench.models.model.serves`.
+    it takes the place of an order and uses only the step sizes of a plan. paces: it chooses how many cells a step takes
+    too, so it takes no pace. varies: its work depends on what is drawn, so its counters are means. needs: what the
+    model must serve, see `orderbench.models.model.serves`. by_options: which of these are otherwise with some options,
+    from their values; it raises BenchError for values that are not served.
     """
 
     rewrites: bool = False
     exact: bool = False
     chooses: bool = False
+    paces: bool = False
     varies: bool = False
     needs: tuple[str, ...] = ()
+    by_options: Callable[..., Mapping[str, Any]] | None = None
 
     @property
     def traits(self) -> dict[str, bool]:
         """Which of its traits hold."""
-        return {name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "varies")}
+        return {name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "paces", "varies")}
+
+    def bound_to(self, values: Mapping[str, Any]) -> DecoderEntry:
+        """The entry with the traits that it has under these options."""
+        return self if self.by_options is None else replace(self, **self.by_options(**values))
 
 
 DECODERS: Registry[DecoderEntry] = Registry("a decoder", "decoders are written after +, as in radial+nested:margin=1")
@@ -294,8 +305,10 @@ def register_decoder(
     rewrites: bool = False,
     exact: bool = False,
     chooses: bool = False,
+    paces: bool = False,
     varies: bool = False,
     needs: tuple[str, ...] = (),
+    by_options: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Callable[[DecoderFunction], DecoderFunction]:
     """Decorator: put `decoder(tile, *, <typed options>) -> Iterator[Step]` under a name, with its traits.
 
@@ -307,7 +320,8 @@ def register_decoder(
         DECODERS.add(
             DecoderEntry(
                 name=name, paper=paper, idea=idea, function=function, options=options, origin=function.__module__,
-                rewrites=rewrites, exact=exact, chooses=chooses, varies=varies, needs=needs,
+                rewrites=rewrites, exact=exact, chooses=chooses, paces=paces, varies=varies, needs=needs,
+                by_options=by_options,
             )
         )  # fmt: skip
         return function
@@ -330,7 +344,8 @@ def parse_decoder(text: str) -> BoundDecoder:
     >>> str(parse_decoder("nested:every=2:margin=1.0"))
     'nested:every=2'
     """
-    return BoundDecoder(*DECODERS.read(text))
+    entry, values = DECODERS.read(text)
+    return BoundDecoder(entry.bound_to(values), values)
 
 
 @register_decoder("off", paper="none", idea="plain decoding: ask a group, feed it, ask the next")
@@ -397,6 +412,11 @@ def needs_of(decoder: Decoder) -> tuple[str, ...]:
     return decoder.entry.needs if isinstance(decoder, BoundDecoder) else ()
 
 
+def _paces(decoder: Decoder) -> bool:
+    """Whether every sample has its own number of steps, each of one pass."""
+    return isinstance(decoder, BoundDecoder) and decoder.entry.paces
+
+
 @torch.inference_mode()  # as a decorator: between steps the caller is not in inference mode
 def _without_gradients(tile: Tile, decoder: Decoder) -> Iterator[Step]:
     yield from decoder(tile)
@@ -433,7 +453,7 @@ def decode(
     codes_NLK = torch.empty(len(samples), plan.lattice.n_cells, len(model.code_sizes), dtype=torch.int64)
     changed_NL = torch.zeros(codes_NLK.shape[:2], dtype=torch.int64)
     counted: list[Counters] = []
-    steps: list[int] = []
+    steps: list[float] = []
     done = 0
     for number in sorted({sample // tile for sample in samples}):
         members = range(number * tile, (number + 1) * tile)
@@ -442,7 +462,8 @@ def decode(
             model, plan, members, labels=own_labels, sampling=sampling, seed=seed, in_group=in_group, device=device,
             needs=needs_of(decoder),
         )  # fmt: skip
-        steps.append(run_tile(work, decoder))
+        taken = run_tile(work, decoder)
+        steps.append(work.counters.passes if _paces(decoder) else taken)
         kept = [sample for sample in members if sample in wanted]
         rows = [wanted[sample] for sample in kept]
         places = [sample - members.start for sample in kept]

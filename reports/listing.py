@@ -27,6 +27,7 @@ DECODER_TRAITS = {
     "rewrites": "overwrites codes that were decoded, so bits per token are not defined",
     "exact": "gives the codes of one cell at a time",
     "chooses": "chooses its cells, so it takes the place of an order",
+    "paces": "chooses how many cells a step takes, so it takes no pace",
     "varies": "its work depends on what is drawn",
 }  # of decoders, in words
 
@@ -59,7 +60,8 @@ def print_decoders(console: Console, listed: Sequence[Entry], choosers: Sequence
     )
     if choosers:
         console.print(
-            f"Those that choose their cells take the place of the order: {', '.join(f'{c}@PACE' for c in choosers)}.",
+            f"Those that choose their cells take the place of the order: {', '.join(f'{c}@PACE' for c in choosers)}. "
+            f"With an option that chooses how many cells a step takes, they take no pace.",
             highlight=False,
         )
 

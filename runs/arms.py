@@ -29,8 +29,8 @@ WALK = parse_order("raster")  # for a decoder that chooses its cells: of such a 
 class Arm:
     """One thing compared; its `str` is canonical, so equal arms are spelled alike.
 
-    order: bound; None where the decoder chooses the cells as it goes. model: whose network, by its name in the run; ''
-    is the run's own.
+    order: bound; None where the decoder chooses the cells as it goes. pace: native where it chooses how many, too.
+    model: whose network, by its name in the run; '' is the run's own.
     """
 
     order: BoundOrder | None
@@ -89,12 +89,18 @@ def bind(parts: ArmParts) -> Arm:
     chosen = PLAIN if decoder is None else parse_decoder(decoder)
     paced = NATIVE if pace is None else Pace.parse(pace)
     if chosen.entry.chooses:
-        raise BenchError(
-            f"'{parts}' puts {chosen.name} behind +, and it takes the place of an order; write {chosen}@cosine:13"
-        )
-    name = order.partition(":")[0]
-    if name in ORDERS.names() or name not in DECODERS.names() or not DECODERS.get(name).chooses:
+        instead = chosen if chosen.entry.paces else f"{chosen}@cosine:13"
+        raise BenchError(f"'{parts}' puts {chosen.name} behind +, and it takes the place of an order; write {instead}")
+    if not _chooses(order):
         return Arm(parse_order(order), paced, chosen, model or "")
+    chooser = parse_decoder(order)
+    if chooser.entry.paces:
+        if pace is not None or chosen.name != "off":
+            raise BenchError(
+                f"'{parts}' chooses its cells, and how many a step takes: it takes no pace and no correction; write "
+                f"{chooser}"
+            )
+        return Arm(None, NATIVE, chooser, model or "")
     if paced.fits_walks:
         raise BenchError(
             f"'{parts}' chooses its cells as it decodes, so there is no walk that {paced} could be fitted to; "
@@ -105,7 +111,17 @@ def bind(parts: ArmParts) -> Arm:
             f"'{parts}' chooses its cells as it decodes: it needs a pace and takes no correction, "
             f"as in {order}@cosine:13"
         )
-    return Arm(None, paced, parse_decoder(order), model or "")
+    return Arm(None, paced, chooser, model or "")
+
+
+def _chooses(order: str) -> bool:
+    """Whether what stands in the place of an order is a decoder that chooses its cells."""
+    name = order.partition(":")[0]
+    return name not in ORDERS.names() and name in DECODERS.names() and DECODERS.get(name).chooses
+
+
+def _takes_no_pace(order: str) -> bool:
+    return _chooses(order) and parse_decoder(order).entry.paces
 
 
 @dataclass(frozen=True)
@@ -176,9 +192,9 @@ def line_up(
 
     models: by name; '' is the run's own, and `own` is another name for it. objectives: what they were trained on, by
     the same names, where that is known. An order that names no pace is taken at every one of `paces`, and at the pace
-    that `cuts.choose` finds for each of `steps`; one that names no decoder with every one of `decoders`. Where none of
-    these is asked for, an order gets its ladder (see `_ladder`). with_baseline: the baseline of every model that is
-    used is an arm too, the first one where nobody asked for it.
+    that `cuts.choose` finds for each of `steps`, unless it is a decoder that takes none; one that names no decoder with
+    every one of `decoders`. Where none of these is asked for, an order gets its ladder (see `_ladder`). with_baseline:
+    the baseline of every model that is used is an arm too, the first one where nobody asked for it.
 
     BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
     model's lattice, and where no arm that was asked for is served.
@@ -192,7 +208,7 @@ def line_up(
         asks = split_arm(text)
         asks = asks._replace(model=None if asks.model == own else asks.model)
         chosen: dict[str | None, Cut | None] = {asks.pace: None}
-        if asks.pace is None and (paces or steps):
+        if asks.pace is None and (paces or steps) and not _takes_no_pace(asks.order):
             model, objective = _model(asks.model or "", models), (objectives or {}).get(asks.model or "")
             found = choose(_order_of(asks), list(dict.fromkeys(steps)), model, objective) if steps else []
             chosen = {**dict.fromkeys(paces), **{one.pace: one for one in found}}
@@ -203,7 +219,7 @@ def line_up(
                 if how is not None:
                     cuts.setdefault(arms[-1].name, how)
         extra -= {arm.name for arm in arms}
-        if laddered and asks.pace is None and asks.decoder is None:
+        if laddered and asks.pace is None and asks.decoder is None and arms[0].order is not None:
             bare.setdefault(arms[0].model)
             ladder = list(_ladder(arms[0], _model(arms[0].model, models)))
             extra |= {arm.name for arm in ladder if arm.name not in asked}

@@ -4,13 +4,17 @@ from functools import partial
 
 import pytest
 import torch
-from toys import plan_logits, toy_model
+from toys import chained_model, plan_logits, pyramid_model, toy_model
 
 from orderbench.models.adaptive import confidence
-from orderbench.models.decode import decode, decode_steps
+from orderbench.models.answer import Categorical
+from orderbench.models.contract import check_decoder
+from orderbench.models.counting import Nothing
+from orderbench.models.decode import Step, decode, decode_steps, parse_decoder
 from orderbench.models.guidance import Guidance
+from orderbench.models.model import Model
 from orderbench.models.sampling import Sampling, uniforms
-from orderbench.orders import BenchError, Plan, make_plan
+from orderbench.orders import BenchError, Grid, Plan, make_plan
 
 MODEL = toy_model()
 GRID = MODEL.lattice
@@ -71,3 +75,136 @@ def test_counters_count_every_cell_that_was_asked() -> None:
 def test_noise_is_0_or_more() -> None:
     with pytest.raises(BenchError, match="a confidence noise of -1 is not served"):
         decode(MODEL, PLAN, [0], decoder=confident(-1.0))
+
+
+# Rules that choose how many cells a step takes
+
+FREE = ["entropy:gamma=2", "threshold:tau=0.3", "klass:tau=0.25"]  # so that the toy's steps take one cell or several
+ONE_BY_ONE = make_plan("raster", GRID)
+
+
+def ruled(text: str, n: int = 4, **how: object) -> list[Step]:
+    decoder = parse_decoder(f"confidence:rule={text}")
+    return list(decode_steps(MODEL, ONE_BY_ONE, range(n), decoder=decoder, **how))  # type: ignore[arg-type]
+
+
+def own(steps: list[Step], sample: int) -> list[list[int]]:
+    """The cells of every step of one sample."""
+    taken = [step.cells_BQ[sample][step.own_BQ[sample]].tolist() for step in steps]
+    return [cells for cells in taken if cells]
+
+
+@pytest.mark.parametrize("model", [MODEL, pyramid_model()])
+@pytest.mark.parametrize("text", [*FREE, "moment"])
+def test_rules_keep_the_contract(text: str, model: Model) -> None:
+    decoder = parse_decoder(f"confidence:rule={text}")
+    plan = make_plan("raster" if decoder.entry.paces else "raster@cosine:6", model.lattice)
+    check_decoder(decoder, model, plan)
+
+
+@pytest.mark.parametrize("guidance", [Guidance(), Guidance(law="linear", scale=2.0)])
+@pytest.mark.parametrize("text", FREE)
+def test_samples_at_different_places_see_what_they_would_see_alone(text: str, guidance: Guidance) -> None:
+    steps = ruled(text, sampling=Sampling(guidance=guidance))
+    counts = {tuple(map(len, own(steps, sample))) for sample in range(4)}
+    assert len(counts) > 1  # samples do go apart
+    assert max(map(max, counts)) > 1
+    whole = decode(MODEL, ONE_BY_ONE, range(4), sampling=Sampling(guidance=guidance), tile=4,
+                   decoder=parse_decoder(f"confidence:rule={text}"))  # fmt: skip
+    for sample in range(4):
+        alone = list(decode_steps(MODEL, ONE_BY_ONE, [sample], sampling=Sampling(guidance=guidance),
+                                  decoder=parse_decoder(f"confidence:rule={text}")))  # fmt: skip
+        assert own(alone, 0) == own(steps, sample)
+        codes = {cell: code for step in alone for cell, code in
+                 zip(step.cells_BQ[0].tolist(), step.codes_BQK[0, :, 0].tolist(), strict=True)}  # fmt: skip
+        assert [codes[cell] for cell in range(20)] == whole.tokens_NL[sample].tolist()
+    assert whole.n_steps == sum(len(own(steps, sample)) for sample in range(4)) / 4 == whole.counters.passes
+
+
+@pytest.mark.parametrize("in_group", ["block", "causal"])
+@pytest.mark.parametrize("text", FREE)
+def test_a_sample_is_decoded_as_the_plan_that_it_turned_out_to_be(text: str, in_group: str) -> None:
+    steps = ruled(text, in_group=in_group)
+    for sample in range(4):
+        groups = own(steps, sample)
+        cells = [cell for group in groups for cell in group]
+        said = [step.answer.logits_BQV[sample][step.own_BQ[sample]] for step in steps]
+        codes = torch.cat([step.codes_BQK[sample][step.own_BQ[sample]][:, 0] for step in steps])
+        tokens = torch.empty(1, 20, dtype=torch.int64).scatter_(1, torch.tensor([cells]), codes[None])
+        plan = Plan(lattice=GRID, cells=cells, sizes=tuple(map(len, groups)))
+        with torch.no_grad():
+            whole = plan_logits(MODEL, tokens, torch.tensor([sample % 3]), plan, in_group=in_group)
+        torch.testing.assert_close(torch.cat(said), whole[0], atol=1e-5, rtol=0)
+
+
+class Sure(Nothing):
+    """Eight cells whose laws do not depend on anything: cell i has its first code with the probability that it is
+    given."""
+
+    def __init__(self, *sure: float) -> None:
+        super().__init__(Grid(1, len(sure)))
+        self.sure_L = torch.tensor(sure)
+
+    def answer(self, cache: object, cells_BQ: torch.Tensor, *, seen: torch.Tensor | None = None) -> Categorical:
+        p = self.sure_L[cells_BQ]
+        return Categorical(torch.stack([p, 1 - p], -1).log())
+
+
+def groups_of(rule: str, *sure: float) -> list[list[int]]:
+    model = Sure(*sure)
+    decoder = parse_decoder(f"confidence:rule={rule}")
+    return own(list(decode_steps(model, make_plan("raster", model.lattice), [0], decoder=decoder)), 0)
+
+
+def test_rules_by_hand() -> None:
+    assert groups_of("threshold", 0.95, 0.6, 0.91, 0.5) == [[0, 2], [1], [3]]
+    assert groups_of("threshold:tau=0.6", 0.95, 0.7, 0.91, 0.5) == [[0, 2, 1], [3]]
+    assert groups_of("klass", 0.99, 0.95, 0.6, 0.93, 0.92) == [[0], [1], [3, 4], [2]]  # two steps to become steady
+    # entropies 0.056, 0.199, 0.325, 0.693 nats: all but the largest of a step add up to gamma at most
+    assert groups_of("entropy", 0.95, 0.9, 0.99, 0.5) == [[2, 0], [1], [3]]
+    assert groups_of("entropy:gamma=0.26", 0.95, 0.9, 0.99, 0.5) == [[2, 0, 1], [3]]
+    assert groups_of("entropy:gamma=0.6", 0.95, 0.9, 0.99, 0.5) == [[2, 0, 1, 3]]
+    assert groups_of("entropy:gamma=0", 1.0, 1.0, 0.5, 0.5) == [[0, 1, 2], [3]]
+
+
+def test_the_moment_sampler_chooses_before_it_draws() -> None:
+    """Cells go by their laws alone: other noise of codes gives the same cells, and without noise the surest first."""
+    model = Sure(0.6, 0.1, 0.95, 0.8)
+    steps = decode_steps(
+        model, make_plan("raster", model.lattice), range(3), decoder=parse_decoder("confidence:rule=moment:noise=0")
+    )
+    assert torch.cat([step.cells_BQ for step in steps], dim=1).tolist() == [[2, 1, 3, 0]] * 3
+
+
+def test_the_moment_sampler_chooses_with_the_odds_of_maskgit() -> None:
+    """The first of two cells, over many samples, is chosen as often as by MaskGIT's rule with as much noise."""
+    model, plan = Sure(0.9, 0.5), make_plan("raster", Grid(1, 2))
+    first = {}
+    for rule in ("maskgit", "moment"):
+        decoder = parse_decoder(f"confidence:rule={rule}:noise=2")  # 1 at the first of two steps
+        step = next(decode_steps(model, plan, range(4000), decoder=decoder))
+        first[rule] = float((step.cells_BQ == 0).double().mean())
+    odds = (0.9**2 + 0.1**2) / (0.9**2 + 0.1**2 + 0.5)
+    assert abs(first["moment"] - odds) < 0.03
+    assert abs(first["maskgit"] - first["moment"]) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("tau=0.5", "confidence:rule=maskgit:tau=0.5 gives an option that this rule does not read; tau belongs to"),
+        ("rule=entropy:noise=1", "noise belongs to rule=maskgit and rule=moment"),
+        ("rule=threshold:tau=2", "a confidence tau of 2 is not served; 0 to 1 would do, as in 0.9"),
+        ("rule=entropy:gamma=-1", "a confidence gamma of -1 is not served; 0 or more would do, as in 0.1"),
+        ("rule=sure", "rule takes maskgit, moment, entropy, threshold, klass, as in confidence:rule=maskgit"),
+    ],
+)
+def test_options_are_refused_where_they_are_spelled(text: str, sentence: str) -> None:
+    with pytest.raises(BenchError, match=sentence):
+        parse_decoder(f"confidence:{text}")
+
+
+def test_a_cell_of_several_codes_has_no_law_to_choose_by() -> None:
+    model = chained_model()
+    with pytest.raises(BenchError, match="so it has no single law"):
+        decode(model, make_plan("raster", model.lattice), [0], decoder=parse_decoder("confidence:rule=entropy"))

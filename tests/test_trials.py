@@ -31,6 +31,15 @@ def test_orders_multiply_by_paces_and_decoders() -> None:
     assert parse_arm("confidence:noise=4.5@cosine:13").name == "confidence@cosine:13"
     with pytest.raises(BenchError, match="it needs a pace and takes no correction, as in confidence@cosine:13"):
         parse_arm("confidence")
+    assert parse_arm("confidence:gamma=0.10:rule=entropy").name == "confidence:rule=entropy"
+    for text in ("confidence:rule=klass@cosine:13", "confidence:rule=klass@native", "confidence:rule=klass+nested"):
+        with pytest.raises(BenchError, match=r"it takes no pace and no correction; write confidence:rule=klass$"):
+            parse_arm(text)
+    with pytest.raises(BenchError, match=r"takes the place of an order; write confidence:rule=threshold:tau=0\.5$"):
+        parse_arm("radial+confidence:rule=threshold:tau=0.5")
+    unpaced = ["confidence:rule=entropy", "halton"]
+    assert names(unpaced, ["cosine:8"], []) == ["raster", "confidence:rule=entropy", "halton@cosine:8"]
+    assert names(unpaced[:1], [], []) == ["raster", "confidence:rule=entropy"]
     with pytest.raises(BenchError, match="did you mean 'radial'"):
         names(["radail"], [], [])
 
