@@ -10,8 +10,8 @@ import argparse
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, cast
@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from orderbench.orders import BenchError
 from orderbench.orders.documents import misfit, parse_document
@@ -284,12 +285,36 @@ def load_network(kind: Callable[[Any], Network], config: Any, state: Mapping[str
     if blocks > len(state):
         raise BenchError(f"'{where}' holds {len(state)} tensors, too few for {blocks} blocks; name another file")
     try:
-        with torch.device("meta"):
+        with unfilled():
             network = kind(config)
     except (RuntimeError, TypeError, OverflowError) as problem:  # numbers that torch cannot count to
         raise BenchError(f"'{where}' describes a network that cannot be: {str(problem).splitlines()[0]}") from problem
     load_strictly(network, state, where)
     return network.eval()
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """While it is open, networks are built without memory (on the meta device) and without numbers, for weights to be
+    put in.
+
+    To fill embeddings there, torch would first load its compiler: a second of processor time, and 800 modules that
+    every collection of garbage looks through.
+    """
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what changes numbers alone, and no shape."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", "") in ("normal_", "normalize"):
+            return [*args, *kwargs.values()][0]
+        return function(*args, **kwargs)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

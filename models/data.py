@@ -39,7 +39,9 @@ _FASHION = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-_FASHION_CLASSES = 10
+FASHION_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 _SHUFFLE = 1 << 48  # an address of noise that no step and no epoch of training uses
 _MOST_CLASSES = 100_000  # a label beyond is a mistake, and not a class that anybody has pictures of
 _TENTH = "a tenth of the images"
@@ -233,7 +235,7 @@ def _fashion(folder: Path, name: str, fetches: bool = False) -> Source:
         return images_Nchw.repeat(channels, 1), labels[:limit].astype(np.int64)
 
     sizes = {"train": 60_000, "test": 10_000}
-    return Source(name, "Fashion-MNIST", sizes, _FASHION_CLASSES, (), "test", "", _drawn_up, read, lambda: 1)
+    return Source(name, "Fashion-MNIST", sizes, len(FASHION_NAMES), (), "test", "", _drawn_up, read, lambda: 1)
 
 
 def _drawn_up(side: int) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from orderbench.models.checkpoint import load_strictly
+from orderbench.models.checkpoint import load_strictly, unfilled
 from orderbench.models.codec import Weights, patch_lattice, patch_side, register_tokenizer
 from orderbench.orders import BenchError, Grid, Lattice
 
@@ -188,7 +188,7 @@ def _recognises(names: Collection[str]) -> bool:
 def load_vq16(weights: Weights) -> VQ16:
     """The released file, strictly but for its usage counters; BenchError for any other."""
     state = {name: t for name, t in weights.tensors.items() if name != "quantize.codebook_used"}
-    with torch.device("meta"):
+    with unfilled():
         tokenizer = VQ16()
     load_strictly(tokenizer, state, weights.where)
     return tokenizer.eval()

@@ -48,6 +48,7 @@ from orderbench.reports.queries import (
     likelihood_n,
     n_rounds,
     pareto,
+    passes_words,
     pictures_of,
     plan_of,
     rings_of,
@@ -414,7 +415,7 @@ def latency_by_step(results: Results, sheet: Sheet) -> Figure | None:
         return None
     longest = max(len(seconds[row.arm]) for row in rows)
     top = 1300 * max(float(np.quantile(seconds[row.arm], 0.98)) for row in rows)
-    words = "median of 3 passes; waiting after every step makes them slower than a whole generation"
+    words = f"{passes_words(results)}; waiting after every step makes them slower than a whole generation"
     if len(rows) > _CROWDED:
         return _panels_by_step(results, sheet, rows, seconds, longest, top, words)
     chart = Chart(sheet, _BY_STEP)
@@ -496,7 +497,7 @@ def tokens_over_time(results: Results, sheet: Sheet) -> Figure | None:
     chart.axes.set_yticks([0, cells // 4, cells // 2, cells * 3 // 4, cells])
     chart.axes.margins(x=0.08)
     chart.axes.set(xlabel="time since the first step began (ms)", ylabel="cells decoded")
-    return chart.finish("median of 3 passes, step by step", "markers: done, after so many steps")
+    return chart.finish(f"{passes_words(results)}, step by step", "markers: done, after so many steps")
 
 
 @styled

@@ -240,7 +240,7 @@
     Object.assign(view, { sheet, at });
     const labels = JSON.parse(sheet.dataset.labels), words = [`sample ${at + 1} of ${count(sheet)}`];
     if (sheet.dataset.seed) words.push(`seed ${sheet.dataset.seed}`);
-    if (labels[at] !== undefined) words.push(`class ${labels[at]}`);
+    if (labels[at] !== undefined) words.push(labels[at]);
     large.querySelector("b").textContent = sheet.dataset.name;
     large.querySelector(".small").textContent = words.join(", ");
     crop(sheet, at, large.querySelector(".large"));

@@ -41,7 +41,7 @@ from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
 from orderbench.reports.paper import COLUMNS as WIDTHS
 from orderbench.reports.paper import write_paper
-from orderbench.reports.queries import labels_of, lattice, pictures_of, plan_of, shown_seed, step_seconds
+from orderbench.reports.queries import class_words, lattice, pictures_of, plan_of, shown_seed, step_seconds
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import WRITERS, Column, Table, to_json
@@ -594,7 +594,7 @@ def _picture(results: Results, kind: str, arm: str, setting: str, most: int, col
     seed = shown_seed(results, kind) if kind == "quality" else None
     return {"src": _data_uri("image/png", content.getvalue()), "width": picture.width, "height": picture.height,
             "pixels": max(h, w) < LARGEST, "id": own, "sheet": sheet, "columns": columns, "n": n, "w": w, "h": h,
-            "seed": "" if seed is None else seed, "labels": labels_of(results, kind, arm, setting)[:n]}  # fmt: skip
+            "seed": "" if seed is None else seed, "labels": class_words(results, kind, arm, setting)[:n]}  # fmt: skip
 
 
 def place_of_cell(lattice: Lattice) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from orderbench.orders import BenchError, Grid, Lattice, Plan, make_plan, parse_lattice
 from orderbench.orders.spelling import split_call
-from orderbench.reports.results import Results, Row, likelihood_of, model_of
+from orderbench.reports.results import Results, Row, likelihood_of, model_of, own_model
 from orderbench.runs.record import RecordProblem
 from orderbench.runs.schema import LatencyTrial
 
@@ -64,6 +64,16 @@ def labels_of(results: Results, kind: str, arm: str, setting: str = "fixed") -> 
         if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu"
         else []
     )
+
+
+def class_words(results: Results, kind: str, arm: str, setting: str = "fixed") -> list[str]:
+    """The same classes in words, with the names that the record gives them, as in 'class 3, Dress'."""
+    models = {row.arm: row.about["model"] for row in results.arms} | {one.name: one.model for one in results.floors}
+    names = results.run.about["models"][models[arm] or own_model(results.run.about)].get("class_names", [])
+    return [
+        f"class {label}, {names[label]}" if 0 <= label < len(names) and names[label] != str(label) else f"class {label}"
+        for label in labels_of(results, kind, arm, setting)
+    ]
 
 
 def _pictures(results: Results, kind: str, arm: str, setting: str) -> dict[str, np.ndarray]:
@@ -131,6 +141,13 @@ def step_seconds(results: Results) -> dict[str, np.ndarray]:
             alike = [seconds for seconds in passes if len(seconds) == len(passes[0])]
             found[arm] = np.median(np.array(alike, dtype=float), axis=0)
     return found
+
+
+def passes_words(results: Results) -> str:
+    """What `step_seconds` rests on, as in 'median of 3 passes' or 'one pass'."""
+    counts = {len(passes) for trial in results.run.done("latency") for passes in trial.get("step_s", {}).values()}
+    least, most = min(counts, default=0), max(counts, default=0)
+    return "one pass" if most == 1 else f"median of {least}{f' to {most}' * (most > least)} passes"
 
 
 def guided(guidance: str) -> bool:

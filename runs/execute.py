@@ -114,12 +114,16 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
             )
         before = load_run(folder, lambda _: None).about
         before["config"] = cast(Any, RunSpec.from_json(before["config"], "run.json").to_json())  # keys that came later
+        for name, model in before["models"].items():
+            if "class_names" in about["models"].get(name, {}):
+                model.setdefault("class_names", about["models"][name]["class_names"])
         other = [name for name in before["models"] if _weights_differ(before["models"], about["models"], name)]
         if other:
             raise RecordProblem(
                 f"'{folder}' was measured with other weights of the model '{other[0]}' than it has now; go on with "
                 f"those, or name another place, as in --out {folder.name}-2"
             )
+        _check_baselines(before, about, folder)
         for key in ("config", "models", "spaces", "device", "arms", "refused", "trials"):
             if before[key] != about[key]:
                 raise RecordProblem(
@@ -130,6 +134,18 @@ def _open(agenda: Agenda, folder: Path, resume: bool) -> None:
     elif resume:
         raise RecordProblem(f"'{folder}' holds no run to go on with; leave --resume out to start one")
     write_json(file, about)
+
+
+def _check_baselines(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """RecordProblem for a run of an older orderbench, whose baseline was timed and was no arm."""
+    had = {arm["name"] for arm in before["arms"]}
+    lacking = [name for model in now["models"].values() if (name := model["baseline"]) is not None and name not in had]
+    if lacking and had == {arm["name"] for arm in now["arms"]} - set(lacking):
+        raise RecordProblem(
+            f"'{folder}' was begun when the baseline {lacking[0]} was no arm of a run, which it is now, and cannot be "
+            f"gone on with; `bench report {folder}` still reads it, and a new place would do, as in "
+            f"--out {folder.name}-2"
+        )
 
 
 def _weights_differ(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:

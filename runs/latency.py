@@ -32,10 +32,21 @@ from orderbench.runs.rounds import FEWEST, Rounds, parse_rounds, widest, width
 from orderbench.runs.samples import whole_counters
 from orderbench.runs.schema import Interrupted, TimedSample
 from orderbench.runs.subject import Subject
-from orderbench.runs.timing import LEAST_S, Contender, WarmUp, clock_state, peak_memory, rounds, step_times, warm_up
+from orderbench.runs.timing import (
+    LEAST_S,
+    Contender,
+    WarmUp,
+    clock_state,
+    old_set_aside,
+    peak_memory,
+    rounds,
+    step_times,
+    warm_up,
+)
 from orderbench.runs.trials import Trial, is_whole
 
 
+@old_set_aside()
 def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     """Samples of the clock of every contender, its set-up, counters, memory and, at batch 1, its steps."""
     batch, device = trial.batch, bench.subjects.device
@@ -183,7 +194,7 @@ def _step_times(arm: Arm, bench: Bench) -> list[list[float]]:
         tile.begin()
         return arm.decoder(tile)
 
-    return step_times(steps, bench.subjects.device, repeats=1 if bench.spec.quick else 3)
+    return step_times(steps, bench.subjects.device, repeats=1 if bench.spec.quick else 3, warm=bench.spec.quick)
 
 
 def _pixel_decoder(subject: Subject) -> Callable[[Tensor], object] | None:

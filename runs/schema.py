@@ -80,6 +80,7 @@ class ModelAbout(TypedDict):
     lattice: Line
     code_sizes: Sizes
     classes: Count
+    class_names: NotRequired[list[Line]]  # one a class, where they are known
     native: Spelled
     setting: Setting  # what its arms are drawn with
     baseline: Spelled | None  # the arm that its others are measured against

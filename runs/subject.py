@@ -25,7 +25,7 @@ from orderbench.models.adapter import EightMembers, as_model
 from orderbench.models.checkpoint import Which
 from orderbench.models.codec import Codec, Weights, load_codec
 from orderbench.models.config import ModelConfig, to_plain
-from orderbench.models.data import SIDE, to_uint8
+from orderbench.models.data import FASHION_NAMES, SIDE, to_uint8
 from orderbench.models.families import family_of, load_family
 from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Model
@@ -35,6 +35,7 @@ from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Lattice
+from orderbench.orders.errors import printable
 from orderbench.orders.files import sha256_of
 from orderbench.orders.spelling import MODEL_NAME, split_arm
 from orderbench.runs.device import choose_device, settle_threads
@@ -251,6 +252,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
         name, model, device, about, recommended=card.get("setting", {}), objective=objective,
         notes=_of_weights(about),
     )  # fmt: skip
+    alone = _with_class_names(alone, card.get("class_names", ()))
     file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
     if file is None and own is not None and _shares_codes(alone, own):
         found = replace(alone, about={**about, "tokenizer": own.about["tokenizer"]}, codec=own.codec)
@@ -289,6 +291,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
         return found
     held_out = look_at(spec.data, model, codec, card, name)
     encode = partial(held_out.encode, model, codec, max(spec.held_out, spec.samples), device)
+    found = _with_class_names(found, held_out.source.class_names)
     notes = (*found.notes, held_out.note) if held_out.note else found.notes
     return replace(found, held_out_source=encode, held_out_about=held_out.about(), notes=notes)
 
@@ -317,6 +320,7 @@ def _with_shipped_codes(subject: Subject, *, known: bool) -> Subject:
     )
     found = replace(subject, shipped=True, assumed="" if known else assumed)
     if classes == had or (known and classes > had):
+        found = _with_class_names(found, FASHION_NAMES)
         return replace(found, held_out_source=_shipped_held_out)
     if classes == 1:
         return replace(found, held_out_source=_shipped_held_out_of_one_class)
@@ -325,6 +329,14 @@ def _with_shipped_codes(subject: Subject, *, known: bool) -> Subject:
         no_held_out=f"the shipped held-out images are of {had} classes and {subject.name} knows {classes}; name images "
         f"of its own classes, as in --data FOLDER",
     )
+
+
+def _with_class_names(subject: Subject, names: Sequence[str]) -> Subject:
+    """A subject whose record says what its classes are called, where each has a name and nobody named them before."""
+    if "class_names" in subject.about or len(names) != subject.model.n_classes:
+        return subject
+    shown = [" ".join(printable(name).split()) for name in names]
+    return replace(subject, about={**subject.about, "class_names": shown})
 
 
 def _held_out_of(subject: Subject) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from orderbench.models.checkpoint import check_fits, read_tensors, write_atomically
+from orderbench.models.checkpoint import check_fits, read_tensors, unfilled, write_atomically
 from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Source, open_images
@@ -195,7 +195,7 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
 
 def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:
     tensors = read_tensors(file)
-    with torch.device("meta"):
+    with unfilled():
         network = job.build()
     check_fits(job.ships(network.state_dict()), tensors, str(file), type(network).__name__)
     return tensors

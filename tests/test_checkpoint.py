@@ -6,6 +6,8 @@ import io
 import os
 import pathlib
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +188,12 @@ def test_numbers_that_are_not_finite_are_named(number: float, tmp_path: Path) ->
     torch.save(broken, tmp_path / "broken.pt")
     with pytest.raises(BenchError, match=r"broken\.pt' holds numbers that are not finite in head\.weight"):
         load_checkpoint(tmp_path / "broken.pt", side=4)
+
+
+def test_networks_are_built_without_the_compiler_of_torch() -> None:
+    """It takes a second to load, and as long again in collections of garbage; a fresh process tells."""
+    code = (
+        "import sys; from orderbench.runs.spec import RunSpec; from orderbench.runs.subject import load_subjects; "
+        "load_subjects(RunSpec()); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -189,6 +189,23 @@ def test_data_that_changed_makes_another_run(whole: Run, files: dict[str, str], 
         run(spec_of({**files, "data": str(tmp_path / "pictures.npz")}), tmp_path / "run", resume=True)
 
 
+def test_runs_of_an_older_kind_are_gone_on_with_or_the_sentence_says_what_else(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    spec, folder = spec_of(files, orders=("radial",), only=("likelihood",)), tmp_path / "run"
+    run(spec, folder)
+    stored = json.loads((folder / "run.json").read_text())
+    named = load_subjects(spec)
+    named.own.about["class_names"] = ["a", "b", "c"]
+    execute(make_agenda(spec, named), folder, Silent(), resume=True)  # an older run did not name its classes
+    stored["arms"] = [arm for arm in stored["arms"] if arm["name"] != "raster"]
+    stored["trials"] = [trial for trial in stored["trials"] if "raster" not in trial]
+    (folder / "run.json").write_text(json.dumps(stored))
+    said = "when the baseline raster was no arm.*`bench report .*run` still reads it.*--out run-2"
+    with pytest.raises(RecordProblem, match=said):
+        run(spec, folder, resume=True)
+
+
 def test_there_must_be_a_run_to_resume(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(RecordProblem, match="holds no run to go on with; leave --resume out"):
         run(spec_of(files), tmp_path / "nothing", resume=True)

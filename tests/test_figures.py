@@ -18,7 +18,7 @@ from orderbench.reports import figures, looks, queries
 from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, front_of, save_figure
 from orderbench.reports.figures import PLOTS, Plot
 from orderbench.reports.looks import looks_of, own_look
-from orderbench.reports.queries import pareto
+from orderbench.reports.queries import pareto, passes_words
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.table import to_csv, to_latex, to_markdown
 from orderbench.reports.tables import tables_of
@@ -233,6 +233,14 @@ def test_many_curves_of_steps_have_a_panel_a_line(record: Run, results: Results)
     assert sum(bool(axes.get_xlabel()) for axes in shown) == 2  # below each column
     ends = sorted(text.get_text() for axes in shown for text in axes.texts)
     assert ends == sorted(str(row.about["n_steps"]) for row in many.arms)
+
+
+def test_figures_of_single_steps_say_how_many_passes_there_were(record: Run, results: Results) -> None:
+    def cut(trial: dict[str, Any]) -> None:
+        trial.update(step_s={name: passes[:1] for name, passes in trial.get("step_s", {}).items()})
+
+    quick = results_of(changed(only(record, "latency"), "quick", trial=cut))
+    assert (passes_words(quick), passes_words(results)) == ("one pass", "median of 3 passes")
 
 
 def test_hollow_means_correction_in_every_figure(results: Results, drawn: list[tuple[Plot, Figure]]) -> None:

@@ -387,13 +387,23 @@ def test_samples_say_whose_they_are_and_can_be_enlarged(page: Path, outline: Out
     assert [one["data-name"] for one in sheets][: len(ARMS)] == ARMS
     trial = next(t for t in record.done("quality") if t["arm"] == "raster" and t["seed"] == 0)
     labels = record.arrays(trial["trial"], "pictures")["labels_N"].tolist()
-    assert json.loads(sheets[0]["data-labels"]) == labels[: int(sheets[0]["data-n"])]
+    assert json.loads(sheets[0]["data-labels"]) == [f"class {label}" for label in labels[: int(sheets[0]["data-n"])]]
     assert sheets[0]["data-seed"] == "0"
     assert (sheets[0]["data-w"], sheets[0]["data-h"], sheets[0]["data-columns"]) == ("8", "8", "10")
     ids = {one["id"] for one in sheets}
     assert all(one["data-sheet"] in ids for one in outline.of("button", "enlarge"))
     assert len(outline.of("dialog")) == 1
     assert "image-rendering: pixelated" in page.read_text()
+
+
+def test_samples_say_the_names_of_their_classes(record: Run, tmp_path: Path) -> None:
+    def name(about: dict[str, Any]) -> None:
+        own(about)["class_names"] = ["ant", "<b>bee</b>"]  # fewer than there are: the others keep their numbers
+
+    html = write_report([changed(only(record, "quality"), "named", name)], tmp_path).read_text()
+    labels = json.loads(next(one for one in Outline(html).of("button", "enlarge") if one.get("id"))["data-labels"])
+    assert labels[:3] == ["class 0, ant", "class 1, <b>bee</b>", "class 2"]
+    assert "<b>bee" not in html
 
 
 def test_a_hidden_orders_points_leave_the_front(page: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_network_whose_codes_fit_is_judged_by_what_travels_along(
     subject, (judge,) = agenda.subjects.own, agenda.subjects.judges
     assert subject.held_out is not None
     assert subject.held_out[0].shape == (10_000, 256, 1)
+    assert subject.about["class_names"][3] == "Dress"
     assert (judge.reference_name, judge.real is None) == ("fashion-mnist/train, 10000 images", False)
     named = agenda_of(files, f"{own}:fits", tokenizer=("fashion-tokenizer",))
     assert (kinds(named), named.notes) == (kinds(agenda), ())
@@ -117,6 +118,7 @@ def test_what_is_skipped_is_said_with_its_reason_and_the_command(files: dict[str
     assert agenda_of(files, f"{own}:other", only=("latency",)).notes == ()
     agenda = agenda_of(files, f"{own}:five")
     assert kinds(agenda) == {"floor", "quality", "latency"}
+    assert "class_names" not in agenda.subjects.own.about
     assert agenda.notes[1] == (
         "my_nets: likelihood and repair are skipped, since the shipped held-out images are of 10 classes and my_nets "
         "knows 5; name images of its own classes, as in --data FOLDER"

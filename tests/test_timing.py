@@ -1,5 +1,6 @@
 """The clock: who runs when, how often, and what is waited for. A false clock stands in for the machine's speed."""
 
+import contextlib
 import gc
 import json
 import os
@@ -22,6 +23,7 @@ from orderbench.runs.timing import (
     WarmUp,
     card_state,
     clock_state,
+    old_set_aside,
     peak_memory,
     rounds,
     step_times,
@@ -216,6 +218,23 @@ def test_step_times_are_one_number_a_step(clock: FalseClock) -> None:
     times = step_times(steps, "cpu", repeats=2)
     assert len(started) == 3  # the first to warm up
     assert times == [pytest.approx([0.2, 0.4, 0.6, 0.8]), pytest.approx([0.3, 0.6, 0.9, 1.2])]
+    assert len(step_times(steps, "cpu", repeats=1, warm=True)) == 1
+    assert len(started) == 4
+
+
+def test_old_garbage_is_set_aside_for_a_while_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    frozen = [0, 7]
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: frozen.pop(0))
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("freeze"))
+    monkeypatch.setattr(gc, "unfreeze", lambda: done.append("unfreeze"))
+    with contextlib.suppress(KeyboardInterrupt), old_set_aside():
+        assert done == ["freeze"]
+        raise KeyboardInterrupt
+    assert done == ["freeze", "unfreeze"]
+    with old_set_aside():  # set aside before, by somebody else
+        pass
+    assert done == ["freeze", "unfreeze"]
 
 
 @pytest.mark.parametrize("device", DEVICES)
