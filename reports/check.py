@@ -23,7 +23,7 @@ from orderbench.orders.errors import printable, unknown
 from orderbench.orders.spelling import split_arm
 from orderbench.reports.compare import busy, named_arm
 from orderbench.reports.conditions import Conditions, What, unlike, unsaid
-from orderbench.reports.results import Results, failures, replicate, round_times
+from orderbench.reports.results import Results, failures, images_words, replicate, round_times
 from orderbench.reports.snapshot import conditions_in, counters_in, noise_factor, rounded, snapshot
 from orderbench.reports.statistics import Interval, Replicates, correspond, jackknife_percent, paired_ratio, quotient
 from orderbench.runs.record import Run
@@ -478,8 +478,9 @@ def _fd(arm: str, sides: _Sides, most: float) -> CheckFinding:
 def _likelihood(arm: str, sides: _Sides, most: float) -> CheckFinding:
     why = _missing(arm, "bits", sides) or sides.unlike(arm, "bits")
     before, after = ([] if why else [replicate(side["bits"])] for side in sides.arms(arm))
-    n = (sides.now["arms"][arm]["bits"] or {}).get("n")
-    return replace(_increase(arm, "bits", most, why, (before, after), f"{n} held-out images"), n=n)
+    now = sides.now["arms"][arm]
+    n, unseen = (now["bits"] or {}).get("n"), sides.now["models"][now["model"]]["images"].get("unseen", True)
+    return replace(_increase(arm, "bits", most, why, (before, after), f"{n} {images_words(not unseen)}"), n=n)
 
 
 def _increase(

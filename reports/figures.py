@@ -54,10 +54,12 @@ from orderbench.reports.queries import (
     rings_of,
     step_seconds,
     throughput_batch,
+    timed_apart,
 )
 from orderbench.reports.results import Results, Row, held_out_words, model_of, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.words import (
+    APART,
     baseline_words,
     bounds,
     busy_words,
@@ -221,8 +223,9 @@ def quality_by_speed(speed: str) -> Draw:
         words, first_look = _rests_on(results, rows)
         timed = f"{n_rounds(results, 1 if slow else batch)} rounds"
         where = "lower left is better" if slow else "lower right is better"
+        apart = APART if timed_apart(results, 1 if slow else batch) else ""
         notes = (where, f"{FRONT}: arms that none beats at both", "numbers: steps", _about_far(rows),
-                 _about_rewriting(rows), _about_load(results))  # fmt: skip
+                 _about_rewriting(rows), _about_load(results), apart)  # fmt: skip
         return chart.finish(*words, timed, *notes, warn=first_look)
 
     return styled(draw)

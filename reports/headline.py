@@ -13,11 +13,11 @@ from datetime import datetime
 from orderbench.orders.errors import printable
 from orderbench.reports.compare import busy, judged_arm
 from orderbench.reports.conditions import describe_device
-from orderbench.reports.queries import pareto
+from orderbench.reports.queries import pareto, timed_apart
 from orderbench.reports.results import Results, Row, row_against, times_seeds, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import TIMES
-from orderbench.reports.words import baseline_words, bounds, one_at_a_time, plus_minus, plus_minus_tiny
+from orderbench.reports.words import APART, baseline_words, bounds, one_at_a_time, plus_minus, plus_minus_tiny
 
 MOST_NAMED = 3  # arms of the front; of more, its two ends
 
@@ -43,7 +43,7 @@ def headline(results: Results) -> Headline | None:
     said = front or _fastest(results, rows) or _least(results, rows)
     if not said:
         return None
-    doubts = (apart, _rests_on(results, rows), _busy(results))
+    doubts = (apart, _rests_on(results, rows), APART * timed_apart(results, 1), _busy(results))
     return Headline(_where(results), f"{_compared(rows)}{said}", tuple(filter(None, doubts)))
 
 

@@ -41,13 +41,23 @@ from orderbench.reports.looks import Look, looks_of
 from orderbench.reports.maps import levels_beside
 from orderbench.reports.paper import COLUMNS as WIDTHS
 from orderbench.reports.paper import write_paper
-from orderbench.reports.queries import class_words, lattice, pictures_of, plan_of, shown_seed, step_seconds
+from orderbench.reports.queries import (
+    class_words,
+    latency_trials,
+    lattice,
+    pictures_of,
+    plan_of,
+    shown_seed,
+    step_seconds,
+    timed_apart,
+)
 from orderbench.reports.results import Results, Row, failures, n_seeds, results_of, too_small
 from orderbench.reports.statistics import Interval
 from orderbench.reports.table import WRITERS, Column, Table, to_json
 from orderbench.reports.tables import quality_tables, tables_of
 from orderbench.reports.terminal import sizes_line
 from orderbench.reports.words import (
+    APART,
     baseline_words,
     bounds,
     busy_words,
@@ -643,6 +653,8 @@ def _doubts(results: Results, section: str) -> Iterator[str]:
     """What makes the times of a figure doubtful."""
     if section in ("speed", "tradeoff") and busy_words(results):
         yield f"{busy_words(results)}."
+    if section == "tradeoff" and any(timed_apart(results, batch) for batch in latency_trials(results)):
+        yield f"{APART[0].upper()}{APART[1:]}."
 
 
 def _models(part: Part) -> Iterator[str]:

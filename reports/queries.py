@@ -12,7 +12,7 @@ import numpy as np
 
 from orderbench.orders import BenchError, Grid, Lattice, Plan, make_plan, parse_lattice
 from orderbench.orders.spelling import split_call
-from orderbench.reports.results import Results, Row, likelihood_of, model_of, own_model
+from orderbench.reports.results import Results, Row, likelihood_of, model_of, own_model, round_times
 from orderbench.runs.record import RecordProblem
 from orderbench.runs.schema import LatencyTrial
 
@@ -131,6 +131,17 @@ def n_rounds(results: Results, batch: int | None) -> int:
     """How many rounds the timings of a batch have."""
     trial = latency_trials(results).get(batch or 0)
     return 0 if trial is None else len(trial["rounds"])
+
+
+def timed_apart(results: Results, batch: int | None) -> bool:
+    """Whether the times of all arms at a batch are of several sets of rounds, as joined runs can have them: arms of
+    two sets never took turns, so between them only ratios to the baseline can be compared."""
+    trials = [trial for trial in results.run.done("latency") if trial["batch"] == batch]
+    used = {
+        next((trial["trial"] for trial in reversed(trials) if round_times(trial, row.arm)), None)
+        for row in results.arms if row.setting == "fixed"
+    }  # fmt: skip
+    return len(used - {None}) > 1
 
 
 def step_seconds(results: Results) -> dict[str, np.ndarray]:

@@ -188,11 +188,19 @@ def repeated_arm(about: RunAbout) -> str | None:
 
 
 def held_out_words(results: Results) -> str:
-    """What the likelihood is of: 'held-out images', unless it is not known that the weights never saw them."""
+    """What the likelihood is of."""
     models = results.run.about["models"]
-    used = [models[row.model].get("held_out") for row in results.arms if row.model in models]
-    known = all(one.get("unseen", True) for one in used if one is not None)
-    return "held-out images" if known else "images that the weights may have seen"
+    return images_words(any(may_have_seen(models[row.model]) for row in results.arms if row.model in models))
+
+
+def may_have_seen(model: ModelAbout) -> bool:
+    """Whether it is not known that a model never saw its held-out images."""
+    return not model.get("held_out", {}).get("unseen", True)
+
+
+def images_words(seen: bool) -> str:
+    """What the likelihood is of: 'held-out images', unless it is not known that the weights never saw them."""
+    return "images that the weights may have seen" if seen else "held-out images"
 
 
 def n_seeds(rows: Sequence[Row]) -> str:

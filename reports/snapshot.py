@@ -17,7 +17,15 @@ from orderbench.orders import BenchError
 from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Number, Positive, misfit
 from orderbench.reports.compare import busy
 from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
-from orderbench.reports.results import METRICS, Results, likelihood_of, quality_replicates, replicate, with_flops
+from orderbench.reports.results import (
+    METRICS,
+    Results,
+    likelihood_of,
+    may_have_seen,
+    quality_replicates,
+    replicate,
+    with_flops,
+)
 from orderbench.reports.statistics import Interval
 from orderbench.runs.migration import baseline_from_2
 from orderbench.runs.record import Run, read_json
@@ -54,6 +62,7 @@ class StoredIdentity(TypedDict):
     name: str | None
     sha256: NotRequired[str | None]
     images: NotRequired[Count | None]
+    unseen: NotRequired[bool]  # False where it is not known that the weights never saw these images
 
 
 class StoredModel(TypedDict):
@@ -149,7 +158,7 @@ def snapshot(results: Results) -> dict[str, Any]:
                 "sha256": model.get("sha256"),
                 "lattice": model["lattice"],
                 "tokenizer": tokenizer_of(model),
-                "images": vars(images_of(run, model)),
+                "images": vars(images_of(run, model)) | ({"unseen": False} if may_have_seen(model) else {}),
                 "setting": model["setting"],
                 "baseline": model["baseline"],
             }

@@ -156,6 +156,9 @@ def distance_words(fid: bool) -> str:
     return "FD is FID as torch-fidelity computes it" if fid else "not FID"
 
 
+APART = "not all arms took turns in the same rounds: compare ratios, not times"
+
+
 def busy_words(results: Results) -> str:
     """That others computed during the timings, which no interval shows; empty where nothing says so."""
     found = busy(results.run)

@@ -19,6 +19,7 @@ from orderbench.orders.pace import Pace
 from orderbench.orders.tax import plans_in, predicted_taxes
 
 TRAINED, LEAST_TAX, UNKNOWN = "trained", "least predicted tax", "no prediction"
+NEARLY_BITS = 0.005  # of tax, per token: what two paces may differ by and count as nearly equal
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def choose(
     """How an order takes each of these numbers of steps with a model.
 
     A pace in which the model was trained in exactly so many steps, the one of most batches. Else the pace of least
-    predicted tax, among all that give so many steps and that the model serves; equal ones in the order of `paces_in`.
+    predicted tax, among all that give so many steps and that the model serves; equal ones in the order of `paces_in`. A
+    pace whose name hides its steps, as `ear-shells` does, gives way to one that is nearly as good and says them.
     An order that is built for its step sizes is searched anew for every pace, so only three are tried. Where nothing
     is predicted, the cosine law: for pyramids, lattices of more than 1024 cells, and decoders that choose their cells
     as they go (order is None).
@@ -72,10 +74,18 @@ def choose(
         taxes = {pace: round(tax, 12) for pace, plan in plans[count].items() if (tax := bits[plan]) is not None}
         familiar = f"cosine:{count}"
         if taxes:
-            cuts.append(Cut(count, min(taxes, key=lambda pace: taxes[pace]), LEAST_TAX, taxes))
+            cuts.append(Cut(count, _least(taxes), LEAST_TAX, taxes))
         else:
             cuts.append(Cut(count, familiar if familiar in plans[count] else next(iter(plans[count])), UNKNOWN))
     return cuts
+
+
+def _least(taxes: Mapping[str, float]) -> str:
+    """The pace of the least tax; one whose name hides its steps only where no other is near."""
+    least = min(taxes.values())
+    near = [pace for pace, tax in taxes.items() if tax <= least + NEARLY_BITS]
+    said = [pace for pace in near if Pace.parse(pace).steps is not None or pace in ("native", "one")]
+    return min(said or near, key=lambda pace: taxes[pace])
 
 
 def _plans(order: BoundOrder, steps: int, model: Model) -> dict[str, Plan]:

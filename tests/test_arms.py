@@ -9,7 +9,7 @@ from orderbench.models.objective import ObjectiveConfig, Share
 from orderbench.orders import BenchError, Grid, Plan, make_plan, predicted_tax
 from orderbench.orders.pace import paces_in
 from orderbench.runs.arms import Lineup, baseline_of, line_up, parse_arm, refused_arm, told
-from orderbench.runs.cuts import Cut
+from orderbench.runs.cuts import Cut, choose
 
 
 class Serves(Nothing):
@@ -191,6 +191,17 @@ def test_steps_are_cut_as_the_model_was_trained_or_else_where_the_least_tax_is_p
     other = line_up(["raster", "raster~par"], [], [], {"": TWO[""], "par": toy_model(4, 4)}, steps=(8,),
                     objectives={"": None, "par": MIXTURE})  # fmt: skip
     assert {cut.why for cut in other.cuts.values()} == {"least predicted tax"}
+
+
+def test_a_pace_that_hides_its_steps_gives_way_to_one_that_is_nearly_as_good() -> None:
+    near = Serves("raster", "spiral@ear-shells", "spiral@randar:4")
+    same = Serves("raster", "diagonal@ear-shells", "diagonal@randar:4")  # the least there is, by whatever name
+    for order, model, chosen in (("spiral", near, "randar:4"), ("diagonal", same, "optimal:4")):
+        (cut,) = choose(parse_arm(order).order, [4], model, None)
+        assert min(cut.taxes_bits, key=lambda pace: cut.taxes_bits[pace]) == "ear-shells"
+        assert cut.pace == chosen
+    (whole,) = choose(parse_arm("spiral").order, [16], Serves("raster", "spiral"), None)
+    assert whole.pace in ("native", "one")  # which hide nothing: that is the order itself
 
 
 def test_steps_of_what_has_no_prediction_are_cut_by_the_cosine_law() -> None:

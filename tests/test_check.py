@@ -551,6 +551,11 @@ def test_quality_says_of_how_many_and_in_what_space(tmp_path: Path) -> None:
     assert fd["says"].endswith("; n = 400 in toy-1")
     assert (bits["n"], bits["space"]) == (100, None)
     assert bits["says"].endswith("; 100 held-out images")
+    own(results.run.about)["held_out"] = {"images": 100, "sha256": "a", "unseen": False}
+    seen = to_json(check(results, snapshot(results), Rules(max_bits_increase=5)))["findings"]
+    said = [one["says"] for one in seen if one["rule"].startswith("max-bits")]
+    assert said
+    assert all(one.endswith("; 100 images that the weights may have seen") for one in said)
 
 
 def test_a_run_that_measured_no_arm_is_no_baseline(tmp_path: Path) -> None:

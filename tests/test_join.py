@@ -7,6 +7,7 @@ import pytest
 from kept import changed, fewer_groups, fewer_samples, hardware, model, only, own, plan, setting, space
 
 from orderbench.orders import BenchError
+from orderbench.reports.headline import headline
 from orderbench.reports.join import join
 from orderbench.reports.results import results_of
 from orderbench.reports.table import to_csv
@@ -50,6 +51,8 @@ def test_rounds_on_one_machine_are_pooled_and_other_arms_stand_by_their_own_base
     results = results_of(mixed.run)
     assert results.row("radial").speedup == results_of(timed).row("radial").speedup
     assert "timed other arms in turns" in mixed.notes[0]
+    assert "compare ratios, not times" in str(headline(results_of(join([fewer, changed(record, "more")])[0].run)))
+    assert "compare ratios" not in str(headline(results_of(join([record])[0].run)))
     assert tables_of(results)
 
 
