@@ -1,4 +1,5 @@
-"""Likelihood: the bits of given codes, as a plan predicts them, by one feeding and one asking.
+"""Likelihood: the bits of given codes, as a plan predicts them, by one feeding and one asking; and as a decoder that
+chooses its cells predicts them, step by step.
 
 Knows plans and answers. Refuses to know sampling and how a network computes. Masks come from `visibility`, and cached
 decoding is tested against them.
@@ -8,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from orderbench.models.answer import Answer, at
-from orderbench.models.decode import make_tile, plain_steps
+from orderbench.models.decode import BoundDecoder, make_tile, plain_steps
 from orderbench.models.model import Model, Rewindable, check, serves
 from orderbench.models.visibility import InGroup, content_seen, query_seen, walk
 from orderbench.orders import BenchError, Plan
@@ -128,6 +130,59 @@ def step_bits(
     for step in plain_steps(tile):
         bits_BL.scatter_(1, step.cells_BQ, to_bits(step.answer.log_prob(step.codes_BQK)))
     return bits_BL
+
+
+@dataclass(frozen=True)
+class ChosenBits:
+    """Bits of given codes under a decoder that chooses its cells, by cell index.
+
+    bits_BL: as the steps that took the cells predict them. singly_BL: of the same cells one at a time, step after step,
+    and within a step by falling confidence; None for a model without masks. step_BL: int64, the step of every cell.
+    """
+
+    bits_BL: Tensor
+    singly_BL: Tensor | None
+    step_BL: Tensor
+
+
+@torch.inference_mode()
+def chosen_bits(
+    model: Model,
+    plan: Plan,
+    decoder: BoundDecoder,
+    codes_BLK: Tensor,
+    labels_B: Tensor,
+    *,
+    samples: Sequence[int] | None = None,
+    seed: int = 0,
+) -> ChosenBits:
+    """Teacher forcing: the decoder chooses its cells by what the model says, and they take the given codes.
+
+    What it chooses never depends on the codes that are charged, so the difference of the two kinds of bits, over an
+    image, is what its parallel steps lose: the log of p(x_S | x_C) over the product of p(x_i | x_C), summed over its
+    steps (Wen, Liang and Lu, theorem 1). plan: its step sizes, where the decoder takes a pace. samples, seed: of its
+    noise. Softmax in float64, of fp32 logits.
+    """
+    check_codes(model, codes_BLK, labels_B)
+    tile = make_tile(
+        model, plan, range(len(codes_BLK)) if samples is None else samples, labels=labels_B.tolist(), seed=seed,
+        device=codes_BLK.device, needs=decoder.entry.needs, forced_BLK=codes_BLK,
+    )  # fmt: skip
+    bits_BL = torch.zeros(codes_BLK.shape[:2], dtype=torch.float64, device=codes_BLK.device)
+    step_BL, sure_BL = torch.zeros_like(tile.cells_BL), torch.zeros_like(bits_BL)
+    for step in decoder(tile):
+        own_BQ = torch.ones_like(step.cells_BQ, dtype=torch.bool) if step.own_BQ is None else step.own_BQ
+        said_BQ = to_bits(step.answer.log_prob(step.codes_BQK, dtype=torch.float64))
+        likeliest_BQ = step.answer.log_prob(step.answer.likeliest(), dtype=torch.float64)
+        for kept_BL, new_BQ in ((bits_BL, said_BQ), (sure_BL, likeliest_BQ)):
+            kept_BL.scatter_(1, step.cells_BQ, torch.where(own_BQ, new_BQ, kept_BL.gather(1, step.cells_BQ)))
+        step_BL.scatter_(1, step.cells_BQ, torch.where(own_BQ, step.index, step_BL.gather(1, step.cells_BQ)))
+    if not serves(model, "masks"):
+        return ChosenBits(bits_BL, None, step_BL)
+    walk_BL = (2 * step_BL - sure_BL.exp()).argsort(dim=1, stable=True)
+    answer = answer_along(model, codes_BLK, labels_B, walk_BL, (1,) * walk_BL.shape[1])
+    walked_BL = to_bits(answer.log_prob(at(codes_BLK, walk_BL), dtype=torch.float64))
+    return ChosenBits(bits_BL, torch.empty_like(walked_BL).scatter_(1, walk_BL, walked_BL), step_BL)
 
 
 def crop_answer(model: Rewindable, codes_BMK: Tensor, labels_B: Tensor, known_BM: Tensor, targets_BQ: Tensor) -> Answer:

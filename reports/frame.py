@@ -40,9 +40,9 @@ def frame_of(run: Run | str | Path) -> DataFrame:
 
     one = run if isinstance(run, Run) else load_run(run)
     table = pandas.DataFrame(list(_rows(one)), columns=list(COLUMNS))
-    for name in ("n_steps", "seed", "top_k", "batch", "n"):
+    for name in ("seed", "top_k", "batch", "n"):
         table[name] = table[name].astype("Int64")
-    for name in ("temperature", "top_p", "at", "value", "low", "high"):
+    for name in ("n_steps", "temperature", "top_p", "at", "value", "low", "high"):
         table[name] = table[name].astype("float64")
     return table
 
@@ -62,6 +62,8 @@ def _rows(run: Run) -> Iterator[dict[str, Any]]:
             head["seed"] = trial["seed"]
         if trial["kind"] in ("quality", "tuning"):
             head |= _setting(trial["sampling"])
+        if trial["kind"] in ("quality", "tuning", "likelihood"):
+            head["n_steps"] = trial["n_steps"]  # a mean, where the work depends on what is drawn
         for row in kinds[trial["kind"]](run, trial):
             yield head | row
 

@@ -434,16 +434,21 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
         sampling=sampled.get("sampling", model["setting"]),
         n=sampled.get("n"),
         seeds=len(quality),
-        steps=_measured_steps(run, about, setting),
+        steps=_measured_steps(run, about, setting, counters),
         failed=next((reason for one, reason in failures(run) if one == arm), None),
     )
 
 
-def _measured_steps(run: Run, about: ArmAbout, setting: str) -> float | None:
-    """Of a decoder whose work depends on what is drawn; None for any other, and where nothing was drawn."""
+def _measured_steps(run: Run, about: ArmAbout, setting: str, counters: Mapping[str, float]) -> float | None:
+    """Of a decoder whose work depends on what is drawn; None for any other, and where nothing was drawn. One that takes
+    no pace makes a pass a step, so what counts its passes counts its steps."""
     if "varies" not in about["traits"]:
         return None
     taken = [t["n_steps"] for t in run.done("quality") if (t["arm"], t["setting"]) == (about["name"], setting)]
+    if not taken and "paces" in about["traits"]:
+        passes = counters.get("passes")
+        forced = [t["n_steps"] for t in run.done("likelihood") if t["arm"] == about["name"]]
+        taken = forced if passes is None else [passes]
     return float(np.mean(taken)) if taken else None
 
 

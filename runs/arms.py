@@ -65,8 +65,8 @@ class Arm:
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether bits per token are defined: not for what rewrites codes or chooses cells by what was drawn."""
-        return not {"rewrites", "chooses"} & set(self.traits)
+        """Whether bits per token are defined: not for what rewrites codes."""
+        return "rewrites" not in self.traits
 
     def plan(self, lattice: Lattice, seed: int = 0) -> Plan:
         """The plan of this arm; `seed` matters to orders that draw. BenchError where the order cannot serve the

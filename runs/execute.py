@@ -199,7 +199,7 @@ def _describe(arm: Arm, subject: Subject) -> dict[str, Any]:
         "per_sample": plan.per_sample,
         "training_share": share,
         "training_share_at_pace": share_at_pace,
-        "predicted_tax_bits": predicted_tax(plan) if arm.has_likelihood else None,
+        "predicted_tax_bits": predicted_tax(plan) if arm.has_likelihood and arm.order is not None else None,
     }
 
 

@@ -302,8 +302,8 @@ class LikelihoodTrial(TrialHead):
     """Bits of held-out images under an arm."""
 
     n: Least1
-    plan_digest: str
-    n_steps: Least1
+    plan_digest: str | None
+    n_steps: Positive
     bits_per_token: Number
     bits_se: Amount | None
     singly_bits_per_token: Number | None

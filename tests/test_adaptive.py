@@ -1,5 +1,6 @@
 """Adaptive orders: what they keep is what they are surest of, and their steps are a plan's once they are known."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 from toys import chained_model, plan_logits, pyramid_model, toy_model
 
 from orderbench.models.adaptive import confidence
+from orderbench.models.analytic import Known, Law, markov_field, parity, permutation
 from orderbench.models.answer import Categorical
 from orderbench.models.contract import check_decoder
 from orderbench.models.counting import Nothing
 from orderbench.models.decode import Step, decode, decode_steps, parse_decoder
 from orderbench.models.guidance import Guidance
+from orderbench.models.likelihood import ChosenBits, chosen_bits
 from orderbench.models.model import Model
 from orderbench.models.sampling import Sampling, uniforms
 from orderbench.orders import BenchError, Grid, Plan, make_plan
@@ -208,3 +211,68 @@ def test_a_cell_of_several_codes_has_no_law_to_choose_by() -> None:
     model = chained_model()
     with pytest.raises(BenchError, match="so it has no single law"):
         decode(model, make_plan("raster", model.lattice), [0], decoder=parse_decoder("confidence:rule=entropy"))
+
+
+# Their tax, by teacher forcing
+
+
+def chosen(law: Law, rule: str) -> ChosenBits:
+    """The bits of every image of a law under a rule."""
+    decoder = parse_decoder(f"confidence:rule={rule}")
+    plan = make_plan("raster" if decoder.entry.paces else "raster@even:3", law.grid)
+    labels = torch.zeros(len(law.prob_X), dtype=torch.int64)
+    return chosen_bits(Known(law), plan, decoder, law.codes_XL[..., None], labels)
+
+
+def known_tax(law: Law, tau: float, known: dict[int, int] | None = None) -> float:
+    """Bits of an image that the threshold rule loses, by the definition: the total correlation of what it takes, given
+    what it knows, weighted by how probable that is, image by image."""
+    known = known or {}
+    match = [all(codes[cell] == code for cell, code in known.items()) for codes in law.codes_XL.tolist()]
+    codes_XL, prob_X = law.codes_XL[match], law.prob_X[match]
+    left = [cell for cell in range(law.grid.n_cells) if cell not in known]
+    if not left:
+        return 0.0
+    given = replace(law, codes_XL=codes_XL, prob_X=prob_X / prob_X.sum())
+    sure = {cell: max(float(given.prob_X[codes_XL[:, cell] == v].sum()) for v in range(law.n_codes)) for cell in left}
+    taken = [cell for cell in left if sure[cell] >= tau - 1e-6] or [max(left, key=lambda cell: round(sure[cell], 6))]
+    lost = sum(given.entropy([cell]) for cell in taken) - given.entropy(taken)
+    for values in {tuple(codes) for codes in codes_XL[:, taken].tolist()}:
+        same_X = (codes_XL[:, taken] == torch.tensor(values)).all(1)
+        lost += float(given.prob_X[same_X].sum()) * known_tax(law, tau, known | dict(zip(taken, values, strict=True)))
+    return lost
+
+
+@pytest.mark.parametrize("law", [markov_field(Grid(2, 3), coupling=1.5), permutation(Grid(2, 2)), parity(Grid(2, 3))])
+@pytest.mark.parametrize("tau", [0.4, 0.6, 0.9])
+def test_the_tax_of_a_policy_is_the_total_correlation_of_its_steps(law: Law, tau: float) -> None:
+    bits = chosen(law, f"threshold:tau={tau}")
+    assert bits.singly_BL is not None
+    taxes_X = (bits.bits_BL - bits.singly_BL).sum(1)
+    assert float(law.prob_X @ taxes_X) == pytest.approx(known_tax(law, tau), abs=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["entropy:gamma=0.9", "threshold:tau=0.6", "klass:tau=0.6", "moment"])
+def test_forced_bits_are_a_code_and_their_tax_is_a_divergence(rule: str) -> None:
+    """Over all images of a field: what a rule says of them sums to 1, since it chooses by what it knows; one at a time
+    it says the law itself; so its tax is the divergence of the two, and never below 0."""
+    law = markov_field(coupling=1.0)
+    bits = chosen(law, rule)
+    assert bits.singly_BL is not None
+    if rule != "moment":  # which draws: every image has noise of its own here
+        assert float((2 ** -bits.bits_BL.sum(1)).sum()) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(-bits.singly_BL.sum(1), law.prob_X.log2(), atol=1e-5, rtol=0)
+    assert float(law.prob_X @ (bits.bits_BL - bits.singly_BL).sum(1)) > 0.01
+    assert bits.step_BL.amax(1).double().mean() < 8  # some steps take several cells
+
+
+@pytest.mark.parametrize("rule", ["maskgit", "moment", "entropy:gamma=2"])
+def test_cells_are_not_chosen_by_the_codes_that_are_charged(rule: str) -> None:
+    decoder = parse_decoder(f"confidence:rule={rule}")
+    plan = ONE_BY_ONE if decoder.entry.paces else PLAN
+    firsts = []
+    for code in (0, 3):
+        codes_BLK = torch.full((2, 20, 1), code)
+        bits = chosen_bits(MODEL, plan, decoder, codes_BLK, torch.tensor([0, 1]))
+        firsts.append(bits.step_BL == 0)  # nothing was known yet
+    assert torch.equal(*firsts)

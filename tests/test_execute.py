@@ -17,6 +17,7 @@ from toy_runs import Killed, Silent, numbers, run, spec_of
 
 from orderbench.models import processes
 from orderbench.orders import BenchError
+from orderbench.reports.results import results_of
 from orderbench.runs import record as recording
 from orderbench.runs.execute import execute
 from orderbench.runs.record import RecordProblem, Run, load_run
@@ -263,12 +264,22 @@ def test_a_factory_is_measured_like_any_model(files: dict[str, str], tmp_path: P
 
 
 def test_adaptive_orders_run_beside_plans(files: dict[str, str], tmp_path: Path) -> None:
-    spec = spec_of(files, orders=("confidence@cosine:4",), samples=64)
+    spec = spec_of(files, orders=("confidence@cosine:4", "confidence:rule=threshold:tau=0.3"), samples=64)
     _, one = run(spec, tmp_path / "run")
-    _, trial = one.done("quality")
-    assert (trial["arm"], trial["plan_digest"]) == ("confidence@cosine:4", None)
-    assert trial["counters"]["passes"] == 4
-    assert [trial["arm"] for trial in one.done("likelihood")] == ["raster"]
+    _, paced, free = one.done("quality")
+    assert (paced["arm"], paced["plan_digest"]) == ("confidence@cosine:4", None)
+    assert paced["counters"]["passes"] == paced["n_steps"] == 4
+    assert free["counters"]["passes"] == free["n_steps"] < one.about["arms"][-1]["n_steps"]
+    assert not free["counters_exact"]
+    _, *bits = one.done("likelihood")
+    assert [trial["arm"] for trial in bits] == ["confidence@cosine:4", "confidence:rule=threshold:tau=0.3"]
+    for trial in bits:
+        assert (trial["plan_digest"], trial["predicted_tax_bits"]) == (None, None)
+        assert trial["tax_bits"] == pytest.approx(trial["bits_per_token"] - trial["singly_bits_per_token"])
+    assert len(bits[0]["bits_by_step"]) == 4
+    rows = {row.arm: row for row in results_of(one).arms}
+    assert rows["confidence:rule=threshold:tau=0.3"].n_steps == free["n_steps"]
+    assert "tax" in rows["confidence@cosine:4"].figures
 
 
 def test_processes_that_share_no_folder_are_told_so(
