@@ -404,6 +404,8 @@ def _counters(arm: str, sides: _Sides, asked: bool) -> CheckFinding:
     same = before.keys() & after.keys() or after  # an older baseline does not say which trials counted
     trials = [(before.get(name, one["counters"]), after[name], name) for name in after if name in same]
     lacking = [f"{name} of {where}" for was, found, where in trials for name in was if name not in found]
+    if one.get("counters_by"):  # equal counters are as good from any trial, others are not
+        lacking += [f"any of {where}" for where in before if where not in after]
     moves = {  # the same in all trials is said once
         f"{name} {was[name]} -> {found[name]}": found[name] < was[name]
         for was, found, _ in trials

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderbench.orders import BenchError
 from orderbench.orders.errors import printable
-from orderbench.orders.files import write_whole
+from orderbench.orders.files import check_folder, write_whole
 from orderbench.reports.canvas import (
     SMALLEST,
     TWO_COLUMNS,
@@ -136,7 +136,7 @@ def _within(path: Path) -> list[Path]:
 
 def _entry(path: Path) -> Entry:
     held = baseline_of(results_of(load_run(path))) if path.is_dir() else read_snapshot(path)
-    return Entry(path.resolve().name, held.get("created") or "", held.get("commit") or "", held)
+    return Entry(printable(path.resolve().name), held.get("created") or "", held.get("commit") or "", held)
 
 
 # Trends
@@ -360,6 +360,7 @@ def write_history(history: History, out: Path) -> Path:
     numbers = list(dict.fromkeys(trend.number for trend in history.trends))
     svgs = []
     try:
+        check_folder(out, "figures")
         for place, number in enumerate(numbers):
             name = "".join(letter if letter.isalnum() else "-" for letter in number.lower()).strip("-")
             figure = draw_history(history, number, Sheet(TWO_COLUMNS))

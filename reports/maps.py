@@ -6,7 +6,6 @@ Knows matplotlib and plans. Refuses to know models and records.
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from orderbench.orders import BenchError, Lattice, Plan
-from orderbench.orders.files import write_whole
+from orderbench.orders import BenchError, Lattice, Plan, files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,13 +34,9 @@ def check_target(path: Path) -> str:
     if not path.parent.is_dir():
         raise BenchError(f"there is no folder '{path.parent}' to write '{path.name}' in; make it, or name another")
     try:
-        plain = stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
-        plain = True
+        files.check_target(path)
     except OSError as problem:
         raise BenchError(f"'{path}' could not be written: {problem.strerror}; name another place") from problem
-    if not plain:
-        raise BenchError(f"'{path}' could not be written: it is no plain file; name another place")
     return kind
 
 
@@ -84,8 +78,8 @@ def save_map(path: Path, plans: Sequence[tuple[str, Plan]]) -> Path:
                 metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {}  # the same plan, the same bytes
                 figure.savefig(temporary, format=kind, metadata=metadata)
 
-        write_whole(
-            path.resolve(),  # a link stays a link
+        files.write_whole(
+            path,
             write,
             error=lambda reason: BenchError(f"'{path}' could not be written: {reason}; name another place"),
         )

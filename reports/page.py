@@ -28,7 +28,7 @@ import numpy as np
 
 from orderbench.orders import BenchError, Lattice
 from orderbench.orders.errors import printable
-from orderbench.orders.files import write_whole
+from orderbench.orders.files import check_folder, write_whole
 from orderbench.reports.again import commands, typed
 from orderbench.reports.canvas import ONE_COLUMN, Sheet, families, save_figure
 from orderbench.reports.compare import judged_arm
@@ -161,7 +161,9 @@ class _Report:
             if results is self.parts[number][1] or plot.section == "quality"
         ]
         try:
-            for folder in ("figures", "tables", *([] if self.font is None else ["paper"])):
+            inner = ("figures", "tables", *([] if self.font is None else ["paper"]))
+            check_folder(self.out, *inner)
+            for folder in inner:
                 (self.out / folder).mkdir(parents=True, exist_ok=True)
             for piece in each(pieces):
                 self._draw(piece)

@@ -41,7 +41,11 @@ def main() -> None:
     The exit code of a command whose answer it is, such as `bench check`, is kept whatever becomes of the output. Any
     other command ends with 2 if its output is lost to a full disk.
     """
-    os.environ.pop("MPLBACKEND", None)  # a notebook's; ours are files, whatever it says
+    for setting in (
+        "MPLBACKEND",
+        "SOURCE_DATE_EPOCH",
+    ):  # a notebook's, a packager's
+        os.environ.pop(setting, None)
     with patient_streams() as lost:
         code = _run()
         sys.stdout.flush()

@@ -14,7 +14,7 @@ import torch
 
 from orderbench.models.codec import Codec
 from orderbench.orders import BenchError, Lattice, parse_lattice
-from orderbench.orders.files import write_whole
+from orderbench.orders.files import check_folder, write_whole
 from orderbench.runs.device import choose_device
 from orderbench.runs.record import ELSEWHERE, Run, file_name, write_arrays
 from orderbench.runs.samples import codes_of_arrays
@@ -71,13 +71,21 @@ def export_run(
             write_arrays(written[-1], {"arr_0": colour, "arr_1": arrays["labels_N"].astype(np.int64)}, ELSEWHERE)
         if png:
             written.append(out / name)
-            _write_pictures(written[-1], images_Nhwc, arrays["labels_N"])
+            write_pictures(written[-1], images_Nhwc, arrays["labels_N"])
     return written
 
 
-def _write_pictures(folder: Path, images_Nhwc: np.ndarray, labels_N: np.ndarray) -> None:
+def write_pictures(folder: Path, images_Nhwc: np.ndarray, labels_N: np.ndarray) -> None:
+    """One file a picture, NNNNNN-LABEL.png; BenchError where that is not possible, or would be somewhere else."""
     from PIL import Image
 
+    try:
+        check_folder(folder.parent, folder.name)
+    except OSError as problem:
+        raise BenchError(
+            f"pictures could not be written to '{folder.parent}': {problem.strerror}; name another place, as in --out "
+            f"pictures"
+        ) from problem
     for index, (image, label) in enumerate(zip(images_Nhwc, labels_N, strict=True)):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         write_whole(

@@ -396,6 +396,17 @@ def test_counters_of_every_trial_are_compared(whole_gate: Run) -> None:
     assert exit_code(sampled) == 3
 
 
+def test_counters_of_one_trial_alone_are_measured_again(whole_gate: Run) -> None:
+    about, trials = copy.deepcopy((whole_gate.about, whole_gate.trials))
+    trials["latency-16"]["counters"]["radial"]["passes"] = 40
+    baseline = snapshot(results_of(Run(whole_gate.folder, about, trials)))
+    del trials["latency-16"]
+    about["trials"].remove("latency-16")
+    findings = check(results_of(Run(whole_gate.folder, about, trials)), baseline, Rules(only=("counters",)))
+    assert ("radial", "the run did not count any of batch 16") in [(f.arm, f.says) for f in findings if f.asked]
+    assert exit_code(findings) == 4
+
+
 def test_less_is_asked_only_in_words(whole_gate: Run, tmp_path: Path) -> None:
     lost = without_trial("latency", "latency-16")
     assert exit_code(judged_after(whole_gate, lost, Rules(only=("counters", "quality", "likelihood")))) == 0

@@ -135,3 +135,9 @@ def test_what_is_no_history_is_a_sentence(tmp_path: Path, baselines: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match="could not be written to"):
         write_history(history_of(entries_of([baselines])), tmp_path / "file")
+
+
+def test_a_file_whose_name_is_no_text_is_read(baselines: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "of\udcff\x1b[31m.json"
+    odd.write_bytes((baselines / "c.json").read_bytes())
+    assert [entry.name for entry in history_of(entries_of([odd])).entries] == ["of.json"]

@@ -23,6 +23,7 @@ from orderbench.reports.check import Rules, check, to_junit, to_markdown
 from orderbench.reports.results import results_of
 from orderbench.reports.summary import summary
 from orderbench.runs.cli import app
+from orderbench.runs.export import write_pictures
 from orderbench.runs.record import RecordProblem, Run, load_run, write_arrays
 
 EVIL = "from pathlib import Path\nPath({mark!r}).write_text('ran')\n"
@@ -83,7 +84,24 @@ def test_writing_follows_no_link_and_leaves_no_folder(folder: Path, tmp_path: Pa
     for name, words in (("report", ["report", str(folder)]), ("export", ["export", str(folder), "--npz"])):
         (folder / name).symlink_to(elsewhere)
         assert f"'{name}' in it is a link, and writing follows none" in refused(*words)
-    for name in ("trials", "data", "tiles"):
+    for folders, words in (
+        (("report/figures", "report/tables"), ["report", str(folder)]),
+        (("mine/figures",), ["history", str(folder), "--out", str(tmp_path / "mine")]),
+        (("paper/paper",), ["report", str(folder), "--paper", "--out", str(tmp_path / "paper")]),
+    ):
+        for inner in folders:
+            place = (folder if inner.startswith("report") else tmp_path) / inner
+            if place.parent.is_symlink():
+                place.parent.unlink()
+            place.parent.mkdir(exist_ok=True)
+            place.symlink_to(elsewhere)
+            assert f"'{place.name}' in it is a link, and writing follows none" in refused(*words)
+            place.unlink()
+    pictures = np.zeros((1, 2, 2, 1), np.uint8)
+    (tmp_path / "raster").symlink_to(elsewhere)
+    with pytest.raises(BenchError, match="'raster' in it is a link"):
+        write_pictures(tmp_path / "raster", pictures, np.zeros(1, np.int64))
+    for name in ("trials", "data", "tiles", "report"):
         mine = tmp_path / f"mine-{name}"
         mine.mkdir()
         (mine / name).symlink_to(elsewhere)
@@ -127,6 +145,9 @@ def test_no_command_writes_at_what_is_no_plain_file(folder: Path, tmp_path: Path
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     out = str(tmp_path / target)
+    if target == "link":
+        (tmp_path / "link.png").symlink_to(tmp_path / "victim")
+        assert "could not be written: it is a link" in refused("show", "radial", "--out", f"{out}.png")
     for words in (["baseline", str(folder), "--out", out],
                   ["check", str(folder), "--min-speedup", "radial+nested/raster=1", "--junit", out]):  # fmt: skip
         assert "could not be written: it is" in refused(*words)
