@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,22 @@ from orderbench.runs.record import Run
 def page(record: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole report of the kept record."""
     return write_report([record], tmp_path_factory.mktemp("report"))
+
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes the page of some runs and returns its markup, with those figures alone that a test is about: to draw them
+    all is most of the work, and one test does."""
+
+    def write(*runs: Run, plots: tuple[str, ...] = ()) -> str:
+        assert set(plots) <= {plot.name for plot in PLOTS}
+        monkeypatch.setattr(report_page, "PLOTS", tuple(plot for plot in PLOTS if plot.name in plots))
+        return write_report(runs, tmp_path).read_text()
+
+    return write
 
 
 def test_the_page_holds_everything_and_loads_nothing(page: Path) -> None:
@@ -84,7 +100,7 @@ def test_every_figure_comes_as_png_and_svg_and_every_table_in_three_forms(page: 
 HOSTILE = "</script><script>alert(1)</script>$\\frac{&%_#](javascript:x)|*"
 
 
-def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> None:
+def test_what_records_say_is_escaped_everywhere(record: Run, written: Write, tmp_path: Path) -> None:
     def poison(about: dict[str, Any]) -> None:
         about["arms"][1] |= {"name": HOSTILE, "order": HOSTILE}
         own(about)["name"] = HOSTILE
@@ -100,26 +116,25 @@ def test_what_records_say_is_escaped_everywhere(record: Run, tmp_path: Path) -> 
     failed = {"trial": "x", "kind": "quality", "arm": HOSTILE, "seed": 9, "setting": "fixed", "status": "failed",
               "reason": HOSTILE}  # fmt: skip
     run.trials["x"] = failed
-    page = write_report([run], tmp_path / "out")
-    html = page.read_text()
+    html = written(run, plots=("bits-by-steps", "bits-by-image", "orders"))
     assert "<script>alert" not in html
     assert "<b>run" not in html
     assert html.count("<script") == 3  # the theme, the arms, the page
     assert HOSTILE in "".join(Text(html).words)
     assert "Linux x86" in html
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
-    latex = (tmp_path / "out" / "tables" / "main.tex").read_text()
+    latex = (tmp_path / "tables" / "main.tex").read_text()
     assert r"\$\textbackslash{}frac\{\&\%\_\#" in latex
-    markdown = (tmp_path / "out" / "tables" / "main.md").read_text()
+    markdown = (tmp_path / "tables" / "main.md").read_text()
     assert r"\<script\>" in markdown
     assert "](j" not in markdown.replace(r"\](", "")
-    assert "alert" in (tmp_path / "out" / "figures" / "bits-by-steps.svg").read_text()
+    assert "alert" in (tmp_path / "figures" / "bits-by-steps.svg").read_text()
 
 
-def test_failed_and_missing_trials_are_said(record: Run, tmp_path: Path) -> None:
+def test_failed_and_missing_trials_are_said(record: Run, written: Write) -> None:
     run = only(record, "likelihood")
     run.about["trials"].append("quality-lost")
-    words = " ".join(Text(write_report([run], tmp_path).read_text()).words)
+    words = " ".join(Text(written(run)).words)
     assert "1 trial, such as quality-lost" in " ".join(words.split())
 
 
@@ -132,7 +147,7 @@ def test_an_order_has_a_class_in_the_page_that_hides_it() -> None:
     )
 
 
-def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Results, tmp_path: Path) -> None:
+def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Results, written: Write) -> None:
     said = "other programs were running (load 9.5 on 2 cores)"
     loaded = results_of(changed(record, "loaded", trial=busy_machine))
     captions = {table.name: table.caption for table in tables_of(loaded)}
@@ -144,8 +159,7 @@ def test_a_busy_machine_is_told_wherever_speeds_are(record: Run, results: Result
         figure = draw(loaded, Sheet())
         assert figure is not None
         assert any("other programs ran during the timing" in text.get_text() for text in figure.texts)
-    page = write_report([only(loaded.run, "latency")], tmp_path)
-    html = page.read_text()
+    html = written(only(loaded.run, "latency"), plots=("speedups",))
     assert re.search(rf'<p class="note">[^<]*{re.escape(said)}', html)
     assert re.search(rf'id="f-speedups">.*?<figcaption>[^<]*{re.escape(said)}', html, re.S)
 
@@ -164,10 +178,10 @@ def test_no_verdict_is_given_on_a_distance_of_too_few_samples(record: Run, resul
     assert "KD" not in enough
 
 
-def test_two_parts_are_two_sections_with_the_reason_on_the_page(record: Run, tmp_path: Path) -> None:
+def test_two_parts_are_two_sections_with_the_reason_on_the_page(record: Run, written: Write, tmp_path: Path) -> None:
     one = only(record, "likelihood")
-    page = write_report([one, changed(one, "other", model)], tmp_path)
-    words = " ".join(" ".join(Text(page.read_text()).words).split())
+    html = written(one, changed(one, "other", model), plots=("tax",))
+    words = " ".join(" ".join(Text(html).words).split())
     assert "Part 2: other" in words
     assert words.count("the models differ (toy-model") == 2
     assert (tmp_path / "tables" / "part2-main.csv").exists()
@@ -184,7 +198,7 @@ def test_captions_say_where_seeds_are_missing(one_seed_less: Run) -> None:
     assert ("samples", "n = 48 an arm and seed, 1 to 2 seeds") in list(report_page.facts_of(results))
 
 
-def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, tmp_path: Path) -> None:
+def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, written: Write) -> None:
     def untimed(trial: dict[str, Any]) -> None:
         if trial["kind"] == "latency":
             trial["failed_arms"] = {"A/A": "out of memory"}
@@ -194,11 +208,10 @@ def test_an_arm_that_could_not_be_timed_leaves_the_others(record: Run, tmp_path:
     assert results.noise == {}
     assert results.row("radial").speedup
     assert "failed: A/A: out of memory" in printed(summary.summary(results, 80))
-    words = " ".join(Text(write_report([results.run], tmp_path).read_text()).words)
-    assert "out of memory" in words
+    assert "out of memory" in " ".join(Text(written(results.run)).words)
 
 
-def test_captions_claim_no_more_than_they_know(page: Path, record: Run, tmp_path: Path) -> None:
+def test_captions_claim_no_more_than_they_know(page: Path, record: Run, written: Write) -> None:
     words = " ".join(" ".join(Text(page.read_text()).words).split())
     assert "not by the same amount for every arm" in words
     assert "alike for all arms" not in words
@@ -208,16 +221,16 @@ def test_captions_claim_no_more_than_they_know(page: Path, record: Run, tmp_path
     assert "come from one run" in words
     assert "in the folder that holds the run:" in words
     halves = [only(record, "quality"), changed(only(record, "latency"), "timed")]
-    joined = " ".join(" ".join(Text(write_report(halves, tmp_path).read_text()).words).split())
+    joined = " ".join(" ".join(Text(written(*halves, plots=("fd-by-latency",))).words).split())
     assert "Samples come from schema-1, times from timed." in joined
     assert "come from one run" not in joined
 
 
-def test_a_tax_is_said_to_be_none_only_where_cells_come_one_at_a_time(record: Run, tmp_path: Path) -> None:
+def test_a_tax_is_said_to_be_none_only_where_cells_come_one_at_a_time(record: Run, written: Write) -> None:
     run = changed(only(record, "likelihood"), "unpredicted", lambda about: [
         arm.update(predicted_tax_bits=None) for arm in about["arms"]
     ])  # fmt: skip
-    words = " ".join(" ".join(Text(write_report([run], tmp_path).read_text()).words).split())
+    words = " ".join(" ".join(Text(written(run)).words).split())
     assert words.count("none: one cell a step") == 1  # raster alone
 
 
@@ -336,8 +349,8 @@ def test_tables_show_first_what_fits_and_offer_the_rest(page: Path, outline: Out
     assert len([box for box in outline.of("input") if box["type"] == "checkbox"]) == sum(map(len, heads.values()))
 
 
-def test_a_phone_shows_what_there_is(record: Run, tmp_path: Path) -> None:
-    html = write_report([only(record, "likelihood")], tmp_path).read_text()
+def test_a_phone_shows_what_there_is(record: Run, written: Write) -> None:
+    html = written(only(record, "likelihood"))
     main = re.search(r'<table id="t-main".*?</thead>', html, re.S)
     assert main is not None
     heads = [head for head in Outline(main[0]).of("th") if not head.get("class")]
@@ -365,7 +378,7 @@ def test_a_columns_head_points_where_it_is_better(page: Path) -> None:
     assert any(arrow == "\N{UPWARDS ARROW}" and word == "higher" for arrow, word in told.values())
 
 
-def test_every_arm_has_its_card_and_its_answer_however_many(record: Run, tmp_path: Path) -> None:
+def test_every_arm_has_its_card_and_its_answer_however_many(record: Run, written: Write) -> None:
     def more(about: dict[str, Any]) -> None:
         first = about["arms"][2]
         about["arms"] += [{**first, "name": f"{first['name']}@even:{n}"} for n in range(20)]
@@ -375,7 +388,7 @@ def test_every_arm_has_its_card_and_its_answer_however_many(record: Run, tmp_pat
         copied = json.loads(json.dumps(many.trials[next(t for t in many.trials if many.trials[t]["arm"] == "radial")]))
         many.trials[f"copy{n}"] = {**copied, "arm": f"radial@even:{n}"}
         many.about["trials"].append(f"copy{n}")
-    html = write_report([many], tmp_path).read_text()
+    html = written(many)
     seen = Outline(html)
     assert len(seen.of("article", "card")) == 26
     assert len(seen.of("article", "answer")) == 24  # corrected arms have no likelihood
@@ -396,11 +409,11 @@ def test_samples_say_whose_they_are_and_can_be_enlarged(page: Path, outline: Out
     assert "image-rendering: pixelated" in page.read_text()
 
 
-def test_samples_say_the_names_of_their_classes(record: Run, tmp_path: Path) -> None:
+def test_samples_say_the_names_of_their_classes(record: Run, written: Write) -> None:
     def name(about: dict[str, Any]) -> None:
         own(about)["class_names"] = ["ant", "<b>bee</b>"]  # fewer than there are: the others keep their numbers
 
-    html = write_report([changed(only(record, "quality"), "named", name)], tmp_path).read_text()
+    html = written(changed(only(record, "quality"), "named", name))
     labels = json.loads(next(one for one in Outline(html).of("button", "enlarge") if one.get("id"))["data-labels"])
     assert labels[:3] == ["class 0, ant", "class 1, <b>bee</b>", "class 2"]
     assert "<b>bee" not in html
@@ -450,11 +463,11 @@ def test_what_is_no_run_of_ours_is_no_command(argv: Any) -> None:
     assert commands("run", about) == (["bench run --config run/run.json --out run-again"], "")
 
 
-def test_a_withheld_command_is_told_on_the_page(record: Run, tmp_path: Path) -> None:
+def test_a_withheld_command_is_told_on_the_page(record: Run, written: Write) -> None:
     def foreign(about: dict[str, Any]) -> None:
         about["config"]["include"] = ["evil.py"]
 
-    html = write_report([changed(only(record, "likelihood"), "foreign", foreign)], tmp_path).read_text()
+    html = written(changed(only(record, "likelihood"), "foreign", foreign))
     assert "The command of foreign is not shown" in html
     assert "--config" not in html
     assert "To measure this again" not in html
