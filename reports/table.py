@@ -215,15 +215,21 @@ def _parts(table: Table) -> list[list[int]]:
     return parts
 
 
+_MINUS = "\N{MINUS SIGN}"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-          ARROWS["low"]: r"$\downarrow$", ARROWS["high"]: r"$\uparrow$", TIMES: r"$\times$", "-": "-",
+          ARROWS["low"]: r"$\downarrow$", ARROWS["high"]: r"$\uparrow$", TIMES: r"$\times$", _MINUS: "$-$",
           "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
           **{character: "\\" + character for character in "&%$#_{}"}}  # fmt: skip
 
 
 def latex_text(text: str) -> str:
-    """A text as LaTeX prints it, on one line."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    """A text as LaTeX prints it, on one line; a minus before a number as long as a plus.
+
+    >>> print(latex_text("-2.5 [-3, 1], n-gram 5-3"))
+    $-$2.5 [$-$3, 1], n-gram 5-3
+    """
+    signed = re.sub(r"(?<![^\s\[(])-(?=[0-9.])", _MINUS, " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in signed)
 
 
 def to_json(table: Table) -> dict[str, Any]:
