@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from orderbench.models.sampling import CellNoise, Sampling, filtered, inverse_cdf
+from orderbench.models.sampling import Noise, Sampling
 from orderbench.orders import BenchError
 
 Places = Tensor | slice  # (B, G) int64 places along Q, each sample's own, or one range for all
@@ -30,7 +30,7 @@ class Answer(Protocol):
         """The guided answer u + s (c - u), where this one holds conditional and unconditional halves, stacked along B.
         scales_Q: s, (Q,) or (B, Q)."""
 
-    def draw(self, noise: CellNoise, how: Sampling) -> Tensor:
+    def draw(self, noise: Noise, how: Sampling) -> Tensor:
         """(B, Q, K) int64 codes, each drawn with its cell's own noise, under temperature, top-k and top-p."""
 
     def log_prob(self, codes_BQK: Tensor, temperature: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -75,8 +75,8 @@ class Categorical:
     def guided(self, scales_Q: Tensor) -> Categorical:
         return Categorical(guide(self.logits_BQV, scales_Q))
 
-    def draw(self, noise: CellNoise, how: Sampling) -> Tensor:
-        return inverse_cdf(filtered(self.logits_BQV / how.temperature, how), noise.uniform())[..., None]
+    def draw(self, noise: Noise, how: Sampling) -> Tensor:
+        return noise.draw(self.logits_BQV, how)[..., None]
 
     def log_prob(self, codes_BQK: Tensor, temperature: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
         return (self.logits_BQV / temperature).to(dtype).log_softmax(-1).gather(-1, codes_BQK).squeeze(-1)
@@ -131,8 +131,8 @@ class Chained:
     def guided(self, scales_Q: Tensor) -> Chained:
         return Chained(self.hidden_BQD, self.head, self.n_codes, scales_Q)
 
-    def draw(self, noise: CellNoise, how: Sampling) -> Tensor:
-        return self._chain(lambda law, k: law.draw(CellNoise(noise.uniform(k)[..., None]), how))
+    def draw(self, noise: Noise, how: Sampling) -> Tensor:
+        return self._chain(lambda law, k: law.draw(noise.code(k), how))
 
     def log_prob(self, codes_BQK: Tensor, temperature: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
         nats = [

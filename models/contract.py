@@ -261,6 +261,17 @@ def _check_slots(probe: Probe) -> str:
     return same(probe.ask(cache, probe.asked, seen=shown), probe.usual, broken)
 
 
+def _check_keep(probe: Probe) -> str:
+    """Samples leave in between: the ones that stay are answered as if nobody had left."""
+    rows_B = torch.tensor([SAMPLES - 1, 1], device=probe.device)
+    cache = probe.feed(probe.open(), *probe.before)
+    probe.model.keep(cache, rows_B)  # type: ignore[attr-defined]
+    last = probe.last[rows_B]
+    probe.model.step(cache, at(probe.codes_BLK[rows_B], last), last)
+    broken = "after keep() a sample's logits are those of another one, or depend on the samples that left"
+    return same(probe.ask(cache, probe.asked[rows_B]), probe.usual[rows_B], broken)
+
+
 def _check_joint(probe: Probe) -> str:
     Q, slots = probe.asked.shape[1], 1 + sum(group.shape[1] for group in probe.fed)
     cache = probe.feed(probe.open(), *probe.fed)
@@ -337,8 +348,9 @@ def check_decoder(decoder: BoundDecoder, model: Model, plan: Plan, *, device: st
         raise Broken(f"{decoder} rewrites codes and does not say so; register it with rewrites=True")
     written = torch.zeros(len(samples), plan.lattice.n_cells, dtype=torch.int64)
     for step in decode_steps(model, plan, samples, device=device, decoder=decoder):
-        own_BQ = torch.ones_like(step.cells_BQ) if step.own_BQ is None else step.own_BQ.long()
-        written.scatter_add_(1, step.cells_BQ.cpu(), own_BQ.cpu())
+        rows_B = torch.arange(len(written)) if step.rows_B is None else step.rows_B.cpu()
+        own_BQ = (torch.ones_like(step.cells_BQ) if step.own_BQ is None else step.own_BQ.long()).cpu()
+        written.index_add_(0, rows_B, torch.zeros_like(written[rows_B]).scatter_add_(1, step.cells_BQ.cpu(), own_BQ))
     if int(written.min()) < 1 or (not traits.rewrites and not traits.exact and int(written.max()) > 1):
         raise Broken(f"{decoder} writes cells {int(written.min())} to {int(written.max())} times; once would do")
     parts = [decoded(part, tile=4) for part in (range(1), range(1, 4))]
@@ -397,6 +409,8 @@ def _checks(probe: Probe) -> list[_Check]:
     if serves(model, "rewind"):
         checks += [_Check("rewind", "forgets", _check_rewind),
                    _Check("refill", "forgets, and feeds one group", _check_refill)]  # fmt: skip
+    if serves(model, "keep"):
+        checks.append(_Check("keep", "samples may leave", _check_keep))
     served: list[DecoderEntry] = [DECODERS.get(name) for name in DECODERS.names()]
     checks += [_Check(f"decoder {entry.name}", "keeps its traits", partial(_check_decoder, name=entry.name))
                for entry in served if all(serves(model, need) for need in entry.needs)

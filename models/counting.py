@@ -40,6 +40,8 @@ class Nothing:
 
     def rewind(self, cache: Any, slots: int) -> None: ...
 
+    def keep(self, cache: Any, rows_B: Tensor) -> None: ...
+
 
 def count(plan: Plan, decoder: Decoder = PLAIN_DECODER) -> Counters:
     """Counters of one sample, without a model; `cache_bytes` stays 0. Exact unless the decoder has the trait

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from orderbench.models.answer import Answer, at
 from orderbench.models.model import Model, Rewindable, check
-from orderbench.models.sampling import PLAIN, Noise, Sampling
+from orderbench.models.sampling import PLAIN, Noise, Sampling, make_noise
 from orderbench.models.visibility import InGroup, content_seen, walk
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.registry import Bound, Entry, Registry
@@ -51,24 +51,27 @@ class Counters:
 class Step:
     """One step. cells_BQ: the cells that were asked. codes_BQK: the codes that they hold now. answer: what the network
     said of them, guided, before temperature. own_BQ: which of these cells belong to the step, where samples take
-    different numbers of them; None for all."""
+    different numbers of them; None for all. rows_B: of which samples of the tile; None for all."""
 
     index: int
     cells_BQ: Tensor
     codes_BQK: Tensor
     answer: Answer
     own_BQ: Tensor | None = None
+    rows_B: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Decoded:
     """Samples that were decoded. codes_NLK: int64, by cell index. counters: of one sample. changed_NL: how often each
-    code was rewritten. n_steps: how many steps it took; a mean over tiles where that varies, and over samples where
-    each has its own number."""
+    code was rewritten. settled_NL: the pass after which each code was final, from 1; 0 where the decoder does not say.
+    n_steps: how many steps it took; a mean over tiles where that varies, and over samples where each has its own
+    number."""
 
     codes_NLK: Tensor
     counters: Counters
     changed_NL: Tensor
+    settled_NL: Tensor
     n_steps: float
     samples: tuple[int, ...] = field(default=())
 
@@ -88,7 +91,8 @@ class Tile:
     cells_BL: each sample's cells, first to last: its walk. noise: of these samples. labels_B: class labels; with
     guidance (2B,), followed by null labels. starts: n_steps + 1 offsets into cells_BL; the last is L. scales_L: the
     guidance scale at every place of the walk. codes_BLK: by cell index, as far as they are written. changes_BL: how
-    often a code was rewritten. forced_BLK: codes that new cells take instead of drawn ones. slots: how many slots the
+    often a code was rewritten. settled_BL: by cell, the pass after which its code was final, from 1; 0 where it does
+    not say. forced_BLK: codes that new cells take instead of drawn ones. slots: how many slots the
     cache holds. They are counted here, since a user's own cache may not say; so a tile has one cache at a time.
     """
 
@@ -105,6 +109,7 @@ class Tile:
     scales_L: Tensor
     codes_BLK: Tensor
     changes_BL: Tensor
+    settled_BL: Tensor
     counters: Counters = field(default_factory=Counters)
     forced_BLK: Tensor | None = None
     slots: int = 0
@@ -114,6 +119,7 @@ class Tile:
         """Return to the state before the first step: no code written, nothing counted. Buffers keep their memory."""
         self.codes_BLK.zero_()
         self.changes_BL.zero_()
+        self.settled_BL.zero_()
         self.counters = Counters()
 
     # Feeding and asking the model, both branches of guidance at once
@@ -249,11 +255,12 @@ def make_tile(
         in_group=in_group,
         labels_B=labels_B,
         cells_BL=cells_BL,
-        noise=Noise.of(seed, samples, plan.lattice.n_cells, K, device),
+        noise=make_noise(sampling.noise, seed, samples, plan.lattice.n_cells, K, device),
         starts=[0, *np.cumsum(plan.sizes).tolist()],
         scales_L=sampling.guidance.along(plan.sizes).to(device),
         codes_BLK=torch.zeros(*cells_BL.shape, K, dtype=torch.int64, device=device),
         changes_BL=torch.zeros_like(cells_BL),
+        settled_BL=torch.zeros_like(cells_BL),
         forced_BLK=forced_BLK,
     )
 
@@ -452,6 +459,7 @@ def decode(
         raise BenchError(f"sample {twice} is asked more than once; each once would do, since its codes are the same")
     codes_NLK = torch.empty(len(samples), plan.lattice.n_cells, len(model.code_sizes), dtype=torch.int64)
     changed_NL = torch.zeros(codes_NLK.shape[:2], dtype=torch.int64)
+    settled_NL = torch.zeros_like(changed_NL)
     counted: list[Counters] = []
     steps: list[float] = []
     done = 0
@@ -468,10 +476,13 @@ def decode(
         rows = [wanted[sample] for sample in kept]
         places = [sample - members.start for sample in kept]
         codes_NLK[rows], changed_NL[rows] = work.codes_BLK[places].cpu(), work.changes_BL[places].cpu()
+        settled_NL[rows] = work.settled_BL[places].cpu()
         counted.append(work.counters)
         done += len(kept)
         each(done)
-    return Decoded(codes_NLK, mean_counters(counted), changed_NL, float(np.mean(steps or [0])), tuple(samples))
+    return Decoded(
+        codes_NLK, mean_counters(counted), changed_NL, settled_NL, float(np.mean(steps or [0])), tuple(samples)
+    )
 
 
 def mean_counters(counted: Sequence[Counters]) -> Counters:

@@ -2,7 +2,7 @@
 
 A plan fixes the shape of every step. If the decoder never reads a number back from the device, the work of the device
 is fixed too. So this work is recorded at the first tile, one recording a step, and replayed without Python for every
-other tile of the same kind: labels, cells and uniform numbers of a tile are copied to where those of the first tile
+other tile of the same kind: labels, cells and noise of a tile are copied to where those of the first tile
 were. On a GPU a recording is a CUDA graph. It starts all kernels of a step at once; with small batches, starting them
 one by one is what takes the time.
 
@@ -25,7 +25,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from orderbench.models.decode import Counters, Decoder, Step, Tile
-from orderbench.models.sampling import Noise
 
 Result = TypeVar("Result")
 
@@ -213,8 +212,10 @@ def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
     """A recording of every step of a decoder, on copies of the inputs. Raises NotRecorded, and, from the rehearsal,
     whatever the decoder raises."""
     inputs: dict[str, Any] = {name: given.clone() for name, given in _inputs(tile).items()}
-    noise = Noise(inputs.pop("uniforms_BLK"))
-    written: dict[str, Any] = {name: torch.zeros_like(getattr(tile, name)) for name in ("codes_BLK", "changes_BL")}
+    noise = replace(tile.noise, numbers_BQK=inputs.pop("numbers_BLK"))
+    written: dict[str, Any] = {
+        name: torch.zeros_like(getattr(tile, name)) for name in ("codes_BLK", "changes_BL", "settled_BL")
+    }
     own = replace(tile, **inputs, **written, noise=noise, counters=Counters())
     n_steps = recorder.rehearse(lambda: sum(1 for _ in decoder(own)))  # and the tile's masks are made
     own.begin()
@@ -233,7 +234,7 @@ def _record(decoder: Decoder, tile: Tile, recorder: Recorder) -> _Recording:
 def _inputs(tile: Tile) -> dict[str, Tensor]:
     """The tensors in which two tiles of one kind may differ."""
     held = {name: getattr(tile, name) for name in ("labels_B", "cells_BL", "scales_L", "forced_BLK")}
-    held["uniforms_BLK"] = tile.noise.uniforms_BLK
+    held["numbers_BLK"] = tile.noise.numbers_BQK
     return {name: value for name, value in held.items() if value is not None}
 
 

@@ -94,10 +94,21 @@ class Rewindable(Model, Protocol):
         """Forget all but the first `slots` slots."""
 
 
+@runtime_checkable
+class Narrowing(Model, Protocol):
+    """A model whose samples can leave a batch, so that a decoder spends nothing on those that are done."""
+
+    def keep(self, cache: Any, rows_B: Tensor) -> None:
+        """Forget all samples but these. rows_B: int64, no more than there were; row i of the cache becomes that of
+        rows_B[i]."""
+
+
 def serves(model: object, need: str) -> bool:
-    """Whether a model has a trait, or, for 'rewind', the calls of `Rewindable`."""
+    """Whether a model has a trait, or, for 'rewind' and 'keep', the calls of `Rewindable` and `Narrowing`."""
     if need == "rewind":
         return all(callable(getattr(model, name, None)) for name in ("refill", "rewind"))
+    if need == "keep":
+        return callable(getattr(model, "keep", None))
     return need in getattr(model, "traits", ())
 
 

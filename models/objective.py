@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from orderbench.models.answer import Answer, at
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.likelihood import answer_along, crop_answer, plan_bits
-from orderbench.models.sampling import PLAIN, CellNoise
+from orderbench.models.sampling import PLAIN, UniformNoise
 from orderbench.models.transformer import Transformer
 from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, Plan, make_plan
@@ -153,7 +153,7 @@ def _image(scene: Scene) -> Tensor:
 @register_corruption("model", paper="none", idea="the network's own samples at these cells")
 def _model(scene: Scene) -> Tensor:
     M, K = scene.known_BM.shape[1], len(scene.code_sizes)
-    noise = CellNoise(torch.stack([scene.draws.random(M) for _ in range(K)], dim=-1))
+    noise = UniformNoise(torch.stack([scene.draws.random(M) for _ in range(K)], dim=-1))
     with torch.no_grad():
         return scene.answer().draw(noise, PLAIN)
 

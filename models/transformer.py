@@ -305,6 +305,16 @@ class Transformer(nn.Module):
         """Forget all but the first `slots` slots."""
         cache.length = slots
 
+    def keep(self, cache: Cache, rows_B: Tensor) -> None:
+        """Forget all samples but these. A row that stays in its place is not copied."""
+        left = len(rows_B)
+        moved_B = (rows_B != torch.arange(left, device=rows_B.device)).nonzero()[:, 0]
+        for kept in (cache.keys, cache.values):
+            for layer, one in enumerate(kept):
+                one[moved_B] = one[rows_B[moved_B]]
+                kept[layer] = one[:left]
+        cache.labels_B = cache.labels_B[rows_B]
+
     def _feed(
         self, cache: Cache, x_BGD: Tensor, turn_BGJ: Tensor, seen: Tensor | None, slots_BG: Tensor | None
     ) -> None:

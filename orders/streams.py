@@ -12,7 +12,7 @@ import numpy as np
 
 from orderbench.orders.errors import BenchError
 
-Stream = Literal["order", "noise", "train"]  # what orders draw; what sampling draws; what training draws
+Stream = Literal["order", "noise", "train", "gumbel"]  # of orders; sampling; training; sampling by Gumbel numbers
 _KEY = {name: number for number, name in enumerate(get_args(Stream), start=1)}
 
 

@@ -139,8 +139,8 @@ def _names(one: Identity, two: Identity) -> str:
 
 
 def _settings(one: Setting, two: Setting) -> str:
-    a: Mapping[str, Any] = {**one}
-    b: Mapping[str, Any] = {**two}
+    a: Mapping[str, Any] = {"noise": "uniform", **one}
+    b: Mapping[str, Any] = {"noise": "uniform", **two}
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     return f" ({', '.join(f'{key} {a.get(key)} and {b.get(key)}' for key in keys)})"
 

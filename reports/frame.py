@@ -30,10 +30,10 @@ def frame_of(run: Run | str | Path) -> DataFrame:
     """The records of a run as one tidy DataFrame; a folder is read first.
 
     run, trial, kind, arm, model, order, pace, decoder, n_steps, seed, batch: what was measured. setting: 'fixed',
-    'tuned', or the values that tuning tried; guidance, temperature, top_k (0: all), top_p: which that was, where codes
-    were drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one. at:
-    which round, step, cell or error rate it belongs to, where there are several. space: the feature space of a quality
-    figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing. Trials that are
+    'tuned', or the values that tuning tried; guidance, temperature, top_k (0: all), top_p, noise: which that was, where
+    codes were drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one.
+    at: which round, step, cell or error rate it belongs to, where there are several. space: the feature space of a
+    quality figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing. Trials that are
     not done are left out.
     """
     import pandas
@@ -127,7 +127,7 @@ def _contender(run: Run, name: str) -> dict[str, Any]:
 
 
 def _setting(sampling: Setting) -> dict[str, Any]:
-    said: dict[str, Any] = {**sampling}
+    said: dict[str, Any] = {"noise": "uniform", **sampling}
     return {name: said[name] for name in SAMPLING}
 
 

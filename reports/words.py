@@ -112,6 +112,8 @@ def sampling_words(sampling: Setting, whole: bool = False) -> str:
         words.append(f"top-k {sampling['top_k'] or 'all'}")
     if whole or sampling["top_p"] != 1:
         words.append(f"top-p {sampling['top_p']:g}")
+    if sampling.get("noise", "uniform") != "uniform":
+        words.append(f"{sampling['noise']} noise")
     return ", ".join(words)
 
 

@@ -39,6 +39,7 @@ class Setting(TypedDict):
     temperature: Positive
     top_k: Count
     top_p: Share
+    noise: NotRequired[Spelled]  # without it, uniform
 
 
 class TokenizerAbout(TypedDict):

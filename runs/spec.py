@@ -21,7 +21,8 @@ from orderbench.orders.errors import unknown
 from orderbench.runs.rounds import parse_rounds
 
 MEASUREMENTS = ("quality", "latency", "likelihood")
-SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float}  # can be tuned
+SAMPLING: dict[str, type] = {"guidance": str, "temperature": float, "top_k": int, "top_p": float,
+                             "noise": str}  # can be tuned  # fmt: skip
 TUNING_SEED = 1_000_000  # seeds from here on choose settings; seeds that are reported lie below
 SHARED, SHARED_FILE = "shared", "fashion-model"  # the model in the package: its name in a run, and its file
 COMPARED, AMOUNT, SAMPLED, GIVEN, MACHINE = (  # groups of `bench run --help`
@@ -146,6 +147,14 @@ class RunSpec:
     top_p: Annotated[
         float | None,
         Flag("P", "Sample among the fewest codes that hold this share of probability. 1 is for all.", group=SAMPLED),
+    ] = None
+    noise: Annotated[
+        str | None,
+        Flag(
+            "uniform|gumbel",
+            "How codes are drawn: by one number a cell, which is the default, or by one for every code of a cell, with "
+            "which exact decoders need fewer passes. Both draw from the same law, and not the same codes.",
+        ),
     ] = None
     tune: Annotated[
         Axes | None,

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderbench.models import sampling as sampling_module
 from orderbench.models.guidance import Guidance, parse_guidance
-from orderbench.models.sampling import Sampling, filtered, inverse_cdf, uniforms
+from orderbench.models.sampling import Sampling, filtered, gumbels, inverse_cdf, make_noise, uniforms
 from orderbench.orders import BenchError
 
 
@@ -55,6 +56,71 @@ def test_every_code_of_a_cell_has_a_number_of_its_own_and_the_first_does_not_dep
     one, three = uniforms(3, [5], 30), uniforms(3, [5], 30, 3)
     assert torch.equal(three[..., :1], one)
     assert len(np.unique(three)) == 90
+
+
+def test_gumbel_noise_belongs_to_seed_sample_cell_and_code_whatever_is_asked() -> None:
+    whole = make_noise("gumbel", 3, [5, 2], 30, 2)
+    table = gumbels(whole.code(0).numbers_BQK[..., 0], 7)
+    cells_BQ = torch.tensor([[4, 0, 29], [7, 7, 1]])
+    assert torch.equal(
+        gumbels(whole.at(cells_BQ).numbers_BQK[..., 0], 5), table[torch.arange(2)[:, None], cells_BQ, :5]
+    )
+    assert torch.equal(whole.of(torch.tensor([1])).numbers_BQK, make_noise("gumbel", 3, [2], 30, 2).numbers_BQK)
+    assert torch.equal(whole.code(0).numbers_BQK, make_noise("gumbel", 3, [5, 2], 30).numbers_BQK)
+    others = [make_noise("gumbel", 4, [5, 2], 30, 2), make_noise("gumbel", 3, [6, 3], 30, 2)]
+    keys = torch.cat([one.numbers_BQK for one in (whole, *others)])
+    assert len(keys.unique()) == keys.numel()
+
+
+def test_gumbel_numbers_follow_their_law() -> None:
+    numbers = gumbels(make_noise("gumbel", 0, range(40), 100).numbers_BQK[..., 0], 25).flatten().numpy()
+    ordered, n = np.sort(numbers), len(numbers)
+    distance = np.abs(np.exp(-np.exp(-ordered)) - (np.arange(n) + 0.5) / n).max()
+    assert distance < 1.95 / np.sqrt(n)  # Kolmogorov-Smirnov at 0.1 %
+    lagged = [np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1] for lag in (1, 25, 2500)]
+    assert np.abs(lagged).max() < 4 / np.sqrt(n)
+
+
+def test_splitmix64_is_the_published_one() -> None:
+    """The first numbers of the published generator, seeded with 1234567, as Gumbel numbers."""
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    uniform = (np.array([word >> 11 for word in published]) + 0.5) * 2.0**-53
+    found = gumbels(torch.tensor([[1234567]]), 4)[0, 0]
+    assert found.tolist() == pytest.approx((-np.log(-np.log(uniform))).tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "how", [Sampling(noise="gumbel"), Sampling(noise="gumbel", temperature=0.7, top_k=3, top_p=0.9)]
+)
+def test_gumbel_draws_follow_the_filtered_law(how: Sampling) -> None:
+    logits_BQV = torch.tensor([0.3, -1.0, 1.2, 0.9, -0.2]).expand(100, 200, 5)
+    drawn = make_noise("gumbel", 1, range(100), 200).draw(logits_BQV, how)
+    shares = torch.bincount(drawn.flatten(), minlength=5) / drawn.numel()
+    law = filtered(logits_BQV[:1, :1] / how.temperature, how)[0, 0]
+    assert (shares - law / law.sum()).abs().max() < 0.015  # four standard errors
+    assert (shares[law == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "gumbel"])
+def test_drawing_in_parts_changes_no_code(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = make_noise(kind, 0, range(3), 40)  # type: ignore[arg-type]
+    logits_BQV = torch.randn(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    how = Sampling(top_k=20, top_p=0.95)
+    whole = noise.draw(logits_BQV, how)
+    largest: list[int] = []
+    kept = type(noise)._draw
+    monkeypatch.setattr(type(noise), "_draw", lambda self, x, u, h: largest.append(x.numel()) or kept(self, x, u, h))
+    monkeypatch.setattr(sampling_module, "AT_ONCE", 1000)
+    assert torch.equal(noise.draw(logits_BQV, how), whole)
+    assert len(largest) == 7
+    assert max(largest) <= 1000
+
+
+def test_a_noise_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BenchError, match=r"no noise named 'gumbell'; did you mean 'gumbel'\?"):
+        Sampling(noise="gumbell")  # type: ignore[arg-type]
+    assert "noise" not in Sampling().to_json(), "as in every record before there was a choice"
+    assert Sampling(noise="gumbel").to_json()["noise"] == "gumbel"
 
 
 def test_guidance_scales() -> None:
