@@ -33,8 +33,8 @@ def frame_of(run: Run | str | Path) -> DataFrame:
     'tuned', or the values that tuning tried; guidance, temperature, top_k (0: all), top_p, noise: which that was, where
     codes were drawn. metric, value, low, high, unit: the number, with its interval of level 0.95 where there is one.
     at: which round, step, cell or error rate it belongs to, where there are several. space: the feature space of a
-    quality figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing. Trials that are
-    not done are left out.
+    quality figure. n: samples, images, rounds or cells behind it. What a column does not apply to is missing.
+    Trials that are not done are left out.
     """
     import pandas
 
