@@ -32,7 +32,7 @@ from orderbench.models.decode import decode_steps as decode_steps
 from orderbench.models.decode import parse_decoder as parse_decoder
 from orderbench.models.decode import register_decoder as register_decoder
 from orderbench.models.decode import uncached_steps as uncached_steps
-from orderbench.models.exact import exact as exact
+from orderbench.models.exact import exact_steps as exact_steps
 from orderbench.models.families import load_checkpoint as load_checkpoint
 from orderbench.models.families import register_family as register_family
 from orderbench.models.guidance import Guidance as Guidance

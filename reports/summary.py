@@ -17,6 +17,7 @@ from orderbench.reports.check import CheckFinding
 from orderbench.reports.compare import Comparison
 from orderbench.reports.results import Floor, Results, Row, failures, step_ratio, times_seeds, too_small
 from orderbench.reports.statistics import Interval
+from orderbench.reports.tables import exact_table
 from orderbench.reports.words import (
     ARROWS,
     bounds,
@@ -201,6 +202,7 @@ def notes(results: Results, wide: bool = False) -> Iterator[str]:
                 f"n = {n} is small: FD is biased upwards, equally small n are comparable only as a first look; "
                 f"read KD{'' if wide else ' (in the report)'}, and paired differences (bench compare)."
             )
+    yield from _exact(results)
     if busy_words(results):
         yield f"{busy_words(results)}."
     known = {trial["batch"]: said(len(trial["rounds"]), trial["precision"], len(trial.get("interrupted", [])))
@@ -215,6 +217,18 @@ def notes(results: Results, wide: bool = False) -> Iterator[str]:
         yield "Orders marked 'never' were not in the training mixture of these weights."
     if any(training(row).endswith("*") for row in results.arms):
         yield "* in training, but never in these steps."
+
+
+def _exact(results: Results) -> Iterator[str]:
+    """What exact decoders took, and whether rounding made other images."""
+    table = exact_table(results)
+    for line in () if table is None else table.rows:
+        said = line.cells
+        words = f"{said['arm']}: {said['passes']:.1f} passes an image (p90 {said['p90']:.0f})"
+        words += f", {said['window']:.0f} cells asked a pass" if said["window"] is not None else ""
+        if said["differing"] is not None:
+            words += f"; images that differ from one cell at a time: {said['differing']}"
+        yield f"{words}."
 
 
 def _step_ratios(results: Results) -> Iterator[str]:

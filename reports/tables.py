@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
+from orderbench.orders import Grid, parse_lattice
 from orderbench.reports.compare import judged_arm, judged_speed
 from orderbench.reports.results import (
     SHARES,
@@ -36,12 +39,14 @@ from orderbench.reports.words import (
     share_words,
     training,
 )
+from orderbench.runs.schema import QualityTrial
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
     """The tables that the results have something for: main results, quality (twice where settings were tuned), speed,
-    correction."""
-    made = (main_table(results), *quality_tables(results), speed_table(results), correction_table(results))
+    exact decoding, correction."""
+    made = (main_table(results), *quality_tables(results), speed_table(results), exact_table(results),
+            correction_table(results))  # fmt: skip
     return tuple(table for table in made if table is not None)
 
 
@@ -372,6 +377,67 @@ def speed_table(results: Results) -> Table | None:
         )
     caption += " p90, IQR and min are of the rounds of latency, one image at a time."
     return _table(results, "speed", "Speed", caption, columns, lines)
+
+
+def exact_table(results: Results) -> Table | None:
+    """Every arm that says how its passes went: how many it took, what a pass accepted and wasted, and whether its codes
+    are those of one cell at a time."""
+    lines = []
+    trials = [trial for trial in results.run.done("quality") if trial["setting"] == "fixed"]
+    for row in _fixed(results):
+        own = [trial for trial in trials if trial["arm"] == row.arm and "passes" in trial]
+        if not own:
+            continue
+        asked, fed, passes = (row.counters.get(name) for name in ("query_tokens", "content_tokens", "passes"))
+        lattice = parse_lattice(results.run.about["models"][row.model]["lattice"])
+        together_L = np.mean([trial["passes"]["accepted_by_cell"] for trial in own], axis=0)
+        cells: dict[str, Cell] = {
+            **_head(row), "passes": passes,
+            "p50": float(np.mean([trial["passes"]["p50"] for trial in own])),
+            "p90": float(np.mean([trial["passes"]["p90"] for trial in own])),
+            "window": asked / passes if asked and passes else None,
+            "accepted": lattice.n_cells / passes if passes else None,
+            "asked": asked, "fed": fed,
+            "wasted_asked": _percent(float(np.mean([trial["passes"]["wasted_asked"] for trial in own]))),
+            "wasted_fed": _percent(float(np.mean([trial["passes"]["wasted_fed"] for trial in own]))),
+            "differing": _differing(own), "same_codes": ", ".join(_same_codes(trials, own)) or None,
+        }  # fmt: skip
+        if isinstance(lattice, Grid):
+            row_L, col_L = lattice.row_L, lattice.col_L
+            ring_L = np.minimum.reduce([row_L, col_L, lattice.rows - 1 - row_L, lattice.cols - 1 - col_L])
+            cells |= {"middle": float(together_L[ring_L == ring_L.max()].mean()),
+                      "border": float(together_L[ring_L == 0].mean())}  # fmt: skip
+        lines.append(_table_row(row, cells))
+    if not lines:
+        return None
+    columns = [
+        *_arm_columns(results), Column("passes", "passes"), Column("p50", "p50"), Column("p90", "p90"),
+        Column("accepted", "accepted a pass"), Column("middle", "in the middle"), Column("border", "at the border"),
+        Column("window", "asked a pass"), Column("asked", "cells asked"), Column("fed", "codes fed"),
+        Column("wasted_asked", "asked in vain, %"), Column("wasted_fed", "fed in vain, %"),
+        Column("differing", "images that differ"), Column("same_codes", "same codes as"),
+    ]  # fmt: skip
+    caption = (
+        "Passes, and cells asked and codes fed, of an image. p50 and p90 are over images. Accepted in the middle and "
+        "at the border: codes that became final in the same pass, of the cells there. Images that differ do so by "
+        "rounding, from one cell at a time under the same noise; where none does, the arm's quality is that of one "
+        "cell at a time."
+    )
+    return _table(results, "exact", "Exact decoding", caption, columns, lines)
+
+
+def _differing(trials: Sequence[QualityTrial]) -> str | None:
+    counted = [trial["differing"] for trial in trials if "differing" in trial]
+    return f"{sum(one['images'] for one in counted)} of {sum(one['of'] for one in counted)}" if counted else None
+
+
+def _same_codes(trials: Sequence[QualityTrial], own: Sequence[QualityTrial]) -> list[str]:
+    """Other arms with these very codes, under every seed."""
+    digests = {trial["seed"]: trial["tokens_digest"] for trial in own}
+    by_arm: dict[str, dict[int, str]] = {}
+    for trial in trials:
+        by_arm.setdefault(trial["arm"], {})[trial["seed"]] = trial["tokens_digest"]
+    return [arm for arm, theirs in by_arm.items() if arm != own[0]["arm"] and theirs == digests]
 
 
 def correction_table(results: Results) -> Table | None:

@@ -26,7 +26,9 @@ from orderbench.orders.streams import generator
 from orderbench.runs.arms import Arm
 from orderbench.runs.bench import Bench
 from orderbench.runs.cost import Workload
+from orderbench.runs.passes import differing, passes_of
 from orderbench.runs.record import RecordProblem, read_json, read_kept, write_arrays, write_kept
+from orderbench.runs.schema import Differing
 from orderbench.runs.spaces import Judge
 from orderbench.runs.subject import Subject
 from orderbench.runs.trials import Trial, sampling_of, tried_settings
@@ -69,9 +71,12 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
         tiles.append(tile)
     codes_NLK = np.concatenate([tile["codes_NLK"] for tile in tiles])
     changed_NL = np.concatenate([tile["changed_NL"] for tile in tiles])
+    none_NL = np.zeros_like(changed_NL)  # tiles of an older version do not say it
+    settled_NL = np.concatenate([tile["settled_NL"] for tile in tiles]) if "settled_NL" in tiles[0] else none_NL
     counters = mean_counters([Counters(*tile["counters"].tolist()) for tile in tiles])
     labels_N = np.arange(n) % subject.model.n_classes
     write_arrays(bench.data(trial, "tokens"), {**codes_as_arrays(codes_NLK), "labels_N": labels_N.astype(np.int32)})
+    judged_exact = trial.kind == "quality" and "exact" in arm.traits
     images_Nchw = subject.pixels(torch.from_numpy(codes_NLK.astype(np.int64)))
     return {
         "n": n,
@@ -85,6 +90,8 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
         "decode_s": float(sum(tile["wall_s"] for tile in tiles)),
         "changed_per_image": float(changed_NL.sum(1).mean()),
         "changed_by_cell": changed_NL.mean(0),
+        **({"passes": passes_of(settled_NL, counters)} if settled_NL.all() else {}),
+        **({"differing": _from_singly(codes_NLK[:TILE], trial, bench)} if judged_exact else {}),
         "quality": _judge(trial, bench, subject, images_Nchw, labels_N),
     }
 
@@ -154,6 +161,7 @@ def _decode_tile(file: Path, trial: Trial, bench: Bench, arm: Arm, plan: Plan, s
         {
             "codes_NLK": decoded.codes_NLK.numpy().astype(kind),
             "changed_NL": decoded.changed_NL.numpy().astype(np.int32),
+            "settled_NL": decoded.settled_NL.numpy().astype(np.int32),
             "counters": np.array(astuple(decoded.counters), np.float64),
             "n_steps": np.array(decoded.n_steps),
             "wall_s": np.array(time.perf_counter() - began),
@@ -178,6 +186,18 @@ def _origin(trial: Trial, bench: Bench, plan: Plan, sampling: Sampling, number: 
     model = bench.subjects.of(trial.model).about
     of = min(TILE, bench.spec.samples - number * TILE)
     return [trial.id, number, of, plan.digest, sampling.to_json(), model.get("sha256"), bench.spec.dtype]
+
+
+def _from_singly(codes_NLK: np.ndarray, trial: Trial, bench: Bench) -> Differing:
+    """Decode some samples of an exact arm one cell at a time too, and count the images that differ. Rounding may make
+    some differ, as a pass of many cells rounds otherwise than one of one."""
+    arm, subject = bench.arms[trial.arm], bench.subjects.of(trial.model)
+    plan = arm.plan(subject.model.lattice, trial.seed).singly()
+    singly = decode(
+        subject.model, plan, range(len(codes_NLK)), sampling=_sampling(trial, bench, subject), seed=trial.seed,
+        device=subject.device,
+    )  # fmt: skip
+    return differing(codes_NLK, singly.codes_NLK.numpy())
 
 
 def _judge(

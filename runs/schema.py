@@ -275,6 +275,24 @@ class QualityResult(TypedDict):
     fd_extrapolated: NotRequired[Number | None]
 
 
+class PassesAbout(TypedDict):
+    """How the passes of an exact decoder went."""
+
+    p50: Positive
+    p90: Positive
+    wasted_asked: Share
+    wasted_fed: Share
+    accepted_by_pass: list[Amount]
+    accepted_by_cell: list[Amount]
+
+
+class Differing(TypedDict):
+    """Images that another way of decoding made otherwise."""
+
+    images: Count
+    of: Least1
+
+
 class QualityTrial(TrialHead):
     """Samples of an arm."""
 
@@ -289,6 +307,8 @@ class QualityTrial(TrialHead):
     decode_s: Amount
     changed_per_image: Amount
     changed_by_cell: list[Amount]
+    passes: NotRequired[PassesAbout]  # of a decoder that says after which pass a code was final
+    differing: NotRequired[Differing]  # from one cell at a time, of an exact decoder
     quality: list[QualityResult]
 
 

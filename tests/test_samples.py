@@ -10,8 +10,13 @@ from PIL import Image
 from test_cli import bench
 from toy_runs import numbers, run, spec_of
 
+from orderbench.models.decode import Counters
+from orderbench.reports.results import results_of
+from orderbench.reports.summary import notes
+from orderbench.reports.tables import exact_table
 from orderbench.runs import samples
 from orderbench.runs.export import export_run
+from orderbench.runs.passes import differing, passes_of
 from orderbench.runs.record import Run, load_run
 
 
@@ -87,3 +92,34 @@ def test_samples_are_exported_for_other_tools(whole: Run, tmp_path: Path) -> Non
         assert [files[0].name, files[-1].name, len(files)] == ["000000-0.png", "000149-2.png", 150]
         assert (np.asarray(Image.open(files[7])) == images[7, ..., 0]).all()
     assert bench("export", str(whole.folder)).returncode == 2
+
+
+def test_an_exact_arm_has_the_codes_of_one_cell_at_a_time_and_says_how_its_passes_went(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    spec = spec_of(files, orders=("radial@one", "radial+exact:window=6"), only=("quality",), samples=64, noise="gumbel",
+                   no_baseline=True)  # fmt: skip
+    _, ran = run(spec, tmp_path / "run")
+    one, exact = (trial for trial in ran.done("quality"))
+    assert exact["tokens_digest"] == one["tokens_digest"]
+    assert {trial["sampling"]["noise"] for trial in (one, exact)} == {"gumbel"}
+    assert ("passes" in one, "differing" in one, exact["differing"]) == (False, False, {"images": 0, "of": 64})
+    went, counters, cells = exact["passes"], exact["counters"], len(exact["changed_by_cell"])
+    assert went["accepted_by_pass"][0] == 1  # nothing was guessed before the first pass
+    assert went["p50"] <= went["p90"] <= len(went["accepted_by_pass"]) < cells
+    assert went["wasted_asked"] == pytest.approx(1 - cells / counters["query_tokens"])
+    assert all(1 <= together <= 6 for together in went["accepted_by_cell"])
+    results = results_of(ran)
+    (line,) = exact_table(results).rows  # type: ignore[union-attr]
+    assert (line.cells["differing"], line.cells["same_codes"]) == ("0 of 64", "radial@one")
+    assert any(note.startswith("radial+exact:window=6: ") and note.endswith("one cell at a time: 0 of 64.")
+               for note in notes(results))  # fmt: skip
+
+
+def test_what_passes_accepted_is_counted_by_pass_and_by_cell() -> None:
+    settled_NL = np.array([[1, 2, 2, 2], [1, 2, 3, 3]])
+    went = passes_of(settled_NL, Counters(query_tokens=8, content_tokens=5))
+    assert went["accepted_by_pass"] == [1, 2, 2]  # by the third pass one image is done
+    assert went["accepted_by_cell"] == [1, 2, 2.5, 2.5]
+    assert (went["p50"], went["wasted_asked"], went["wasted_fed"]) == (2.5, 0.5, pytest.approx(0.2))
+    assert differing(settled_NL[..., None], settled_NL[::-1, :, None]) == {"images": 2, "of": 2}
