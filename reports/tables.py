@@ -398,8 +398,8 @@ def exact_table(results: Results) -> Table | None:
             "window": asked / passes if asked and passes else None,
             "accepted": lattice.n_cells / passes if passes else None,
             "asked": asked, "fed": fed,
-            "wasted_asked": _percent(float(np.mean([trial["passes"]["wasted_asked"] for trial in own]))),
-            "wasted_fed": _percent(float(np.mean([trial["passes"]["wasted_fed"] for trial in own]))),
+            "wasted_asked": 100 * float(np.mean([trial["passes"]["wasted_asked"] for trial in own])),
+            "wasted_fed": 100 * float(np.mean([trial["passes"]["wasted_fed"] for trial in own])),
             "differing": _differing(own), "same_codes": ", ".join(_same_codes(trials, own)) or None,
         }  # fmt: skip
         if isinstance(lattice, Grid):

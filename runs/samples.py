@@ -71,8 +71,8 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
         tiles.append(tile)
     codes_NLK = np.concatenate([tile["codes_NLK"] for tile in tiles])
     changed_NL = np.concatenate([tile["changed_NL"] for tile in tiles])
-    none_NL = np.zeros_like(changed_NL)  # tiles of an older version do not say it
-    settled_NL = np.concatenate([tile["settled_NL"] for tile in tiles]) if "settled_NL" in tiles[0] else none_NL
+    settled = [tile.get("settled_NL", np.zeros_like(tile["changed_NL"])) for tile in tiles]  # as of an older version
+    settled_NL = np.concatenate(settled)
     counters = mean_counters([Counters(*tile["counters"].tolist()) for tile in tiles])
     labels_N = np.arange(n) % subject.model.n_classes
     write_arrays(bench.data(trial, "tokens"), {**codes_as_arrays(codes_NLK), "labels_N": labels_N.astype(np.int32)})
