@@ -32,7 +32,7 @@ from orderbench.orders import BenchError
 Start = Literal["marginal", "random", "copy"]
 
 _NEEDS = ("masks", "slots")
-_FREE_CELLS = {"cpu": 40}  # cells whose computation takes about as long as starting a pass, by device
+_FREE_CELLS = {"cpu": 64}  # cells whose computation takes about as long as starting a pass, by device
 _FREE_ELSEWHERE = 4096
 _KEPT = 0.75  # samples leave once no more than this share of those at work is left
 _LOGITS = 1 << 26  # numbers that the answer to one pass may hold, where the window is not given: 268 MB in fp32
@@ -95,7 +95,7 @@ class _Work:
 
         By default it asks as many as the device computes in the time that starting a pass takes, and twice what was
         accepted of late. So the window grows along a walk, as guesses become better, and shrinks as the batch grows. By
-        'marginal', the nearer half is fed: what lies further ahead is seldom accepted before it is asked again.
+        'marginal', the nearer two thirds are fed: what lies further ahead is seldom accepted before it is asked again.
         """
         left = 1 + self.last - int(self.final_B.min())
         asked = window
@@ -103,7 +103,7 @@ class _Work:
             B, free = len(self.rows_B), _FREE_CELLS.get(self.rows_B.device.type, _FREE_ELSEWHERE)
             most = max(1, _LOGITS // (B * max(self.tile.model.code_sizes)))
             asked = min(4 + free // (1 + B) + int(2 * accepted), most)
-        fed = -(-asked // 2) if self.start == "marginal" else asked
+        fed = -(-2 * asked // 3) if self.start == "marginal" else asked
         return min(asked, left), min(fed, left)
 
     def run(self, index: int, asked: int, fed: int) -> tuple[Step, float]:
