@@ -44,5 +44,6 @@ from orderbench.models.objective import register_term as register_term
 from orderbench.models.sampling import Sampling as Sampling
 from orderbench.models.shipped import load_shipped as load_shipped
 from orderbench.models.shipped import load_weights as load_weights
+from orderbench.models.speculative import Speculation as Speculation
 from orderbench.models.transformer import Transformer as Transformer
 from orderbench.models.vq16 import load_vq16 as load_vq16

@@ -351,7 +351,7 @@ def check_decoder(decoder: BoundDecoder, model: Model, plan: Plan, *, device: st
         rows_B = torch.arange(len(written)) if step.rows_B is None else step.rows_B.cpu()
         own_BQ = (torch.ones_like(step.cells_BQ) if step.own_BQ is None else step.own_BQ.long()).cpu()
         written.index_add_(0, rows_B, torch.zeros_like(written[rows_B]).scatter_add_(1, step.cells_BQ.cpu(), own_BQ))
-    if int(written.min()) < 1 or (not traits.rewrites and not traits.exact and int(written.max()) > 1):
+    if int(written.min()) < 1 or (not (traits.rewrites or traits.exact or traits.drafts) and int(written.max()) > 1):
         raise Broken(f"{decoder} writes cells {int(written.min())} to {int(written.max())} times; once would do")
     parts = [decoded(part, tile=4) for part in (range(1), range(1, 4))]
     if not torch.equal(torch.cat([part.codes_NLK for part in parts]), whole.codes_NLK):

@@ -277,9 +277,10 @@ class DecoderEntry(Entry):
     rewrites: it overwrites codes that were decoded, so bits per token are not defined. exact: its codes equal those of
     one cell at a time along the same walk, whatever the steps of the plan. chooses: it chooses the cells as it goes, so
     it takes the place of an order and uses only the step sizes of a plan. paces: it chooses how many cells a step takes
-    too, so it takes no pace. varies: its work depends on what is drawn, so its counters are means. needs: what the
-    model must serve, see `orderbench.models.model.serves`. by_options: which of these are otherwise with some options,
-    from their values; it raises BenchError for values that are not served.
+    too, so it takes no pace. varies: its work depends on what is drawn, so its counters are means. drafts: it decodes
+    one cell at a time along the walk, whatever the steps of the plan, by steps that ask cells whose codes may still
+    change. needs: what the model must serve, see `orderbench.models.model.serves`. by_options: which of these are
+    otherwise with some options, from their values; it raises BenchError for values that are not served.
     """
 
     rewrites: bool = False
@@ -287,13 +288,16 @@ class DecoderEntry(Entry):
     chooses: bool = False
     paces: bool = False
     varies: bool = False
+    drafts: bool = False
     needs: tuple[str, ...] = ()
     by_options: Callable[..., Mapping[str, Any]] | None = None
 
     @property
     def traits(self) -> dict[str, bool]:
         """Which of its traits hold."""
-        return {name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "paces", "varies")}
+        return {
+            name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "paces", "varies", "drafts")
+        }
 
     def bound_to(self, values: Mapping[str, Any]) -> DecoderEntry:
         """The entry with the traits that it has under these options."""
@@ -314,6 +318,7 @@ def register_decoder(
     chooses: bool = False,
     paces: bool = False,
     varies: bool = False,
+    drafts: bool = False,
     needs: tuple[str, ...] = (),
     by_options: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Callable[[DecoderFunction], DecoderFunction]:
@@ -327,8 +332,8 @@ def register_decoder(
         DECODERS.add(
             DecoderEntry(
                 name=name, paper=paper, idea=idea, function=function, options=options, origin=function.__module__,
-                rewrites=rewrites, exact=exact, chooses=chooses, paces=paces, varies=varies, needs=needs,
-                by_options=by_options,
+                rewrites=rewrites, exact=exact, chooses=chooses, paces=paces, varies=varies, drafts=drafts,
+                needs=needs, by_options=by_options,
             )
         )  # fmt: skip
         return function

@@ -44,6 +44,7 @@ _LOGITS = 1 << 26  # numbers that the answer to one pass may hold, where the win
     idea="the codes of one cell at a time in fewer passes: many cells are guessed at once, and right guesses are kept",
     exact=True,
     varies=True,
+    drafts=True,
     needs=_NEEDS,
 )
 def exact_steps(
@@ -62,7 +63,7 @@ def exact_steps(
     if window is not None and window < 1:
         raise BenchError(f"exact:window={window} is not served; window is 1 or more, as in exact:window=32")
     check(tile.model, tile.plan.singly(), _NEEDS)
-    work = _Work(tile, start)
+    work = AtWork(tile, start)
     accepted, index = 1.0, 0  # accepted: cells a sample and pass, of late
     while len(work.rows_B):
         step, newly = work.run(index, *work.sizes(window, accepted))
@@ -72,8 +73,9 @@ def exact_steps(
         index += 1
 
 
-class _Work:
-    """The samples of a tile that are at work, each at its own place of its walk.
+class AtWork:
+    """The samples of a tile that are at work, each at its own place of its walk. A subclass may decide otherwise which
+    guesses are kept.
 
     rows_B: which samples of the tile these are. cells_BL: their walks. codes_BLK: by cell, final or guessed. final_B,
     guessed_B: how many places of the walk have a final code, and how many have any.
@@ -114,9 +116,9 @@ class _Work:
             self._enter(places_BQ, cells_BQ)
         shown_B, slots = self._feed(fed)
         answer = self._ask(cells_BQ, places_BQ, shown_B, slots)
-        codes_BQK = self._draw(answer, cells_BQ)
-        right_BQ = (codes_BQK == at(self.codes_BLK, cells_BQ)).all(-1) & (places_BQ < shown_B[:, None])
-        accepted_B = (1 + right_BQ.long().cumprod(1).sum(1)).clamp_(max=asked)
+        codes_BQK, right_BQ = self.decide(index, answer, cells_BQ, places_BQ)
+        fed_BQ = places_BQ < shown_B[:, None]
+        accepted_B = (1 + (right_BQ & fed_BQ).long().cumprod(1).sum(1)).clamp_(max=asked)
         self.codes_BLK.scatter_(1, cells_BQ[..., None].expand_as(codes_BQK), codes_BQK)
         working = int((self.final_B <= self.last).sum())
         before_B, self.final_B = self.final_B, (self.final_B + accepted_B).clamp_(max=1 + self.last)
@@ -176,10 +178,14 @@ class _Work:
         self._share("query", cells_BQ.shape[1], slots)
         return answer.guided(self.scales_L[places_BQ]) if self.tile.sampling.guidance.on else answer
 
-    def _draw(self, answer: Answer, cells_BQ: Tensor) -> Tensor:
+    def decide(self, index: int, answer: Answer, cells_BQ: Tensor, places_BQ: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Q, K) the codes that cells hold from now on, and (B, Q) whether the guess before was right. Of the cells
+        whose codes were fed, those up to the first wrong one are final, and so is that one."""
         if self.tile.forced_BLK is not None:
-            return at(self.tile.forced_BLK[self.rows_B], cells_BQ)
-        return answer.draw(self.noise.at(cells_BQ), self.tile.sampling)
+            codes_BQK = at(self.tile.forced_BLK[self.rows_B], cells_BQ)
+        else:
+            codes_BQK = answer.draw(self.noise.at(cells_BQ), self.tile.sampling)
+        return codes_BQK, (codes_BQK == at(self.codes_BLK, cells_BQ)).all(-1)
 
     def _share(self, what: str, cells: int, slots: int) -> None:
         """Count cells of the samples at work, as the mean over the tile's samples."""
@@ -200,9 +206,13 @@ class _Work:
         if left:
             model = cast(Narrowing, tile.model)
             model.keep(self.cache, torch.cat([keep_B, B + keep_B]) if tile.sampling.guidance.on else keep_B)
-            self.noise = self.noise.of(keep_B)
         else:
             self._settle()
+        self.narrow(keep_B)
+
+    def narrow(self, keep_B: Tensor) -> None:
+        """Forget all samples at work but these."""
+        self.noise = self.noise.of(keep_B)
         for name in ("rows_B", "cells_BL", "codes_BLK", "final_B", "guessed_B"):
             setattr(self, name, getattr(self, name)[keep_B])
 

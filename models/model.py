@@ -21,7 +21,8 @@ TRAITS: dict[str, str] = {
     "joint": "cells asked together see each other",
 }
 
-_NEED_WORDS = {**TRAITS, "rewind": "fed codes can be taken back (refill and rewind)"}
+_NEED_WORDS = {**TRAITS, "rewind": "fed codes can be taken back (refill and rewind)",
+               "law": "a cell holds one code, whose law can be told"}  # fmt: skip
 
 
 @runtime_checkable
@@ -107,6 +108,8 @@ def serves(model: object, need: str) -> bool:
     """Whether a model has a trait, or, for 'rewind' and 'keep', the calls of `Rewindable` and `Narrowing`."""
     if need == "rewind":
         return all(callable(getattr(model, name, None)) for name in ("refill", "rewind"))
+    if need == "law":
+        return len(getattr(model, "code_sizes", ())) == 1
     if need == "keep":
         return callable(getattr(model, "keep", None))
     return need in getattr(model, "traits", ())

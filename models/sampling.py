@@ -24,7 +24,7 @@ from torch import Tensor
 from orderbench.models.guidance import NO_GUIDANCE, Guidance
 from orderbench.orders import BenchError
 from orderbench.orders.errors import unknown
-from orderbench.orders.streams import generator
+from orderbench.orders.streams import Stream, generator
 
 NoiseKind = Literal["uniform", "gumbel"]
 
@@ -164,8 +164,14 @@ def make_noise(
     """The noise of some samples at all their cells, (n, L, K) numbers, on a device."""
     if kind == "uniform":
         return UniformNoise(uniforms(seed, samples, n_cells, n_codes).to(device))
-    words = [generator(seed, "gumbel", sample).bit_generator.random_raw((n_codes, n_cells)).T for sample in samples]
-    return GumbelNoise(torch.from_numpy(np.stack(words).astype(np.int64)).to(device))
+    return GumbelNoise(keys(seed, "gumbel", samples, n_cells, n_codes).to(device))
+
+
+def keys(seed: int, stream: Stream, samples: Sequence[int], n_cells: int, n_codes: int = 1) -> Tensor:
+    """(n, L, K) int64: one key for every sample, cell and code of the cell, each of which names a stream of numbers.
+    Those of the first code do not depend on K."""
+    words = [generator(seed, stream, sample).bit_generator.random_raw((n_codes, n_cells)).T for sample in samples]
+    return torch.from_numpy(np.stack(words).astype(np.int64))
 
 
 # Gumbel numbers
@@ -175,19 +181,23 @@ _GAMMA, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644EC
 
 
 def gumbels(keys_BQ: Tensor, n_codes: int) -> Tensor:
-    """(B, Q, V) float64 standard Gumbel numbers: those of the first V codes of every key.
+    """(B, Q, V) float64 standard Gumbel numbers: those of the first V codes of every key. The logarithms are the
+    device's own, so that numbers of two devices agree up to the rounding of float64."""
+    return streamed(keys_BQ, 0, n_codes).log_().neg_().log_().neg_()
+
+
+def streamed(keys_BQ: Tensor, first: int, count: int) -> Tensor:
+    """(B, Q, count) float64 in (0, 1): the numbers of every key's stream from number `first` on.
 
     SplitMix64 (Steele, Lea & Flood, OOPSLA 2014): its v-th number is a hash of key + v * gamma. So a number depends on
-    its key and its code alone, whatever else is asked. Products wrap at 64 bits on every device. The logarithms are the
-    device's own, so that Gumbel numbers of two devices agree up to the rounding of float64.
+    its key and its place alone, whatever else is asked. Products wrap at 64 bits, on every device.
     """
-    steps_V = torch.arange(1, n_codes + 1, device=keys_BQ.device) * _GAMMA
+    steps_V = torch.arange(1 + first, 1 + first + count, device=keys_BQ.device) * _GAMMA
     z = keys_BQ[..., None] + steps_V
     z = (z ^ _shifted(z, 30)) * _MIX_1
     z = (z ^ _shifted(z, 27)) * _MIX_2
     z = z ^ _shifted(z, 31)
-    uniform = _shifted(z, 11).double().add_(0.5).mul_(2.0**-53)
-    return uniform.log_().neg_().log_().neg_()
+    return _shifted(z, 11).double().add_(0.5).mul_(2.0**-53)
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from orderbench.orders.errors import BenchError
 
-Stream = Literal["order", "noise", "train", "gumbel"]  # of orders; sampling; training; sampling by Gumbel numbers
+Stream = Literal["order", "noise", "train", "gumbel", "visit"]  # visit: whether drafts are kept, pass after pass
 _KEY = {name: number for number, name in enumerate(get_args(Stream), start=1)}
 
 
