@@ -29,7 +29,7 @@ DECODER_TRAITS = {
     "chooses": "chooses its cells, so it takes the place of an order",
     "paces": "chooses how many cells a step takes, so it takes no pace",
     "varies": "its work depends on what is drawn",
-    "drafts": "a step asks cells whose codes may still change",
+    "drafts": "one cell at a time whatever the pace, by drafts",
 }  # of decoders, in words
 
 

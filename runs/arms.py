@@ -69,9 +69,10 @@ class Arm:
         return "rewrites" not in self.traits
 
     def plan(self, lattice: Lattice, seed: int = 0) -> Plan:
-        """The plan of this arm; `seed` matters to orders that draw. BenchError where the order cannot serve the
-        lattice."""
-        return cut(WALK if self.order is None else self.order, self.pace, lattice, seed)
+        """The plan of this arm: one cell a step where its decoder decodes so, whatever the pace. `seed` matters to
+        orders that draw. BenchError where the order cannot serve the lattice."""
+        plan = cut(WALK if self.order is None else self.order, self.pace, lattice, seed)
+        return plan.singly() if self.decoder.entry.drafts else plan
 
 
 def parse_arm(text: str) -> Arm:

@@ -238,3 +238,11 @@ def test_an_arm_is_refused_for_its_own_model() -> None:
     assert refused_arm(parse_arm("radial+nested"), TWO[""]) == ""
     assert refused_arm(parse_arm("regions"), TWO["par"], "par") == ""
     assert refused_arm(parse_arm("confidence@cosine:4"), TWO["par"], "par").startswith("par does not serve this plan")
+
+
+def test_a_decoder_of_drafts_decodes_one_cell_at_a_time_whatever_the_pace() -> None:
+    lattice = TWO[""].lattice
+    for decoder in ("exact", "speculative:rule=coupling", "draft:k=3"):
+        arm = parse_arm(f"designed@cosine:5+{decoder}")
+        assert arm.plan(lattice) == make_plan("designed@cosine:5", lattice).singly()
+        assert arm.has_likelihood
