@@ -295,9 +295,7 @@ class DecoderEntry(Entry):
     @property
     def traits(self) -> dict[str, bool]:
         """Which of its traits hold."""
-        return {
-            name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "paces", "varies", "drafts")
-        }
+        return {name: getattr(self, name) for name in ("rewrites", "exact", "chooses", "paces", "varies", "drafts")}
 
     def bound_to(self, values: Mapping[str, Any]) -> DecoderEntry:
         """The entry with the traits that it has under these options."""
