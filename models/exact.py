@@ -125,7 +125,7 @@ class AtWork:
         self.guessed_B = torch.maximum(self.guessed_B, 1 + places_BQ[:, -1])
         self.history.append(self.history[-1].scatter(0, self.rows_B, self.final_B))
         newly = float((self.final_B - before_B).sum()) / working
-        return Step(index, cells_BQ, codes_BQK, answer, self.rows_B), newly
+        return Step(index, cells_BQ, codes_BQK, answer, rows_B=self.rows_B), newly
 
     def _enter(self, places_BQ: Tensor, cells_BQ: Tensor) -> None:
         """Give the asked cells that have no code yet a first guess."""
