@@ -24,9 +24,10 @@ from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
-from orderbench.orders.documents import Count, Least1, Line, Positive, Share, misfit, read_document
+from orderbench.orders.documents import Count, Least1, Line, Positive, Share, misfit, parse_document, read_document
 from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
+from orderbench.orders.profile import Profile, profile_in
 
 _NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "tokenizer": (TokenizerConfig, Tokenizer),
@@ -162,6 +163,16 @@ def load_shipped_arrays(name: str, kind: str) -> Arrays:
     """Measured data from the package."""
     with _shipped_file(name) as file:
         return load_arrays(file, kind)
+
+
+def shipped_profile(sha256: str | None) -> Profile | None:
+    """The profile in the package that was fitted to the weights of this checksum; None if there is none."""
+    for file in resources.files("orderbench.models").iterdir():
+        if file.name.endswith(".profile.json"):
+            document = parse_document(file.read_text())
+            if sha256 is not None and document["model"].get("sha256") == sha256:
+                return profile_in(document, f"the package's {file.name}")
+    return None
 
 
 def _shipped_file(name: str) -> AbstractContextManager[Path]:

@@ -53,14 +53,15 @@ class OrderFinding:
 
 
 def paces_on(grid: Lattice, order: Order | None = None) -> list[Pace]:
-    """Every pace, or every one that an order may be asked for on a lattice. Those in T steps are taken with few steps,
-    with some, and with as many as there are cells."""
+    """Every pace that needs no file, or every one of these that an order may be asked for on a lattice. Those in T
+    steps are taken with few steps, with some, and with as many as there are cells."""
     n = grid.n_cells
     few = min(2, n)
     built, designs = (False, True) if order is None else (order.sized, order.joint is not None or not order.sized)
-    names = [name for name in pace_names() if not (built and name == "native")]
+    laws = {name: Pace.parse(name.replace(":T", ":2")) for name in pace_names()}
+    names = [name for name, law in laws.items() if not (built and name == "native") and not law.measured]
     if not designs or not isinstance(grid, Grid):
-        names = [name for name in names if not Pace.parse(name.replace(":T", ":2")).fits_walks]
+        names = [name for name in names if not laws[name].fits_walks]
     plain = [Pace(name) for name in names if not name.endswith(":T")]
     return plain + [
         Pace(name[:-2], T) for name in names if name.endswith(":T") for T in sorted({few, max(few, n // 3), n})

@@ -1,9 +1,9 @@
 """Paces: how many cells each step takes.
 
 Knows step sizes and the papers they come from. Refuses to know which cells. Every law follows from the lattice and the
-number of steps T alone, except two that look at the ranking that they cut: `native` takes its tied groups, and
-`optimal` takes the sizes that cost its walk the least tax on a Gaussian field. Laws without T are
-applied to each level of a pyramid; laws in T steps count its cells, whatever level they are on.
+number of steps T alone, except three. `native` takes the tied groups of the ranking that it cuts; `optimal` takes the
+sizes that cost its walk the least tax on a Gaussian field; `profile` takes those that were fitted to a model. Laws
+without T are applied to each level of a pyramid; laws in T steps count its cells, whatever level they are on.
 
 N cells, step t = 1..T, D_t cells decoded after step t.
 """
@@ -145,12 +145,14 @@ _BY_STEPS: dict[str, Callable[[int, int], Sizes]] = {
     "lpd": lpd,
 }
 _BY_WALK: dict[str, Callable[[Lattice, Sequence[IntArray], int], Sizes]] = {"optimal": optimal}
+_MEASURED = ("profile",)  # their sizes are found by the order's name: see `plan.cut`
+_IN_STEPS = (*_BY_STEPS, *_BY_WALK, *_MEASURED)
 _STARTS_WITH_ONE = ("randar", "lpd")
 
 
 def pace_names() -> tuple[str, ...]:
     """Every pace as it is typed; those in T steps with ':T'."""
-    return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in (*_BY_STEPS, *_BY_WALK)))
+    return (*_BY_RANKING, *_BY_GRID, *(f"{name}:T" for name in _IN_STEPS))
 
 
 def paces_in(steps: int) -> tuple[Pace, ...]:
@@ -176,17 +178,17 @@ class Pace:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        known = (*_BY_RANKING, *_BY_GRID, *_BY_STEPS, *_BY_WALK)
+        known = (*_BY_RANKING, *_BY_GRID, *_IN_STEPS)
         if self.name not in known:
             raise unknown("pace", self.name, known, "paces are written after @, as in raster@even:13")
-        if self.name in (*_BY_STEPS, *_BY_WALK) and (self.steps is None or self.steps < 1):
+        if self.name in _IN_STEPS and (self.steps is None or self.steps < 1):
             raise BenchError(f"the pace '{self.name}' needs a number of steps of 1 or more, as in {self.name}:13")
 
     @classmethod
     def parse(cls, text: str) -> Pace:
         """'native', 'one', 'ear-shells', 'ear-sides', or LAW:T; BenchError for anything else."""
         name, colon, steps = text.partition(":")
-        if name not in (*_BY_STEPS, *_BY_WALK):
+        if name not in _IN_STEPS:
             if colon and name in (*_BY_RANKING, *_BY_GRID):
                 raise BenchError(f"the pace '{text}' takes no number of steps; write {name}")
             return cls(name)
@@ -206,6 +208,11 @@ class Pace:
     def fits_walks(self) -> bool:
         """Whether the step sizes are fitted to the cells of the walks that they cut, in a given number of steps."""
         return self.name in _BY_WALK
+
+    @property
+    def measured(self) -> bool:
+        """Whether the step sizes were fitted to a model, and stand in a profile by the order's name."""
+        return self.name in _MEASURED
 
     def check(self, lattice: Lattice) -> None:
         """BenchError for T above the number of cells, and for T = 1 where the law begins with a single cell."""
@@ -234,6 +241,8 @@ class Pace:
             return _BY_RANKING[self.name](rankings[0])
         if self.steps is None:
             return tuple(itertools.chain.from_iterable(map(_BY_GRID[self.name], lattice.levels)))
+        if self.measured:
+            raise BenchError(f"the pace '{self}' depends on the order; name one, as in raster@{self}")
         if self.name in _BY_WALK:
             return _BY_WALK[self.name](lattice, [ranking.cells_L for ranking in rankings], self.steps)
         return _BY_STEPS[self.name](lattice.n_cells, self.steps)

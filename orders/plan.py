@@ -19,6 +19,7 @@ from orderbench.orders.errors import BenchError
 from orderbench.orders.lattice import Grid, IntArray, Lattice, lattice_from_json
 from orderbench.orders.order import BoundOrder, parse_order
 from orderbench.orders.pace import Pace
+from orderbench.orders.profile import profiled
 from orderbench.orders.ranking import Ranking
 from orderbench.orders.spelling import split_arm
 from orderbench.orders.streams import check_seed, generator
@@ -234,7 +235,11 @@ def _parse(order: str, pace: str | None) -> tuple[BoundOrder, Pace]:
 
 def cut(bound: BoundOrder, pace: Pace, lattice: Lattice, seed: int = 0) -> Plan:
     """The plan of a bound order at a pace; BenchError where the order cannot serve the lattice or the pace."""
-    sizes = None if pace.needs_ranking else pace.sizes(lattice)
+    if pace.measured:
+        pace.check(lattice)
+        sizes: tuple[int, ...] | None = profiled(str(bound), lattice, cast(int, pace.steps))
+    else:
+        sizes = None if pace.needs_ranking else pace.sizes(lattice)
     if pace.fits_walks and bound.order.joint is not None:
         pace.check(lattice)
         return Plan(lattice=lattice, **bound.design(lattice, cast(int, pace.steps)))

@@ -6,7 +6,7 @@ Knows rich, orders and plans. Refuses to compute, and to know where the text goe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -167,6 +167,50 @@ def print_ranking(console: Console, lines: Sequence[Ranked], lattice: Lattice, p
     for line in lines:
         if line.refusal is not None:
             console.print(f"\nnot served: {line.refusal}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_fits(console: Console, document: Mapping[str, Any]) -> None:
+    """Parallel taxes of fitted sizes and of the laws beside them; then what fitting to fewer images was worth."""
+    taxes, most = document["taxes"], document["fitted_to"]
+    console.print(
+        f"Parallel tax in thousandths of a bit per token, with 95 % intervals, of {document['judged_on']} held-out "
+        f"images that no sizes were fitted to. profile: sizes fitted to {most} others.\n",
+        highlight=False,
+    )
+    names = ("cosine", "even", "optimal", "profile")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("order", no_wrap=True, style="bold cyan")
+    for head in ("steps", *names):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("optimal - profile", justify="right")
+    shown = {(row["order"], row["steps"], row["pace"]): row for row in taxes if row["images"] in (None, most)}
+    for order, steps in dict.fromkeys((row["order"], row["steps"]) for row in taxes):
+        rows = [shown[order, steps, name] for name in names]
+        gain = _thousandths(rows[2]["above_profile_bits"], rows[2]["above_half_bits"])
+        table.add_row(order, str(steps), *(_thousandths(row["tax_bits"], row["half_bits"]) for row in rows), gain)
+    console.print(table)
+    fitted = [row for row in taxes if row["pace"] == "profile"]
+    counts = sorted({row["images"] for row in fitted})
+    if len(counts) < 2:
+        return
+    steps = next(row["steps"] for row in fitted if row["images"] == counts[0])
+    console.print(
+        f"\nSizes of {steps} steps that were fitted to fewer images: what they cost there, and on the others.\n",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("order", no_wrap=True, style="bold cyan")
+    for count in counts:
+        table.add_column(f"{count} images", justify="right", no_wrap=True)
+    for order in dict.fromkeys(row["order"] for row in fitted):
+        rows = [row for row in fitted if (row["order"], row["steps"]) == (order, steps)]
+        cells = {row["images"]: f"{1000 * row['seen_bits']:.1f} / {1000 * row['tax_bits']:.1f}" for row in rows}
+        table.add_row(order, *(cells[count] for count in counts))
+    console.print(table)
+
+
+def _thousandths(bits: float, half: float | None) -> str:
+    return f"{1000 * bits:.1f}" if half is None else f"{1000 * bits:.1f} ±{1000 * half:.1f}"
 
 
 def trial_line(kind: str, what: str, setting: str, estimate_s: float | None) -> str:

@@ -102,7 +102,7 @@ def bind(parts: ArmParts) -> Arm:
                 f"{chooser}"
             )
         return Arm(None, NATIVE, chooser, model or "")
-    if paced.fits_walks:
+    if paced.fits_walks or paced.measured:
         raise BenchError(
             f"'{parts}' chooses its cells as it decodes, so there is no walk that {paced} could be fitted to; "
             f"{order}@cosine:{paced.steps} would do"

@@ -19,7 +19,7 @@ import typer
 from orderbench.orders.errors import BenchError
 from orderbench.runs.cli_orders import decoders, orders, show
 from orderbench.runs.cli_results import baseline, check, compare, export, history, report
-from orderbench.runs.cli_run import doctor, run, score, train
+from orderbench.runs.cli_run import doctor, fit_pace, run, score, train
 from orderbench.runs.shell import CLOSED, DebugOption, Grouped, patient_streams, say, write
 
 app = typer.Typer(
@@ -134,7 +134,7 @@ def completion(
 
 
 COMMANDS = (
-    orders, decoders, show, train, run, score, compare, export, report,
+    orders, decoders, show, train, fit_pace, run, score, compare, export, report,
     check, baseline, history, doctor, completion,
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -528,6 +529,80 @@ def score(
     else:
         console = piped_console()
         console.print(scores(found, console.width))
+
+
+def fit_pace(
+    orders: Annotated[
+        str, typer.Option("--orders", metavar="ORDER,...", help="Whose step sizes are fitted.")
+    ] = "raster,radial,halton,dither,random,spiral,diagonal,hilbert",
+    steps: Annotated[str, typer.Option("--steps", metavar="T,...", help="In how many steps, each apart.")] = "8,13,20",
+    model: Annotated[str | None, setting_option("model", None)] = None,
+    tokenizer: Annotated[str | None, setting_option("tokenizer", None)] = None,
+    data: Annotated[str | None, setting_option("data", None)] = None,
+    images: Annotated[
+        int, typer.Option("--images", parser=whole, metavar="N", help="Held-out images that sizes are fitted to.")
+    ] = 128,
+    score: Annotated[
+        int, typer.Option("--score", parser=whole, metavar="N", help="Other held-out images that judge them.")
+    ] = 128,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every",
+            parser=whole,
+            metavar="K",
+            help="Let a step begin at each of the first 4 K places, then at each K-th: fewer askings, rougher sizes.",
+        ),
+    ] = 1,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the profile is written.")] = Path(
+        "profile.json"
+    ),
+    threads: Annotated[int | None, setting_option("threads", None)] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    include: IncludeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fit step sizes to what a model says of held-out images, and judge them on others.
+
+    A step costs what its cells tell about each other. That is measured for steps of every size along an order, and the
+    sizes of least sum are written to a file, which the pace profile:T takes. They are judged on images that they were
+    not fitted to, beside cosine:T, even:T and optimal:T: bits per token, with 95 % intervals.
+
+    \b
+    Examples:
+      bench fit-pace
+      bench fit-pace --orders raster,halton --steps 8,13,20 --images 512
+      bench fit-pace --model mine.pt --data FOLDER --out mine.json
+      bench run --orders raster@cosine:13,raster@profile:13 --profile mine.json
+    """
+    from orderbench.orders.files import check_target
+    from orderbench.runs.fitting import Fit, write_profile
+    from orderbench.runs.fitting import fit_pace as fitted
+    from orderbench.runs.subject import load_subjects
+
+    include_files(include)
+    check_target(out)
+    fit = Fit(
+        orders=tuple(word.strip() for word in orders.split(",")),
+        steps=tuple(whole(word.strip()) for word in steps.split(",")),
+        images=images, score=score, every=every,
+    )  # fmt: skip
+    given = given_settings({"model": model, "tokenizer": tokenizer, "data": data, "threads": threads})
+    spec = RunSpec.from_json(effective({}, {**given, "device": device, "only": ["likelihood"],
+                                            "samples": 1, "held_out": images + score}), "the settings")  # fmt: skip
+    fetch_data(spec.data)
+    document, without = fitted(load_subjects(spec).own, fit, progress("fitting step sizes"))
+    write_profile(out, document)
+    if as_json:
+        print_json(document)
+    else:
+        from orderbench.reports.listing import print_fits
+
+        print_fits(piped_console(), document)
+        write(f"\nwrote {out}; bench run --orders ORDER@profile:T --profile {shlex.quote(str(out))} takes it")
+    for sentence in without:
+        print(f"bench: {sentence}", file=sys.stderr)
 
 
 def doctor(

@@ -89,6 +89,14 @@ class RunSpec:
             "orders have the same step sizes.",
         ),
     ] = ()
+    profile: Annotated[
+        str | None,
+        Flag(
+            "FILE",
+            "The file of `bench fit-pace` whose step sizes the pace profile:T takes, as in raster@profile:13. Default: "
+            "that of the shipped weights, for a run on them.",
+        ),
+    ] = None
     correction: Annotated[
         tuple[str, ...],
         Flag("off,nested[:...]", "Take every order that names no decoder with each of these. off is plain decoding."),

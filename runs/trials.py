@@ -13,8 +13,10 @@ from typing import Any
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError
+from orderbench.orders.profile import use_profile
 from orderbench.runs.arms import Lineup, line_up
 from orderbench.runs.device import doubt_threads
+from orderbench.runs.fitting import profile_of
 from orderbench.runs.record import file_name
 from orderbench.runs.spec import SAMPLING, TUNING_SEED, RunSpec
 from orderbench.runs.subject import Subject, Subjects
@@ -76,6 +78,7 @@ def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:
 
     Raises BenchError where no arm can be served, and as `plan_trials` does.
     """
+    use_profile(profile_of(spec.profile, subjects.own))
     objectives = {"": subjects.own.objective, **{name: one.objective for name, one in subjects.by_name.items()}}
     lineup = line_up(
         spec.orders, spec.pace, spec.correction, subjects.models,
