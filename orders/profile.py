@@ -13,6 +13,7 @@ from typing import Any, Required, TypedDict
 
 from orderbench.orders.documents import Count, Least1, Line, misfit, read_document
 from orderbench.orders.errors import BenchError
+from orderbench.orders.files import reason_of
 from orderbench.orders.lattice import Lattice, parse_lattice
 
 SCHEMA = 1
@@ -57,7 +58,7 @@ def read_profile(file: Path) -> Profile:
         document = read_document(file)
     except (OSError, ValueError) as problem:
         raise BenchError(
-            f"'{file}' is no profile that can be read: {problem}; `bench fit-pace` writes one"
+            f"'{file}' is no profile that can be read: {reason_of(problem)}; `bench fit-pace` writes one"
         ) from problem
     return profile_in(document, str(file))
 

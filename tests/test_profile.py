@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from orderbench.models.profile import begins, profile, span_bits
 from orderbench.orders import BenchError, Grid, make_plan
 from orderbench.orders.field import least_tax
 from orderbench.orders.plan import Plan
-from orderbench.orders.profile import profile_in, use_profile
-from orderbench.runs.fitting import Fit, fit_pace
+from orderbench.orders.profile import profile_in, read_profile, use_profile
+from orderbench.runs.fitting import Fit, fit_pace, write_profile
 from orderbench.runs.subject import Subject
 
 
@@ -149,6 +150,14 @@ def test_profiles_and_paces_that_do_not_fit(changed: dict[str, Any], text: str, 
     with pytest.raises(BenchError) as refusal:
         asked()
     assert sentence in str(refusal.value)
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    with pytest.raises(BenchError, match="is no profile that can be read: No such file or directory; `bench fit-pace`"):
+        read_profile(file)
+    write_profile(file, GOOD)
+    assert read_profile(file).sizes_for("raster", Grid(2, 2), 2) == (1, 3)
 
 
 def test_without_a_profile_and_on_another_lattice() -> None:
