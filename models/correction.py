@@ -1,16 +1,21 @@
-"""Nested correction: decoding that looks back at what it has written.
+"""Correction: decoding that looks back at what it has written.
 
-Knows one step's crop: the known cells and the edge, which is the new cells. Refuses to know how a network computes and
-which order this is: it is a decoder like any other.
+Knows one step's crop: the known cells and the edge, which is the new cells; and how known cells are decoded anew.
+Refuses to know how a network computes and which order this is: a correction is a decoder like any other.
 
-After the abstract of RadAR (arXiv 2512.24639), whose code is not public. This is our crop variant, not a reproduction.
-A correcting step feeds the class and the known cells again, with their current codes; they see each other both ways.
-Then it asks all cells of the crop. The codes of the edge are drawn. Known cells are predicted again, each seeing its
-own current code, and a rule decides which codes are overwritten. No edge cell influences a known one.
+*Nested correction* is after the abstract of RadAR (arXiv 2512.24639), whose code is not public. This is our crop
+variant, not a reproduction. A correcting step feeds the class and the known cells again, with their current codes; they
+see each other both ways. Then it asks all cells of the crop. The codes of the edge are drawn. Known cells are predicted
+again, each seeing its own current code, and a rule decides which codes are overwritten. No edge cell influences a known
+one.
+
+*Remasking* is ReMDM's (arXiv 2503.00307): some known cells are forgotten at every step, and decoded again later, when
+more is known around them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -21,7 +26,7 @@ from torch import Tensor
 from orderbench.models.answer import Answer
 from orderbench.models.decode import BoundDecoder, Step, Tile, make_tile, register_decoder, run_tile
 from orderbench.models.model import Model
-from orderbench.models.sampling import PLAIN, Sampling
+from orderbench.models.sampling import PLAIN, Sampling, uniforms
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.streams import generator
 
@@ -94,6 +99,101 @@ def _overwritten(tile: Tile, answer: Answer, cells_BM: Tensor, rule: str, margin
     candidate_BMK, temperature = answer.likeliest(), tile.sampling.temperature
     gain_BM = answer.log_prob(candidate_BMK, temperature) - answer.log_prob(old_BMK, temperature)
     return torch.where((gain_BM > margin)[..., None], candidate_BMK, old_BMK)
+
+
+Schedule = Literal["cap", "conf"]
+_ETA = 0.008
+
+
+def _check_remask(rule: Schedule, eta: float) -> dict[str, object]:
+    if not 0 <= eta <= 1 or (rule == "conf" and eta != _ETA):
+        words = "eta lies in [0, 1] and belongs to rule=cap"
+        raise BenchError(f"remask:rule={rule}:eta={eta:g} is not served; {words}, as in remask:eta={_ETA:g}")
+    return {}
+
+
+@register_decoder(
+    "remask",
+    paper="ReMDM, arXiv 2503.00307",
+    idea="forgets some known cells at every step, and decodes them again when more is known around them",
+    rewrites=True,
+    needs=("rewind",),
+    by_options=_check_remask,
+)
+def remask(
+    tile: Tile,
+    *,
+    rule: Schedule = "cap",
+    eta: Annotated[float, "cap: the share of known cells that a step forgets at most, 0 to 1"] = _ETA,
+) -> Iterator[Step]:
+    """Decode step by step. A step takes the next cells of the walk that are not known, its own number and as many as it
+    forgets. So after each step as many cells are known as in plain decoding, and after the last one all are.
+
+    With the share a of cells known before a step and b after it, a known cell is forgotten with a probability of at
+    most s = min(1, (1 - b) / a), which is 0 at the last step. rule 'cap': min(eta, s) for every cell. 'conf': s times
+    the softmax of -p over the known cells, p the probability that each cell's code had when it was drawn; that is one
+    cell a step at most. The paper forgets each cell by a draw of its own. Here a step forgets the expected number of
+    cells, rounded so that the sum over steps is right, and draws which; so samples stay together.
+
+    Where a step forgets cells, what is known is fed again as one group. A cell is drawn again with other noise.
+    """
+    _check_remask(rule, eta)
+    cache, L = tile.open(), tile.cells_BL.shape[1]
+    known_BL = torch.zeros_like(tile.cells_BL, dtype=torch.bool)  # these three by the places of the walk
+    seen_before_BL = torch.zeros_like(known_BL)
+    sure_BL = torch.zeros(known_BL.shape, dtype=torch.float64, device=known_BL.device)
+    forgotten = 0
+    for index, count in enumerate(_forgets(tile.starts, None if rule == "conf" else eta)):
+        start, stop = tile.starts[index], tile.starts[index + 1]
+        places_BL = known_BL.long().argsort(dim=1, stable=True)  # the unknown ones first
+        places_BG = places_BL[:, : stop - start + count]
+        cells_BG = tile.cells_BL.gather(1, places_BG)
+        answer = tile.ask(cache, cells_BG, tile.scales(start, index)[-1:].expand(cells_BG.shape[1]))
+        codes_BGK = tile.new_codes(answer, cells_BG)
+        if forgotten:
+            again_BG = seen_before_BL.gather(1, places_BG)
+            drawn_BGK = answer.draw(tile.noise_of(index).at(cells_BG), tile.sampling)
+            codes_BGK = torch.where(again_BG[..., None], drawn_BGK, codes_BGK)
+            changed_BG = again_BG & (codes_BGK != tile.held(cells_BG)).any(-1)
+            tile.changes_BL.scatter_add_(1, cells_BG, changed_BG.long())
+        tile.write(cells_BG, codes_BGK)
+        known_BL.scatter_(1, places_BG, True)
+        seen_before_BL |= known_BL
+        if rule == "conf":
+            sure_BL.scatter_(1, places_BG, answer.log_prob(codes_BGK, tile.sampling.temperature, torch.float64).exp())
+        if count:
+            old_BM = places_BL[:, L - start :]
+            scores_BM = _gumbel_numbers(tile, index).gather(1, old_BM) - sure_BL.gather(1, old_BM)
+            known_BL.scatter_(1, old_BM.gather(1, scores_BM.topk(count, dim=1).indices), False)
+            forgotten += count
+        yield Step(index, cells_BG, codes_BGK, answer)
+        if stop < L and not count:
+            tile.feed(cache, codes_BGK, cells_BG)
+        elif stop < L:
+            cells_BM = tile.cells_BL.gather(1, (~known_BL).long().argsort(dim=1, stable=True)[:, :stop])
+            tile.refill(cache, tile.held(cells_BM), cells_BM)
+
+
+def _forgets(starts: Sequence[int], eta: float | None) -> Iterator[int]:
+    """How many known cells each step forgets; eta None is the schedule 'conf'."""
+    due, done, L = 0.0, 0, starts[-1]
+    for start, stop in itertools.pairwise(starts):
+        most = min(1.0, (L - stop) / start) if start else 0.0
+        due += most if eta is None else min(eta, most) * start
+        count = min(int(due + 1e-9) - done, start, L - stop)
+        done += count
+        yield count
+
+
+def _gumbel_numbers(tile: Tile, index: int) -> Tensor:
+    """(B, L) Gumbel numbers of a step, with addresses of their own; the largest sums with log weights are a draw
+    without replacement."""
+    addresses = [_FORGETTING + (index << 44) + sample for sample in tile.samples]
+    numbers_BL = uniforms(tile.seed, addresses, tile.cells_BL.shape[1])[..., 0].to(tile.cells_BL.device)
+    return -(-numbers_BL.clamp(1e-12, 1 - 1e-12).log()).log()
+
+
+_FORGETTING = 1 << 42  # sample numbers from here on address noise that no code is drawn with
 
 
 @dataclass(frozen=True)

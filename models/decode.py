@@ -201,6 +201,12 @@ class Tile:
             return at(self.forced_BLK, cells_BG)
         return answer.draw(self.noise.at(cells_BG), self.sampling)
 
+    def noise_of(self, visit: int) -> Noise:
+        """Other noise of these samples at all cells, for codes that are drawn again; visit: which, from 1."""
+        addresses = [(visit << 44) + sample for sample in self.samples]
+        n_cells, K = self.codes_BLK.shape[1:]
+        return Noise.of(self.seed, addresses, n_cells, K, self.codes_BLK.device)
+
     def held(self, cells_BG: Tensor) -> Tensor:
         """(B, G, K) the codes that cells hold now."""
         return at(self.codes_BLK, cells_BG)
