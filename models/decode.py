@@ -205,7 +205,7 @@ class Tile:
         """Other noise of these samples at all cells, for codes that are drawn again; visit: which, from 1."""
         addresses = [(visit << 44) + sample for sample in self.samples]
         n_cells, K = self.codes_BLK.shape[1:]
-        return Noise.of(self.seed, addresses, n_cells, K, self.codes_BLK.device)
+        return make_noise(self.sampling.noise, self.seed, addresses, n_cells, K, self.codes_BLK.device)
 
     def held(self, cells_BG: Tensor) -> Tensor:
         """(B, G, K) the codes that cells hold now."""
