@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from orderbench.models.answer import Categorical
-from orderbench.models.likelihood import plan_bits
+from orderbench.models.decode import BoundDecoder
+from orderbench.models.likelihood import chosen_bits, plan_bits
 from orderbench.models.model import Trait
-from orderbench.orders import BenchError, Grid, Plan
+from orderbench.orders import BenchError, Grid, Plan, make_plan
 
 _SQUARE, _OBLONG = Grid(3, 3), Grid(2, 3)
 MAX_IMAGES = 1 << 12  # images of a law that are listed
@@ -58,6 +59,36 @@ class Law:
             before += step
             bits -= self.entropy(before) - known
         return bits / self.grid.n_cells
+
+    def given(self, known: Mapping[int, int]) -> Law:
+        """The law of images that hold these codes, by cell."""
+        match_X = torch.ones_like(self.prob_X, dtype=torch.bool)
+        for cell, code in known.items():
+            match_X &= self.codes_XL[:, cell] == code
+        return replace(self, codes_XL=self.codes_XL[match_X], prob_X=self.prob_X[match_X] / self.prob_X[match_X].sum())
+
+    def marginal(self, cell: int) -> list[float]:
+        """The probability of each code of a cell."""
+        return [float(self.prob_X[self.codes_XL[:, cell] == code].sum()) for code in range(self.n_codes)]
+
+    def policy_tax(self, choose: Policy, known: Mapping[int, int] | None = None) -> float:
+        """Bits per token that a policy loses, by definition: the total correlation of what it takes, given the codes
+        that it knows, weighted by how probable they are. known: codes by cell; none at first."""
+        known = known or {}
+        left = [cell for cell in range(self.grid.n_cells) if cell not in known]
+        if not left:
+            return 0.0
+        law = self.given(known)
+        taken = choose({cell: law.marginal(cell) for cell in left})
+        bits = (sum(law.entropy([cell]) for cell in taken) - law.entropy(taken)) / self.grid.n_cells
+        kinds, kind_X = torch.unique(law.codes_XL[:, taken], dim=0, return_inverse=True)
+        for kind, codes in enumerate(kinds.tolist()):
+            prob = float(law.prob_X[kind_X == kind].sum())
+            bits += prob * self.policy_tax(choose, {**known, **dict(zip(taken, codes, strict=True))})
+        return bits
+
+
+Policy = Callable[[Mapping[int, list[float]]], list[int]]  # from the marginals of cells that are left to those it takes
 
 
 def markov_field(grid: Grid = _SQUARE, n_codes: int = 2, coupling: float = 0.8) -> Law:
@@ -173,6 +204,15 @@ def taxes(law: Law, plan: Plan) -> Tensor:
         for one in (plan, plan.singly())
     )
     return bits - singly
+
+
+def policy_taxes(law: Law, decoder: BoundDecoder) -> Tensor:
+    """(X,) the same of a decoder that chooses its cells; where it takes a pace, with the sizes of `raster@even:3`."""
+    labels_X = torch.zeros(len(law.prob_X), dtype=torch.int64)
+    plan = make_plan("raster" if decoder.entry.paces else "raster@even:3", law.grid)
+    found = chosen_bits(Known(law), plan, decoder, law.codes_XL[..., None], labels_X)
+    assert found.singly_BL is not None  # noqa: S101 (these models serve masks)
+    return (found.bits_BL - found.singly_BL).mean(1)
 
 
 def measured_tax(law: Law, plan: Plan) -> float:

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from orderbench.models.analytic import LAWS, measured_tax, taxes
-from orderbench.models.decode import Decoder, make_tile, run_tile, uncached_steps
+from orderbench.models.analytic import LAWS, measured_tax, policy_taxes, taxes
+from orderbench.models.decode import Decoder, make_tile, parse_decoder, run_tile, uncached_steps
 from orderbench.orders import make_plan
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
@@ -180,6 +180,24 @@ def known(given: argparse.Namespace) -> None:
     table(("lattice", "plan", "known", "measured, every image", f"measured, {given.samples} drawn"), rows)
 
 
+def policies(given: argparse.Namespace) -> None:
+    """Decoders that choose their cells, on the same lattices: is the tax by teacher forcing that of the definition?"""
+    rows = []
+    for make in LAWS:
+        law = make()
+        for tau in (0.9, 0.6, 0.4):
+            known_bits = law.policy_tax(lambda marginals, tau=tau: surest(marginals, tau))  # type: ignore[misc]
+            forced = float(law.prob_X @ policy_taxes(law, parse_decoder(f"confidence:rule=threshold:tau={tau}")))
+            rows.append([f"{law.name}, {law.grid}", f"{tau:g}", f"{abs(known_bits):.6f}", f"{abs(forced):.6f}"])
+    table(("lattice", "tau", "known", "measured, every image"), rows)
+
+
+def surest(marginals: Mapping[int, list[float]], tau: float) -> list[int]:
+    """What the threshold rule takes, from marginals that were summed over images."""
+    sure = {cell: max(law) for cell, law in marginals.items()}
+    return [cell for cell in sure if sure[cell] >= tau - 1e-6] or [max(sure, key=lambda cell: round(sure[cell], 6))]
+
+
 def cache(given: argparse.Namespace) -> None:
     """With a cache and without: the same codes, other times; all in turns, as speed is measured in a run."""
     subject = load_subjects(RunSpec(device=given.device, only=("latency",))).own
@@ -245,8 +263,8 @@ def control(given: argparse.Namespace) -> None:
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "noise": noise, "sanity": sanity, "errors": errors, "tax": tax, "known": known, "cache": cache, "nested": nested,
-    "control": control,
+    "noise": noise, "sanity": sanity, "errors": errors, "tax": tax, "known": known, "policies": policies,
+    "cache": cache, "nested": nested, "control": control,
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Adaptive orders: what they keep is what they are surest of, and their steps are a plan's once they are known."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -8,7 +8,7 @@ import torch
 from toys import chained_model, plan_logits, pyramid_model, toy_model
 
 from orderbench.models.adaptive import confidence
-from orderbench.models.analytic import Known, Law, markov_field, parity, permutation
+from orderbench.models.analytic import Known, Law, Policy, markov_field, parity, permutation, policy_taxes
 from orderbench.models.answer import Categorical
 from orderbench.models.contract import check_decoder
 from orderbench.models.counting import Nothing
@@ -224,32 +224,19 @@ def chosen(law: Law, rule: str) -> ChosenBits:
     return chosen_bits(Known(law), plan, decoder, law.codes_XL[..., None], labels)
 
 
-def known_tax(law: Law, tau: float, known: dict[int, int] | None = None) -> float:
-    """Bits of an image that the threshold rule loses, by the definition: the total correlation of what it takes, given
-    what it knows, weighted by how probable that is, image by image."""
-    known = known or {}
-    match = [all(codes[cell] == code for cell, code in known.items()) for codes in law.codes_XL.tolist()]
-    codes_XL, prob_X = law.codes_XL[match], law.prob_X[match]
-    left = [cell for cell in range(law.grid.n_cells) if cell not in known]
-    if not left:
-        return 0.0
-    given = replace(law, codes_XL=codes_XL, prob_X=prob_X / prob_X.sum())
-    sure = {cell: max(float(given.prob_X[codes_XL[:, cell] == v].sum()) for v in range(law.n_codes)) for cell in left}
-    taken = [cell for cell in left if sure[cell] >= tau - 1e-6] or [max(left, key=lambda cell: round(sure[cell], 6))]
-    lost = sum(given.entropy([cell]) for cell in taken) - given.entropy(taken)
-    for values in {tuple(codes) for codes in codes_XL[:, taken].tolist()}:
-        same_X = (codes_XL[:, taken] == torch.tensor(values)).all(1)
-        lost += float(given.prob_X[same_X].sum()) * known_tax(law, tau, known | dict(zip(taken, values, strict=True)))
-    return lost
+def threshold(tau: float) -> Policy:
+    def choose(marginals: Mapping[int, list[float]]) -> list[int]:
+        sure = {cell: max(law) for cell, law in marginals.items()}
+        return [cell for cell in sure if sure[cell] >= tau - 1e-6] or [max(sure, key=lambda cell: round(sure[cell], 6))]
+
+    return choose
 
 
 @pytest.mark.parametrize("law", [markov_field(Grid(2, 3), coupling=1.5), permutation(Grid(2, 2)), parity(Grid(2, 3))])
 @pytest.mark.parametrize("tau", [0.4, 0.6, 0.9])
 def test_the_tax_of_a_policy_is_the_total_correlation_of_its_steps(law: Law, tau: float) -> None:
-    bits = chosen(law, f"threshold:tau={tau}")
-    assert bits.singly_BL is not None
-    taxes_X = (bits.bits_BL - bits.singly_BL).sum(1)
-    assert float(law.prob_X @ taxes_X) == pytest.approx(known_tax(law, tau), abs=1e-5)
+    taxes_X = policy_taxes(law, parse_decoder(f"confidence:rule=threshold:tau={tau}"))
+    assert float(law.prob_X @ taxes_X) == pytest.approx(law.policy_tax(threshold(tau)), abs=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["entropy:gamma=0.9", "threshold:tau=0.6", "klass:tau=0.6", "moment"])
