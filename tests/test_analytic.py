@@ -12,10 +12,11 @@ import torch
 from orderbench.models.analytic import LAWS, Known, Law, markov_field, measured_tax, parity, permutation
 from orderbench.models.answer import Categorical
 from orderbench.models.contract import check_model
-from orderbench.models.decode import decode
+from orderbench.models.decode import DECODERS, decode, parse_decoder
 from orderbench.models.likelihood import plan_answer
 from orderbench.orders import BenchError, Grid, make_plan
 
+SMALL = (markov_field, lambda: permutation(Grid(2, 2)), parity)
 PLANS = ("raster@even:3", "radial", "halton@cosine:4", "random:shared=true@even:2")
 
 
@@ -50,7 +51,7 @@ def test_a_known_law_keeps_the_contract_of_models() -> None:
 
 
 @pytest.mark.parametrize("text", PLANS)
-@pytest.mark.parametrize("make", LAWS)
+@pytest.mark.parametrize("make", SMALL)
 def test_the_measured_tax_is_the_known_one(make: Callable[[], Law], text: str) -> None:
     law = make()
     plan = make_plan(text, law.grid)
@@ -96,6 +97,16 @@ def test_one_cell_at_a_time_draws_from_the_law_and_parallel_steps_do_not() -> No
         )
         assert obeys(singly).all()
         assert 0 < int(obeys(parallel).sum()) < 64
+
+
+@pytest.mark.parametrize("make", SMALL)
+def test_exact_decoders_draw_what_one_cell_at_a_time_draws(make: Callable[[], Law]) -> None:
+    model, plan = Known(make()), make_plan("halton@even:2", make().grid)
+    singly = decode(model, plan.singly(), range(16)).codes_NLK
+    exact = [name for name in DECODERS.names() if DECODERS.get(name).exact]
+    assert "exact" in exact
+    for name in exact:
+        assert torch.equal(decode(model, plan, range(16), decoder=parse_decoder(name)).codes_NLK, singly), name
 
 
 def test_a_law_of_too_many_images_is_refused() -> None:
