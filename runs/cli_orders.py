@@ -163,6 +163,9 @@ def show(
     field: FieldOption = "exp",
     length: LengthOption = 4.0,
     power: PowerOption = 1.0,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", metavar="FILE", help="Sizes for profile:T, from `bench fit-pace`.")
+    ] = None,
     as_json: JsonOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Save the map: .png, .svg, or .gif, animated.")
@@ -173,7 +176,8 @@ def show(
     """Draw the plan of an order: the step of each cell, step sizes, and what its parallel steps cost on a field.
 
     Paces: native (rings, diagonals, ... as the order ties them), one, even:T, cosine:T, arccos:T, randar:T, halton:T,
-    lpd:T, ear-shells, ear-sides; optimal:T, the sizes that cost this order least. Steps count from 0.
+    lpd:T, ear-shells, ear-sides; optimal:T, the sizes that cost this order least; profile:T, sizes fitted to a model.
+    Steps count from 0.
 
     \b
     Examples:
@@ -193,6 +197,10 @@ def show(
 
         check_target(out)
     include_files(include)
+    if profile is not None:
+        from orderbench.orders.profile import read_profile, use_profile
+
+        use_profile(read_profile(profile))
     if steps is not None:
         if pace is not None:
             raise BenchError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_cli import good
 from toys import RegionsModel, filled, toy_config, toy_model, toy_tokens
 
 from orderbench.models.analytic import Known, Law, markov_field, parity
@@ -158,6 +159,14 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         read_profile(file)
     write_profile(file, GOOD)
     assert read_profile(file).sizes_for("raster", Grid(2, 2), 2) == (1, 3)
+
+
+def test_a_plan_of_fitted_sizes_is_shown(tmp_path: Path) -> None:
+    write_profile(tmp_path / "mine.json", GOOD)
+    shown = json.loads(
+        good("show", "raster@profile:2", "--grid", "2", "--profile", str(tmp_path / "mine.json"), "--json")
+    )
+    assert (shown["sizes"], shown["about"]["arm"]) == ([1, 3], "raster@profile:2")
 
 
 def test_without_a_profile_and_on_another_lattice() -> None:
