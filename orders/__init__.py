@@ -21,10 +21,12 @@ from orderbench.orders import designed as designed
 from orderbench.orders import scales as scales
 from orderbench.orders.errors import BenchError as BenchError
 from orderbench.orders.field import Field as Field
+from orderbench.orders.tax import common_pace as common_pace
 from orderbench.orders.tax import parallel_tax as parallel_tax
 from orderbench.orders.tax import predicted_tax as predicted_tax
 from orderbench.orders.tax import rank_orders as rank_orders
 from orderbench.orders.tax import tax_by_step as tax_by_step
+from orderbench.orders.tax import walk_tax as walk_tax
 from orderbench.orders.lattice import Grid as Grid
 from orderbench.orders.lattice import Lattice as Lattice
 from orderbench.orders.lattice import Pyramid as Pyramid

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,22 @@ def predicted_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[in
     and above 1024 cells, where it would take seconds. None does not mean a tax of zero.
     """
     return parallel_tax(plan, field, samples) if _covers(plan) else None
+
+
+def common_pace(lattice: Grid) -> Pace:
+    """The pace at which walks are set against each other: cosine, with as many steps as the radial order has rings.
+
+    >>> str(common_pace(Grid(16, 16)))
+    'cosine:13'
+    """
+    return Pace.parse(f"cosine:{make_plan('radial', lattice).n_steps}")
+
+
+def walk_tax(plan: Plan, field: Field = DEFAULT_FIELD, samples: Sequence[int] = range(8)) -> float | None:
+    """What the walk of a plan would pay at the common pace, whatever its own steps are; None as of `predicted_tax`."""
+    if not isinstance(plan.lattice, Grid) or not _covers(plan):
+        return None
+    return parallel_tax(replace(plan, sizes=common_pace(plan.lattice).sizes(plan.lattice)), field, samples)
 
 
 def predicted_taxes(

@@ -406,7 +406,7 @@ class Chart:
         """All lines below the axes, each with its numbers of steps, and the points' labels as far as they fit."""
         named = {line: line for line in self.handles}
         for line in named:
-            points = [label.text for label in self.labels if label.more and label.line == line]
+            points = [one.text for one in self.labels if one.more and one.line == line and one.text != line]
             named[line] += f": {', '.join(dict.fromkeys(points))}" if points else ""
         entries = {named[line]: (_line_sample(look), look.gid) for line, look in self.handles.items()}
         legend_below(self.sheet, self.figure, entries, words, warn)

@@ -48,16 +48,18 @@ from orderbench.reports.queries import (
     likelihood_n,
     n_rounds,
     pareto,
+    passes_and_tax,
     passes_words,
     pictures_of,
     plan_of,
+    quality_trials,
     rings_of,
     step_seconds,
     throughput_batch,
     timed_apart,
 )
 from orderbench.reports.results import Results, Row, held_out_words, model_of, step_ratio, times_seeds, too_small
-from orderbench.reports.statistics import Interval
+from orderbench.reports.statistics import Interval, rank_correlation
 from orderbench.reports.words import (
     APART,
     baseline_words,
@@ -335,6 +337,47 @@ def tax(results: Results, sheet: Sheet) -> Figure | None:
 def _above(interval: Interval, floor: float) -> Interval:
     """An interval whose lower end a logarithmic axis can show."""
     return Interval(interval.value, None if interval.low is None else max(interval.low, floor), interval.high)
+
+
+# One cell at a time in fewer passes
+
+FEWEST_RANKED = 4  # orders that a rank correlation is said of
+
+
+@styled
+def passes_by_tax(results: Results, sheet: Sheet) -> Figure | None:
+    """The passes of an image against the tax that a Gaussian field predicts for the walk; their rank correlation."""
+    found = passes_and_tax(results)
+    if not any(predicted > 0 for _, _, predicted in found):
+        return None
+    chart = Chart(sheet, "Passes against the predicted tax")
+    decoders: dict[str, list[tuple[float, float]]] = {}
+    for row, passes, predicted in found:
+        decoders.setdefault(row.line.removeprefix(row.about["order"]), []).append((predicted, passes))
+    for row, passes, predicted in found:
+        look, name = sheet.look(results, row), row.line if len(decoders) > 1 else row.about["order"]
+        chart.series(look, name, [exactly(predicted)], [exactly(passes)])
+        chart.label(name, look, name, predicted, passes, more=True)
+    log_if_wide(chart.axes.xaxis, [predicted for _, _, predicted in found])
+    chart.axes.margins(x=0.12, y=0.1)
+    chart.axes.set_ylim(0, None)
+    chart.axes.set(xlabel="predicted on a Gaussian field, bits per token", ylabel="passes an image")
+    ranked = [
+        f"{decoder.lstrip('+')}: rank correlation {rho:.2f} over {len(points)} orders"
+        for decoder, points in decoders.items()
+        if len(points) >= FEWEST_RANKED and (rho := rank_correlation(*zip(*points, strict=True))) is not None
+    ]
+    return chart.finish(*ranked, *_about_passes(results, [row for row, _, _ in found]))
+
+
+def _about_passes(results: Results, rows: Sequence[Row]) -> list[str]:
+    """What passes were counted over, under which noise, and what one cell at a time takes."""
+    counts = sorted({trial["n"] for row in rows for trial in quality_trials(results, row)})
+    n = f"n = {', '.join(map(str, counts))}{times_seeds(rows)} an arm" if counts else ""
+    noises = dict.fromkeys(row.sampling.get("noise", "uniform") for row in rows)
+    cells = dict.fromkeys(sum(_sizes(row)) for row in rows)
+    singly = f"one cell at a time: {', '.join(map(str, cells))} passes"
+    return [n, f"{', '.join(noises)} noise", singly]
 
 
 # Speed
@@ -809,6 +852,10 @@ PLOTS = (
     Plot("tax", "likelihood", tax,
          "What a plan loses by treating the cells of a step as independent: its bits minus those of the same cells one "
          "at a time. The prediction knows geometry only, a Gaussian field, neither model nor data."),
+    Plot("passes-by-tax", "exact", passes_by_tax,
+         "Every order decoded one cell at a time, many cells a pass. The prediction is of the same walk, cut at the "
+         "common pace: cosine, in as many steps as the lattice has rings (13 on 16x16). Both ask how little the cells "
+         "that lie ahead say of each other; the field knows neither model nor data."),
     Plot("repair", "correction", repair,
          "Codes of held-out images are made wrong at random and the correction runs over them. A rule that rewrites "
          "freely repairs much and damages much: read both."),

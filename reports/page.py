@@ -76,6 +76,7 @@ SECTIONS = (  # of the page: its name, its title, its tables
     ("tradeoff", "Quality against speed", ()),
     ("speed", "Speed", ("speed",)),
     ("likelihood", "Likelihood and the parallel tax", ()),
+    ("exact", "One cell at a time in fewer passes", ("exact",)),
     ("correction", "Correction", ("correction",)),
     ("memory", "Memory", ()),
 )
@@ -100,6 +101,7 @@ _DETAIL = {  # columns that a page shows when its reader asks, so that the other
                 "inception_score", "tax_bits", "predicted_tax_bits"},
     "quality-tuned": {"model", "trained", "n", "seeds", "fd_extrapolated", "precision", "recall", "inception_score"},
     "speed": {"model", "passes", "tokens", "iqr_ms", "min_ms", "rounds", "network_latency_ms"},
+    "exact": {"model", "p50", "asked", "fed", "wasted_fed"},
     "correction": {"model", "query_ratio", "plain_fd"},
 }  # fmt: skip
 _ON_PHONES = {  # what a phone shows first beside the arm, the most important first: as many as 390 pixels hold
@@ -107,6 +109,7 @@ _ON_PHONES = {  # what a phone shows first beside the arm, the most important fi
     "quality": ("n_steps", "fd", "kd_difference", "bits_per_token", "kd", "agreement"),
     "quality-tuned": ("guidance", "fd", "kd_difference", "kd"),
     "speed": ("n_steps", "latency_ms", "speedup_batch", "images_per_s"),
+    "exact": ("passes", "accepted", "differing"),
     "correction": ("fd", "fd_difference", "slower", "repaired"),
 }
 MOST_ON_PHONES = 4

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orderbench.orders import BenchError, Grid, Lattice, Plan, make_plan, parse_lattice
+from orderbench.orders import BenchError, Grid, Lattice, Plan, make_plan, parse_lattice, walk_tax
 from orderbench.orders.spelling import split_call
 from orderbench.reports.results import Results, Row, likelihood_of, model_of, own_model, round_times
 from orderbench.runs.record import RecordProblem
-from orderbench.runs.schema import LatencyTrial
+from orderbench.runs.schema import LatencyTrial, QualityTrial
 
 
 def lattice(results: Results, row: Row) -> Lattice | None:
@@ -99,6 +99,38 @@ def changed_cells(results: Results) -> list[tuple[Row, np.ndarray]]:
         if changed and row.rewrites and row.setting == "fixed":
             found.append((row, np.mean(changed, axis=0)))
     return found
+
+
+def image_passes(results: Results, row: Row) -> float | None:
+    """The passes of an image: the mean over an arm's samples, or of what was timed where there are none."""
+    counted = [trial["counters"].get("passes") for trial in quality_trials(results, row)]
+    known = [passes for passes in counted if passes is not None]
+    return float(np.mean(known)) if known else row.counters.get("passes")
+
+
+def quality_trials(results: Results, row: Row) -> list[QualityTrial]:
+    """The samples of an arm under its setting, a trial a seed."""
+    trials = results.run.done("quality")
+    return [trial for trial in trials if (trial["arm"], trial["setting"]) == (row.arm, row.setting)]
+
+
+def passes_and_tax(results: Results) -> list[tuple[Row, float, float]]:
+    """Of every arm that decodes one cell at a time in fewer passes: the passes of an image, and what a Gaussian field
+    predicts that its walk would pay at the common pace, in bits per token. Walks without a prediction are left out."""
+    found = []
+    for row in results.arms:
+        plan = plan_of(row) if "drafts" in row.about["traits"] and row.setting == "fixed" else None
+        passes, taxed = image_passes(results, row), None if plan is None else _walk_tax(plan)
+        if passes is not None and taxed is not None:
+            found.append((row, passes, taxed))
+    return found
+
+
+def _walk_tax(plan: Plan) -> float | None:
+    try:
+        return walk_tax(plan)
+    except BenchError:  # an order that draws for every sample may refuse one
+        return None
 
 
 def likelihood_n(results: Results) -> str:

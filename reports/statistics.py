@@ -156,6 +156,24 @@ def _corresponding(
     return _unpacked(baseline), _unpacked(other)
 
 
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's: the correlation of ranks, equal values sharing the mean of theirs. None where a side is all equal.
+
+    >>> rank_correlation([1, 2, 2, 9], [10, 20, 20, 21])
+    1.0
+    """
+    ranks_N, theirs_N = (_ranks(np.asarray(values, dtype=float)) for values in (one, other))
+    if np.ptp(ranks_N) == 0 or np.ptp(theirs_N) == 0:
+        return None
+    return round(float(np.corrcoef(ranks_N, theirs_N)[0, 1]), 12)
+
+
+def _ranks(values_N: np.ndarray) -> np.ndarray:
+    _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    ranks_N: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[place_N]
+    return ranks_N
+
+
 # Shares, such as how many images are given their label: a count among n, never outside 0 to 1 and never exact
 
 

@@ -388,14 +388,15 @@ def exact_table(results: Results) -> Table | None:
         own = [trial for trial in trials if trial["arm"] == row.arm and "passes" in trial]
         if not own:
             continue
-        asked, fed, passes = (row.counters.get(name) for name in ("query_tokens", "content_tokens", "passes"))
+        asked, fed, passes = (float(np.mean([trial["counters"][name] for trial in own]))
+                              for name in ("query_tokens", "content_tokens", "passes"))  # fmt: skip
         lattice = parse_lattice(results.run.about["models"][row.model]["lattice"])
         together_L = np.mean([trial["passes"]["accepted_by_cell"] for trial in own], axis=0)
         cells: dict[str, Cell] = {
             **_head(row), "passes": passes,
             "p50": float(np.mean([trial["passes"]["p50"] for trial in own])),
             "p90": float(np.mean([trial["passes"]["p90"] for trial in own])),
-            "window": asked / passes if asked and passes else None,
+            "window": asked / passes if passes else None,
             "accepted": lattice.n_cells / passes if passes else None,
             "asked": asked, "fed": fed,
             "wasted_asked": 100 * float(np.mean([trial["passes"]["wasted_asked"] for trial in own])),

@@ -384,7 +384,7 @@ def _run(
 ) -> int:
     from orderbench.models.processes import gather, is_first_process, join_processes
     from orderbench.runs.arms import told
-    from orderbench.runs.estimate import estimate_s
+    from orderbench.runs.estimate import estimate_s, supposed
     from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.live import watching
     from orderbench.runs.record import load_run
@@ -406,6 +406,8 @@ def _run(
         _print_trials(left, len(trials), {trial.id: estimates[trial.id] for trial in left if estimates}, as_json)
         if not as_json and any(trial.batch for trial in left):
             say(parse_rounds(spec.rounds).promise(), 0)
+        if not as_json and left and (sentence := supposed(agenda)):
+            say(sentence, 0)
         return 0
     doubts = agenda.doubts()
     if doubts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,10 +50,18 @@ class Workload:
     costs: Mapping[str, Cost]
     again: str = ""
     uncached: Counters | None = None
+    expected: Mapping[str, Mapping[int, Counters]] = field(default_factory=dict)
+    held_to_one: frozenset[str] = frozenset()
 
     def decode_s(self, arm: str, batch: int) -> float:
         """Seconds of decoding a batch of an arm."""
-        return self.costs[arm].decode_s(self.counters[arm], batch)
+        by_batch = self.expected.get(arm)
+        near = None if by_batch is None else by_batch[min(by_batch, key=lambda one: abs(one - batch))]
+        return self.costs[arm].decode_s(near or self.counters[arm], batch)
+
+    def singly_s(self, arm: str, batch: int) -> float:
+        """Seconds of decoding a batch of an arm's cells one at a time."""
+        return self.costs[arm].decode_s(self.singly[arm], batch)
 
 
 def _terms(counters: Counters, batch: int) -> tuple[float, float, float]:

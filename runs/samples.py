@@ -97,9 +97,13 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
 
 
 def seconds(trial: Trial, work: Workload) -> float:
-    """The time of decoding whole tiles, and of judging every sample."""
-    tiles = -(-work.spec.samples // TILE)
-    return tiles * work.decode_s(trial.arm, TILE) + _JUDGED_S * work.spec.samples
+    """The time of decoding tiles, the first one also one cell at a time where codes are held to that, and of judging
+    every sample."""
+    whole, rest = divmod(work.spec.samples, TILE)
+    decoded_s = whole * work.decode_s(trial.arm, TILE) + (work.decode_s(trial.arm, rest) if rest else 0.0)
+    if trial.kind == "quality" and trial.arm in work.held_to_one:
+        decoded_s += work.singly_s(trial.arm, min(work.spec.samples, TILE))
+    return decoded_s + _JUDGED_S * work.spec.samples
 
 
 def codes_as_arrays(codes_NLK: np.ndarray) -> dict[str, np.ndarray]:

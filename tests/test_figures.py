@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kept import RECORD, changed, only, setting, several
+from kept import RECORD, changed, only, own, setting, several
 from matplotlib.figure import Figure
 
-from orderbench.orders import order_names
+from orderbench.orders import Grid, common_pace, make_plan, order_names, parallel_tax, walk_tax
 from orderbench.reports import figures, looks, queries
-from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, front_of, save_figure
+from orderbench.reports.canvas import ONE_COLUMN, SMALLEST, TWO_COLUMNS, Sheet, front_of, said, save_figure
 from orderbench.reports.figures import PLOTS, Plot
 from orderbench.reports.looks import looks_of, own_look
 from orderbench.reports.queries import pareto, passes_words
@@ -272,6 +272,46 @@ def test_axes_are_named_and_made_for_what_they_hold(results: Results, drawn: lis
     orders = named["orders"]
     assert {"first step", "last step"} <= {text.get_text() for axes in orders.axes for text in axes.texts}
     assert max(axes.get_position().x1 for axes in orders.axes) > 0.95
+
+
+def drafting(run: Run, passes: dict[str, float], decoder: str = "exact") -> Results:
+    """The kept run, as if these of its arms had decoded one cell at a time in so many passes."""
+
+    def about(about: dict[str, Any]) -> None:
+        for arm in about["arms"]:
+            if arm["name"] in passes:
+                arm.update(decoder=decoder, traits=["varies", "drafts"])
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "quality" and trial["arm"] in passes:
+            trial["counters"]["passes"] = passes[trial["arm"]]
+
+    return results_of(changed(run, "drafting", about, trial))
+
+
+def test_passes_stand_against_the_tax_of_the_walk_with_their_correlation(record: Run) -> None:
+    grid = Grid(*map(int, own(record.about)["lattice"].split("x")))
+    taxes = {order: walk_tax(make_plan(f"{order}@one", grid)) for order in ("raster", "radial", "hilbert", "halton")}
+    assert taxes["raster"] == pytest.approx(parallel_tax(make_plan(f"raster@{common_pace(grid)}", grid)))
+    arms = {"raster": 9.0, "radial": 7.0, "hilbert@cosine:4": 12.0, "halton@cosine:4": 6.0}
+    for passes, sentence in (
+        (arms, "exact: rank correlation 1.00 over 4 orders"),
+        ({**arms, "hilbert@cosine:4": 5.0}, "exact: rank correlation -0.20 over 4 orders"),
+        ({arm: arms[arm] for arm in ("raster", "radial")}, ""),
+    ):
+        results = drafting(record, passes)
+        figure = figures.passes_by_tax(results, Sheet())
+        assert figure is not None
+        drawn = {line.get_gid(): (line.get_xdata()[0], line.get_ydata()[0]) for line in figure.axes[0].lines}
+        assert drawn == {
+            f"order:{arm.partition('@')[0]}": (taxes[arm.partition("@")[0]], count) for arm, count in passes.items()
+        }
+        words = said(figure).words or " ".join(text.get_text() for text in figure.texts)
+        assert ("rank correlation" in words) == bool(sentence)
+        assert sentence in words
+        assert "n = 48 x 2 seeds an arm" in words
+        assert f"one cell at a time: {grid.n_cells} passes" in words
+    assert figures.passes_by_tax(results_of(record), Sheet()) is None  # no arm of it drafts
 
 
 def test_pareto_keeps_what_nothing_beats() -> None:

@@ -349,6 +349,25 @@ def test_tables_show_first_what_fits_and_offer_the_rest(page: Path, outline: Out
     assert len([box for box in outline.of("input") if box["type"] == "checkbox"]) == sum(map(len, heads.values()))
 
 
+def test_exact_arms_have_a_section_of_their_own_and_no_other_run_has_it(record: Run, written: Write) -> None:
+    def about(about: dict[str, Any]) -> None:
+        for arm in about["arms"][:3]:
+            arm.update(decoder="exact", traits=["exact", "varies", "drafts"])
+
+    def trial(trial: dict[str, Any]) -> None:
+        if trial["kind"] == "quality" and trial["arm"] in [arm["name"] for arm in record.about["arms"][:3]]:
+            cells = len(trial["changed_by_cell"])
+            went = {"accepted_by_pass": [1.0, 3.0], "accepted_by_cell": [2.0] * cells, "wasted_asked": 0.5,
+                    "wasted_fed": 0.25, "p50": 7, "p90": 9}  # fmt: skip
+            trial.update(passes=went, differing={"images": 3, "of": 48})
+
+    page = written(changed(record, "exact", about, trial), plots=("passes-by-tax",))
+    assert ('id="p0-exact"' in page, 'id="f-passes-by-tax"' in page, 'id="t-exact"' in page) == (True, True, True)
+    assert "6 of 96" in " ".join(Text(page).words)  # of two seeds
+    page = written(record, plots=("passes-by-tax",))
+    assert ('id="p0-exact"' in page, "passes-by-tax" in page, 'id="t-exact"' in page) == (False, False, False)
+
+
 def test_a_phone_shows_what_there_is(record: Run, written: Write) -> None:
     html = written(only(record, "likelihood"))
     main = re.search(r'<table id="t-main".*?</thead>', html, re.S)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from toy_runs import spec_of
 
-from orderbench.models.counting import Nothing
+from orderbench.models.counting import Nothing, count, expect, misses
+from orderbench.models.decode import Counters, parse_decoder
 from orderbench.models.objective import SHIPPED
-from orderbench.orders import BenchError, Grid
+from orderbench.orders import BenchError, Grid, Pyramid, make_plan
 from orderbench.runs import cost
 from orderbench.runs.arms import line_up, parse_arm, training_share
-from orderbench.runs.estimate import estimate_s
+from orderbench.runs.cost import Cost, Workload
+from orderbench.runs.estimate import estimate_s, supposed
+from orderbench.runs.kinds import kind_of
 from orderbench.runs.subject import load_subjects
 from orderbench.runs.trials import make_agenda
 
@@ -132,3 +135,42 @@ def test_an_error_of_our_own_is_not_taken_for_the_models(
     monkeypatch.setattr(cost, "fit", slip)
     with pytest.raises(TypeError, match="nobody wrote this"):
         estimate_s(agenda)
+
+
+def test_passes_that_depend_on_what_is_drawn_are_expected_from_the_tax(files: dict[str, str]) -> None:
+    """Counted without a network every guess is right; a run takes more, most for an order of much tax."""
+    lattice, decoder = Grid(16, 16), parse_decoder("exact")
+    plans = {order: make_plan(order, lattice).singly() for order in ("raster", "halton")}
+    passes = {
+        (order, noise, batch): expect(plan, decoder, batch, misses(plan, noise)).passes
+        for order, plan in plans.items()
+        for noise, batch in (("uniform", 1), ("uniform", 16), ("gumbel", 16))
+    }
+    for order, plan in plans.items():
+        assert count(plan, decoder).passes < 0.7 * passes[order, "uniform", 1] < 0.7 * passes[order, "uniform", 16]
+        assert passes[order, "gumbel", 16] < passes[order, "uniform", 16]
+    for (order, noise, batch), measured in {
+        ("raster", "uniform", 1): 42.0, ("raster", "uniform", 16): 58.1, ("raster", "gumbel", 16): 44.1,
+        ("halton", "uniform", 1): 21.0, ("halton", "uniform", 16): 24.4, ("halton", "gumbel", 16): 20.9,
+    }.items():  # of docs/exact.md  # fmt: skip
+        assert passes[order, noise, batch] == pytest.approx(measured, rel=1 / 3)
+    assert misses(make_plan("scales", Pyramid.parse("1/2/4")), "uniform") == pytest.approx(0.104)  # no prediction
+    again = expect(plans["raster"], decoder, 16, misses(plans["raster"], "uniform"))
+    assert again.passes == passes["raster", "uniform", 16]
+
+
+def test_an_exact_arm_is_estimated_with_what_it_is_held_against(files: dict[str, str]) -> None:
+    spec = spec_of(files, orders=("raster@one", "raster+exact", "halton+draft"), only=("quality",), no_baseline=True)
+    agenda = make_agenda(spec, load_subjects(spec))
+    assert supposed(agenda).startswith("how many passes raster+exact, halton+draft will take depends on what is drawn")
+    took = {trial.arm: s for trial, s in zip(agenda.trials, estimate_s(agenda).values(), strict=True)}
+    assert took.keys() >= {"raster@one", "raster+exact", "halton+draft"}
+    plain = make_agenda(spec_of(files), load_subjects(spec_of(files)))
+    assert supposed(plain) == ""
+    name, cost_of = "raster+exact", Cost(pass_s=1.0, token_s=0.0, read_s=0.0)
+    at = {passes: Counters(passes=passes, query_tokens=1) for passes in (3, 4, 9, 16)}
+    work = Workload(spec, {name: at[3]}, {name: at[16]}, {name: cost_of}, expected={name: {1: at[4], 64: at[9]}},
+                    held_to_one=frozenset({name}))  # fmt: skip
+    (trial,) = (trial for trial in agenda.trials if trial.arm == name)
+    assert [work.decode_s(name, batch) for batch in (1, 2, 40, 64)] == [4, 4, 9, 9]
+    assert kind_of(trial).seconds(trial, work) == pytest.approx(2 * 9 + 4 + 16 + 150 * 0.004)  # tiles of 64, 64, 22
