@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from toys import RegionsModel, filled, toy_config, toy_model, toy_tokens
 from orderbench.models.analytic import Known, Law, markov_field, parity
 from orderbench.models.likelihood import plan_bits
 from orderbench.models.profile import begins, profile, span_bits
+from orderbench.models.shipped import load_shipped, shipped_profile
 from orderbench.orders import BenchError, Grid, make_plan
 from orderbench.orders.field import least_tax
 from orderbench.orders.plan import Plan
 from orderbench.orders.profile import profile_in, read_profile, use_profile
 from orderbench.runs.fitting import Fit, fit_pace, write_profile
-from orderbench.runs.subject import Subject
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import Subject, load_subjects
+from orderbench.runs.trials import make_agenda
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +171,32 @@ def test_a_plan_of_fitted_sizes_is_shown(tmp_path: Path) -> None:
         good("show", "raster@profile:2", "--grid", "2", "--profile", str(tmp_path / "mine.json"), "--json")
     )
     assert (shown["sizes"], shown["about"]["arm"]) == ([1, 3], "raster@profile:2")
+
+
+def test_the_shipped_weights_carry_their_profile() -> None:
+    weights = load_shipped("fashion-model")
+    carried = shipped_profile(weights.sha256)
+    assert carried is not None
+    assert carried.lattice == weights.network.lattice
+    assert len(carried.sizes) >= 8
+    assert shipped_profile("0" * 64) is None
+    agenda = make_agenda(RunSpec(orders=("raster@profile:13",), only=("likelihood",)), load_subjects(RunSpec()))
+    lattice = weights.network.lattice
+    assert agenda.lineup.arms[-1].plan(lattice).sizes == carried.sizes_for("raster", lattice, 13)
+
+
+def test_the_page_says_what_the_shipped_profile_holds() -> None:
+    root = Path(__file__).parents[1]
+    held = json.loads((root / "models" / "fashion-model.profile.json").read_text())
+    page = (root / "docs" / "tax.md").read_text()
+    said = re.findall(r"^\| `(\w+)` \| (\d+) \| " + " \\| ".join([r"(\S+) ±\S+"] * 5) + r" \|$", page, re.M)
+    assert len(said) == 24
+    for order, steps, *numbers in said:
+        rows = [row for row in held["taxes"] if (row["order"], row["steps"]) == (order, int(steps))]
+        by_pace = {row["pace"]: row for row in rows if row["images"] in (None, 128)}
+        bits = [by_pace[pace]["tax_bits"] for pace in ("cosine", "even", "optimal", "profile")]
+        bits.append(by_pace["optimal"]["above_profile_bits"])
+        assert [float(number) for number in numbers] == [float(f"{1000 * one:.1f}") for one in bits]
 
 
 def test_without_a_profile_and_on_another_lattice() -> None:
