@@ -40,7 +40,7 @@ _SAID_OF: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JoinedRun(Run):
     """Trials of several runs as if one had measured them. sources: by trial here, the run that has it and its id
     there."""

@@ -56,6 +56,11 @@ class Run:
     about: RunAbout
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """On one line, since notebooks show what a cell returns: a whole record is hundreds of lines."""
+        arms = ", ".join(arm["name"] for arm in self.about["arms"])
+        return f"<run '{self.folder}' of {arms}: {len(self.done())} of {len(self.about['trials'])} trials done>"
+
     @overload
     def done(self, kind: Literal["quality", "tuning"]) -> list[QualityTrial]: ...
     @overload

@@ -62,6 +62,14 @@ def test_broken_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> Non
 # Schema 1
 
 
+def test_a_run_in_a_notebook_is_one_line(record: Run) -> None:
+    shown = repr(record)
+    assert shown.startswith(f"<run '{record.folder}' of raster, raster@even:4, radial")
+    assert shown.endswith(f": {len(record.done())} of {len(record.about['trials'])} trials done>")
+    assert "\n" not in shown
+    assert len(shown) < 400
+
+
 def test_a_record_of_schema_1_is_brought_up_to_date_and_its_files_stay(folder: Path) -> None:
     before = (folder / "run.json").read_text()
     stored = json.loads(before)
