@@ -380,9 +380,8 @@ def sole_writer(folder: Path, holds: str = "a run") -> Iterator[None]:
     try:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        check_folder(
-            folder, "report", "trials", "data", "tiles", *(f"tiles/{one.name}" for one in folder.glob("tiles/*"))
-        )
+        tiles = (f"tiles/{one.name}" for one in folder.glob("tiles/*"))
+        check_folder(folder, "report", "trials", "data", "tiles", *tiles)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except OSError as problem:
         raise RecordProblem(
