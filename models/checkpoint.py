@@ -132,9 +132,15 @@ def read_about(file: Path) -> dict[str, Any]:
         return {}
     try:
         with safe_open(file, "pt") as opened:
-            about = parse_document((opened.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, OSError, ValueError):
+            said = (opened.metadata() or {}).get("about", "{}")
+    except (SafetensorError, OSError):
         return {}
+    if not said.startswith("{"):  # another's word under the same name
+        return {}
+    try:
+        about = parse_document(said)
+    except ValueError as problem:
+        raise BenchError(f"'{file}' says of itself what cannot be: {problem}; fetch it again") from problem
     unlike = misfit(about, About)
     if unlike:
         raise BenchError(f"'{file}' says of itself what cannot be: it {unlike}; fetch it again")

@@ -308,7 +308,7 @@ def test_cards_that_are_none_are_named(tokenizer: str, tmp_path: Path) -> None:
     copy.write_bytes(Path(tokenizer).read_bytes())
     for text, sentence in [
         ('{"sha', "card.json' is not a whole card: "),
-        ("[1]", "card.json' holds a list, not a card"),
+        ("[1]", "card.json' is not a whole card: it is a list, and a table of names and values would do"),
     ]:
         copy.with_suffix(".card.json").write_text(text)
         with pytest.raises(BenchError, match=sentence):
@@ -321,13 +321,13 @@ def test_cards_that_are_none_are_named(tokenizer: str, tmp_path: Path) -> None:
         ("features", {"width": -1}, "the feature network's width is -1; give a whole number of 1 or more"),
         ("features", {"width": "x"}, "the feature network's width is 'x'; give"),
         ("features", {"width": 10**12}, "describes a network that cannot be: "),
-        ("features", {"width": 10**30}, "describes a network that cannot be: "),
+        ("features", {"width": 10**30}, "says of itself what cannot be: it holds a whole number of more than 18 digits"),
         ("tokenizer", {"channels": -2}, "the tokenizer's channels is -2; give"),
         ("tokenizer", {"decoder_blocks": 999_999_999}, "tensors, too few for 999999999 blocks; name another file"),
         ("model", {"ffn": "x"}, "the model's ffn is 'x'; give"),
         ("model", {"label": ["slot"]}, "the model's label is ['slot']; slot or slot+query would do"),
         ("model", {"colour": 1}, "does not hold a ModelConfig: unknown ['colour']"),
-        ("model", 7, "does not hold a ModelConfig: 7 is no dictionary"),
+        ("model", 7, "says of itself what cannot be: it gives model as 7, and a table of names and values would do"),
     ],
 )
 def test_metadata_is_not_to_be_trusted(what: str, changes: Any, sentence: str, tmp_path: Path) -> None:
