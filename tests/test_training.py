@@ -321,7 +321,7 @@ def test_cards_that_are_none_are_named(tokenizer: str, tmp_path: Path) -> None:
         ("features", {"width": -1}, "the feature network's width is -1; give a whole number of 1 or more"),
         ("features", {"width": "x"}, "the feature network's width is 'x'; give"),
         ("features", {"width": 10**12}, "describes a network that cannot be: "),
-        ("features", {"width": 10**30}, "says of itself what cannot be: it holds a whole number of more than 18 digits"),
+        ("features", {"width": 10**30}, "cannot be: it holds a whole number of more than 18 digits"),
         ("tokenizer", {"channels": -2}, "the tokenizer's channels is -2; give"),
         ("tokenizer", {"decoder_blocks": 999_999_999}, "tensors, too few for 999999999 blocks; name another file"),
         ("model", {"ffn": "x"}, "the model's ffn is 'x'; give"),
