@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.orders.files import check_folder, check_target, write_whole
+from orderbench.orders.files import check_folder, check_target, reason_of, write_whole
 from orderbench.runs.shell import (
     OUTPUT,
     DebugOption,
@@ -24,6 +24,7 @@ from orderbench.runs.shell import (
     piped_console,
     print_json,
     progress,
+    say,
     write,
 )
 
@@ -329,13 +330,6 @@ def check(
         folder = os.path.isdir(baseline)  # a name that is too long is none
         before = baseline_of(results_of(load_run(baseline), space)) if folder else read_snapshot(baseline)
     findings = gate.check(results_of(load_run(run), space), before, asked, _spelling)
-    if junit is not None:
-        text = gate.to_junit(findings)
-        write_whole(
-            junit,
-            lambda temporary: temporary.write_text(text, encoding="utf-8"),
-            error=lambda reason: BenchError(f"'{junit}' could not be written: {reason}; name another place"),
-        )
     if as_json:
         print_json(gate.to_json(findings))
     elif markdown:
@@ -344,7 +338,13 @@ def check(
         from orderbench.reports.summary import findings_table
 
         piped_console().print(findings_table(findings))
-    return gate.exit_code(findings)
+    code, text = gate.exit_code(findings), gate.to_junit(findings)
+    if junit is not None:
+        try:
+            write_whole(junit, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        except OSError as problem:  # the verdict is there already
+            return say(f"'{junit}' could not be written: {reason_of(problem)}; name another place", code or 2)
+    return code
 
 
 def baseline(

@@ -1,5 +1,6 @@
 """A stranger's folder can do nothing: it runs no code, leads no write elsewhere, hides no signs in a terminal."""
 
+import errno
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from orderbench.orders.files import check_folder, check_target
 from orderbench.reports.check import Rules, check, to_junit, to_markdown
 from orderbench.reports.results import results_of
 from orderbench.reports.summary import summary
+from orderbench.runs import cli_results
 from orderbench.runs.cli import app
 from orderbench.runs.export import write_pictures
 from orderbench.runs.record import RecordProblem, Run, load_run, write_arrays
@@ -153,6 +155,21 @@ def test_no_command_writes_at_what_is_no_plain_file(folder: Path, tmp_path: Path
         assert "could not be written: it is" in refused(*words)
     assert (tmp_path / "victim").read_text() == "mine"
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(3, 3), (4, 4), (0, 2)])
+def test_a_verdict_outlives_the_file_that_should_hold_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: int, code: int
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(cli_results, "write_whole", full)
+    monkeypatch.setattr("orderbench.reports.check.exit_code", lambda findings: verdict)
+    words = ["check", str(folder), "--min-speedup", "radial+nested/raster=1", "--junit", str(tmp_path / "x.xml")]
+    result = CliRunner().invoke(app, words, standalone_mode=False)
+    assert (result.return_value, "could not be written: the disk is full" in result.stderr) == (code, True)
+    assert "min-speedup" in result.stdout
 
 
 # Reading
