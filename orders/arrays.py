@@ -28,6 +28,10 @@ class BrokenArrays(Exception):
     """A file is not what it should be; the reason in words, to stand behind the file's name, as in 'is cut off'."""
 
 
+class UnreadArrays(BrokenArrays):
+    """A file that was not let read, so nothing is known of what it holds."""
+
+
 @dataclass(frozen=True)
 class Head:
     """What an array is before it is read."""
@@ -86,7 +90,7 @@ def _read(file: Path, names: Collection[str] | None, whole: bool) -> Mapping[str
         cut = "is no .npz file, or not a whole one"
         raise BrokenArrays("is empty" if not file.stat().st_size else cut) from problem
     except OSError as problem:
-        raise BrokenArrays(f"cannot be read: {reason_of(problem)}") from problem
+        raise UnreadArrays(f"cannot be read: {reason_of(problem)}") from problem
     except Exception as problem:  # a foreign file may break zip and zlib in any way
         raise BrokenArrays(f"is damaged ({type(problem).__name__} while it was unpacked)") from problem
     return found

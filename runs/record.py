@@ -25,7 +25,7 @@ from typing import Any, Literal, cast, overload
 import numpy as np
 
 from orderbench.orders import BenchError
-from orderbench.orders.arrays import BrokenArrays, read_npz
+from orderbench.orders.arrays import BrokenArrays, UnreadArrays, read_npz
 from orderbench.orders.documents import misfit, read_document
 from orderbench.orders.files import check_folder, write_whole
 from orderbench.runs import migration
@@ -196,6 +196,8 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         return read_npz(file)
     except FileNotFoundError as problem:
         raise RecordProblem(f"there is no '{file}'; the run that should hold it is incomplete") from problem
+    except UnreadArrays as problem:
+        raise RecordProblem(f"'{file}' {problem}; a plain file that you may read would do") from problem
     except BrokenArrays as problem:
         raise RecordProblem(
             f"'{file}' {problem}; it is not a whole file of arrays: remove it, and measure its trial anew"

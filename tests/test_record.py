@@ -57,6 +57,9 @@ def test_broken_and_foreign_files_are_named(folder: Path, tmp_path: Path) -> Non
     (folder / "x.npz").write_bytes(b"PK\x03\x04 no")
     with pytest.raises(RecordProblem, match="is not a whole file of arrays"):
         read_arrays(folder / "x.npz")
+    (folder / "y.npz").mkdir()
+    with pytest.raises(RecordProblem, match="cannot be read: it is a folder; a plain file that you may read would do"):
+        read_arrays(folder / "y.npz")
 
 
 # Schema 1
