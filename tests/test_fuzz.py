@@ -66,7 +66,7 @@ def spoiled(draw: st.DrawFn, whole: Any) -> Any:
         inside, key = at(value, path[:-1]), path[-1]
         how = draw(st.sampled_from(["set", "set", "set", "drop", "wrap", "move", "double", "rename"]))
         if how == "set":
-            inside[key] = draw(st.sampled_from(ODD))
+            inside[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif how == "drop":
             del inside[key]
         elif how == "wrap":
