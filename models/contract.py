@@ -7,6 +7,7 @@ particular; this project's own tests run the same checks over its own models and
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -426,8 +427,9 @@ def check_model(
     """Check what `Model` promises, that different ways to one answer agree, and every decoder that the model serves.
 
     thing: a model, or a network of the older form. device: where labels and codes are put; the model must be there
-    already. each: walks the names of the checks, for whoever shows progress. name: what the user calls the model. What
-    the model prints goes to stderr. If answers are not as they must be, the checks that compare answers are skipped.
+    already. each: walks the names of the checks, for whoever shows progress. What the model prints goes to stderr. If
+    answers are not as they must be, the checks that compare answers are skipped. A promise that a model with weights
+    narrower than fp32 breaks is tried again with a copy in fp32: what holds there was rounding, and is said to be.
     Raises BenchError for fewer than four cells.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # as `bench run` does
@@ -442,21 +444,38 @@ def check_model(
         first = _verdict(_Check("protocol", "all there", lambda _: _check_protocol(model)), None)
         if first.verdict == "fail":
             return [first]
-        probe = Probe(model, device)
+        probe, wider = Probe(model, device), _fp32_copy(model)
+        wide = None if wider is None else Probe(wider, device)
         verdicts = [first, _verdict(_Check("answer", "as it must be", _check_answer), probe)]
         checks = {check.name: check for check in _checks(probe)}
         for check in each(list(checks)):
             if verdicts[1].verdict == "fail":
                 verdicts.append(ModelVerdict(check, "skipped", "it compares answers; mend those first"))
             else:
-                verdicts.append(_verdict(checks[check], probe))
+                verdicts.append(_verdict(checks[check], probe, wide))
     return verdicts
 
 
-def _verdict(check: _Check, probe: Any) -> ModelVerdict:
+def _fp32_copy(model: Model) -> Model | None:
+    """A copy in fp32 of a model with narrower weights, by which rounding is told from a fault; None of any other."""
+    network: Any = model.network if isinstance(model, EightMembers) else model
+    if not isinstance(network, torch.nn.Module):
+        return None
+    if not any(one.dtype in (torch.bfloat16, torch.float16) for one in network.parameters()):
+        return None
+    try:
+        return as_model(copy.deepcopy(network).float(), "the model")
+    except Exception:  # not every module can be copied
+        return None
+
+
+def _verdict(check: _Check, probe: Any, wide: Probe | None = None) -> ModelVerdict:
+    """wide: the same model in fp32. What is broken in narrower numbers alone was rounding."""
     try:
         found = check.run(probe)
     except Broken as broken:
+        if wide is not None and _verdict(check, wide).verdict == "pass":
+            return ModelVerdict(check.name, "pass", f"{check.promise} (in fp32; in its own numbers {broken})")
         return ModelVerdict(check.name, "fail" if check.breaks else "note", str(broken))
     except KeyboardInterrupt:
         raise

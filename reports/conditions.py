@@ -138,9 +138,13 @@ def _names(one: Identity, two: Identity) -> str:
     return _pair(one, two) if one.name != two.name else ", though not by name"
 
 
+def _whole(setting: Setting) -> Mapping[str, Any]:
+    """A setting with the noise that older records do not say."""
+    return {"noise": "uniform", **setting}
+
+
 def _settings(one: Setting, two: Setting) -> str:
-    a: Mapping[str, Any] = {"noise": "uniform", **one}
-    b: Mapping[str, Any] = {"noise": "uniform", **two}
+    a, b = _whole(one), _whole(two)
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
     return f" ({', '.join(f'{key} {a.get(key)} and {b.get(key)}' for key in keys)})"
 
@@ -192,7 +196,7 @@ def _differing(one: Conditions, two: Conditions) -> Iterator[_Rule]:
 _QUALITY: tuple[What, ...] = ("quality", "kernel distance")
 _SPEED: tuple[What, ...] = ("speed-up", "time")
 _ALL: tuple[What, ...] = (*_QUALITY, "bits", "counters", *_SPEED)
-_IMAGES, _CODES, _TIMED = "and with them the images", "and with them the codes", "and guidance is part of what is timed"
+_IMAGES, _CODES, _TIMED = "and with them the images", "and with them the codes", "and sampling is part of what is timed"
 _TABLE = (
     _Rule("model", "models", changes=_ALL, differ=Identity.differs),
     _Rule("lattice", "lattices", _ALL),
@@ -202,9 +206,10 @@ _TABLE = (
     _Rule("space", "feature spaces", _QUALITY),
     _Rule("reference", "references", _QUALITY, told=_names, differ=Identity.differs),
     _Rule("n", "numbers of samples", _QUALITY),
-    _Rule("setting", "sampling settings", _SPEED, _QUALITY, _settings, dict.fromkeys(_SPEED, _TIMED)),
-    _Rule("setting", "sampling settings", changes=("counters",), told=_settings,  # it doubles the operations
-          differ=lambda a, b: bool(a["guidance"] != b["guidance"])),
+    _Rule("setting", "sampling settings", _SPEED, _QUALITY, _settings, dict.fromkeys(_SPEED, _TIMED),
+          differ=lambda a, b: bool(_whole(a) != _whole(b))),
+    _Rule("setting", "sampling settings", changes=("counters",), told=_settings,  # guidance doubles the operations
+          differ=lambda a, b: any(_whole(a)[key] != _whole(b)[key] for key in ("guidance", "noise"))),
     _Rule("tokenizer", "tokenizers", (*_QUALITY, "bits"), told=_no_detail,
           because={**dict.fromkeys(_QUALITY, _IMAGES), "bits": _CODES}),
     _Rule("seeds", "seeds", _QUALITY, told=_listed, differ=lambda a, b: not a & b),

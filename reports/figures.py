@@ -348,7 +348,7 @@ FEWEST_RANKED = 4  # orders that a rank correlation is said of
 def passes_by_tax(results: Results, sheet: Sheet) -> Figure | None:
     """The passes of an image against the tax that a Gaussian field predicts for the walk; their rank correlation."""
     found = passes_and_tax(results)
-    if not any(predicted > 0 for _, _, predicted in found):
+    if len(found) < 2 or not any(predicted > 0 for _, _, predicted in found):
         return None
     chart = Chart(sheet, "Passes against the predicted tax")
     decoders: dict[str, list[tuple[float, float]]] = {}
@@ -855,7 +855,8 @@ PLOTS = (
     Plot("passes-by-tax", "exact", passes_by_tax,
          "Every order decoded one cell at a time, many cells a pass. The prediction is of the same walk, cut at the "
          "common pace: cosine, in as many steps as the lattice has rings (13 on 16x16). Both ask how little the cells "
-         "that lie ahead say of each other; the field knows neither model nor data."),
+         "that lie ahead say of each other; the field knows neither model nor data. Samples are decoded 64 together, "
+         "and the more there are, the fewer cells a pass asks of each."),
     Plot("repair", "correction", repair,
          "Codes of held-out images are made wrong at random and the correction runs over them. A rule that rewrites "
          "freely repairs much and damages much: read both."),

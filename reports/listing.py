@@ -29,7 +29,7 @@ DECODER_TRAITS = {
     "chooses": "chooses its cells, so it takes the place of an order",
     "paces": "chooses how many cells a step takes, so it takes no pace",
     "varies": "its work depends on what is drawn",
-    "drafts": "one cell at a time whatever the pace, by drafts",
+    "drafts": "decodes one cell at a time, whatever the pace: what it asks further ahead are drafts",
 }  # of decoders, in words
 
 

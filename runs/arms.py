@@ -92,13 +92,15 @@ def bind(parts: ArmParts) -> Arm:
     if chosen.entry.chooses:
         instead = chosen if chosen.entry.paces else f"{chosen}@cosine:13"
         raise BenchError(f"'{parts}' puts {chosen.name} behind +, and it takes the place of an order; write {instead}")
+    if _is_decoder(order) and not _chooses(order):
+        raise BenchError(f"'{order}' is a decoder, and stands behind an order; write raster+{order}")
     if not _chooses(order):
         return Arm(parse_order(order), paced, chosen, model or "")
     chooser = parse_decoder(order)
     if chooser.entry.paces:
         if pace is not None or chosen.name != "off":
             raise BenchError(
-                f"'{parts}' chooses its cells, and how many a step takes: it takes no pace and no correction; write "
+                f"'{parts}' chooses its cells, and how many a step takes: it takes no pace and no other decoder; write "
                 f"{chooser}"
             )
         return Arm(None, NATIVE, chooser, model or "")
@@ -109,7 +111,7 @@ def bind(parts: ArmParts) -> Arm:
         )
     if pace is None or paced == NATIVE or chosen.name != "off":
         raise BenchError(
-            f"'{parts}' chooses its cells as it decodes: it needs a pace and takes no correction, "
+            f"'{parts}' chooses its cells as it decodes: it needs a pace and takes no other decoder, "
             f"as in {order}@cosine:13"
         )
     return Arm(None, paced, chooser, model or "")
@@ -117,8 +119,13 @@ def bind(parts: ArmParts) -> Arm:
 
 def _chooses(order: str) -> bool:
     """Whether what stands in the place of an order is a decoder that chooses its cells."""
+    return _is_decoder(order) and DECODERS.get(order.partition(":")[0]).chooses
+
+
+def _is_decoder(order: str) -> bool:
+    """Whether what stands in the place of an order is the name of a decoder, with or without options."""
     name = order.partition(":")[0]
-    return name not in ORDERS.names() and name in DECODERS.names() and DECODERS.get(name).chooses
+    return name not in ORDERS.names() and name in DECODERS.names()
 
 
 def _takes_no_pace(order: str) -> bool:

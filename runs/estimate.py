@@ -56,7 +56,7 @@ def supposed(agenda: Agenda) -> str:
 
 def _expected(agenda: Agenda, plans: Mapping[str, Plan]) -> dict[str, dict[int, Counters]]:
     """Counters by batch of the arms that draft. Arms that are alike for this purpose are counted once."""
-    batches = sorted({1, *agenda.spec.batch, min(agenda.spec.samples, TILE)})
+    batches = sorted({1, *agenda.spec.batch, TILE})
     known: dict[tuple[object, ...], Counters] = {}
     found: dict[str, dict[int, Counters]] = {}
     for arm in agenda.lineup.arms:

@@ -97,12 +97,11 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
 
 
 def seconds(trial: Trial, work: Workload) -> float:
-    """The time of decoding tiles, the first one also one cell at a time where codes are held to that, and of judging
-    every sample."""
-    whole, rest = divmod(work.spec.samples, TILE)
-    decoded_s = whole * work.decode_s(trial.arm, TILE) + (work.decode_s(trial.arm, rest) if rest else 0.0)
+    """The time of decoding whole tiles, the first one also one cell at a time where codes are held to that, and of
+    judging every sample."""
+    decoded_s = -(-work.spec.samples // TILE) * work.decode_s(trial.arm, TILE)
     if trial.kind == "quality" and trial.arm in work.held_to_one:
-        decoded_s += work.singly_s(trial.arm, min(work.spec.samples, TILE))
+        decoded_s += work.singly_s(trial.arm, TILE)
     return decoded_s + _JUDGED_S * work.spec.samples
 
 

@@ -188,7 +188,7 @@ def test_what_may_not_be_compared_says_why(tmp_path: Path) -> None:
         (
             {"setting": GUIDED},
             "max-speedup-loss",
-            "the sampling settings differ (guidance linear:scale=3 and none), and guidance is part of what is timed",
+            "the sampling settings differ (guidance linear:scale=3 and none), and sampling is part of what is timed",
         ),
         ({"space": "other"}, "max-fd-increase", "the feature spaces differ (other, toy-1)"),
         ({"reference": {"name": "other", "sha256": None}}, "max-fd-increase", "the references differ (other, toy)"),

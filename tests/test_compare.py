@@ -371,7 +371,7 @@ SPEEDS = {"x, batch 1", "x, batch 2", "latency_s", "images_per_s"}
     [
         (plan, None, SPEEDS, "the plans differ"),
         (setting, None, SPEEDS,
-         "the sampling settings differ (guidance none and linear:scale=3), and guidance is part of what is timed"),
+         "the sampling settings differ (guidance none and linear:scale=3), and sampling is part of what is timed"),
         (None, hardware, SPEEDS, "the hardware or its threads differ"),
         (lambda about: about["config"].update(data="other"), None, {"bits"}, "the held-out images differ"),
         (lambda about: about["spaces"][0].update(reference="other"), None, {"fd", "kd"},

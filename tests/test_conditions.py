@@ -103,7 +103,7 @@ def machines(said: str) -> dict[tuple[str, ...], str]:
     return {("time",): sentence, ("speed-up",): f"{sentence}, and with them what a speed-up is"}
 
 
-TIMED = ", and guidance is part of what is timed"
+TIMED = ", and sampling is part of what is timed"
 PAIRS = [
     Pair("the same"),
     Pair("other weights", model, changes={ALL: OTHER_WEIGHTS}),
@@ -131,6 +131,10 @@ PAIRS = [
     Pair("another temperature", lambda about: own(about)["setting"].update(temperature=0.5),
          parts={SPEED: f"the sampling settings differ (temperature 1.0 and 0.5){TIMED}"},
          changes={QUALITY: "sampling settings (temperature 1.0 and 0.5)"}),
+    Pair("another noise", lambda about: own(about)["setting"].update(noise="gumbel"),
+         parts={SPEED: f"the sampling settings differ (noise uniform and gumbel){TIMED}"},
+         changes={(*QUALITY, "counters"): "sampling settings (noise uniform and gumbel)"}),
+    Pair("a noise that an older record does not say", lambda about: own(about)["setting"].update(noise="uniform")),
     Pair("other filters", lambda about: own(about)["setting"].update(top_k=8, top_p=0.9),
          parts={SPEED: f"the sampling settings differ (top_k 0 and 8, top_p 1.0 and 0.9){TIMED}"},
          changes={QUALITY: "sampling settings (top_k 0 and 8, top_p 1.0 and 0.9)"}),

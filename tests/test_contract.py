@@ -95,6 +95,17 @@ def test_decoders_that_break_a_promise_are_caught(fault: str, sentence: str) -> 
         check_decoder(parse_decoder("broken"), model, make_plan("radial", model.lattice))
 
 
+def test_rounding_is_told_from_a_fault() -> None:
+    """Half precision moves answers by more than is allowed, and a copy in fp32 tells that from a lie."""
+    register_decoder("inexact", paper="none", idea="a toy", exact=True)(lambda tile: plain_steps(tile))
+    verdicts = {verdict.check: verdict for verdict in check_model(toy_model(8, 8).half(), "cpu")}
+    assert verdicts["decoder inexact"].verdict == "fail"
+    assert {name for name, one in verdicts.items() if one.verdict == "fail"} == {"decoder inexact"}
+    rounded = [one for one in verdicts.values() if "(in fp32; in its own numbers " in one.says]
+    assert any("one feeding and one asking under masks give other logits" in one.says for one in rounded)
+    assert not any("in fp32" in one.says for one in check_model(toy_model(4, 4), "cpu"))
+
+
 def test_slots_that_nobody_wrote_do_no_harm() -> None:
     """A mask over named slots covers some that are still empty; here torch fills such memory with NaN."""
     before = torch.are_deterministic_algorithms_enabled()

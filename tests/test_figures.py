@@ -312,6 +312,7 @@ def test_passes_stand_against_the_tax_of_the_walk_with_their_correlation(record:
         assert "n = 48 x 2 seeds an arm" in words
         assert f"one cell at a time: {grid.n_cells} passes" in words
     assert figures.passes_by_tax(results_of(record), Sheet()) is None  # no arm of it drafts
+    assert figures.passes_by_tax(drafting(record, {"raster": 9.0}), Sheet()) is None  # one point says nothing
 
 
 def test_pareto_keeps_what_nothing_beats() -> None:

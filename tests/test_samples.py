@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kept import changed
 from PIL import Image
 from test_cli import bench
 from toy_runs import numbers, run, spec_of
@@ -114,6 +115,11 @@ def test_an_exact_arm_has_the_codes_of_one_cell_at_a_time_and_says_how_its_passe
     assert (line.cells["differing"], line.cells["same_codes"]) == ("0 of 64", "radial@one")
     assert any(note.startswith("radial+exact:window=6: ") and note.endswith("one cell at a time: 0 of 64.")
                for note in notes(results))  # fmt: skip
+    rounded = changed(ran, "rounded", trial=lambda trial: trial.update(tokens_digest=trial["trial"], differing={
+        "images": 2, "of": 64}) if "differing" in trial else None)  # fmt: skip
+    (line,) = exact_table(results_of(rounded)).rows  # type: ignore[union-attr]
+    assert (line.cells["differing"], line.cells["same_codes"]) == ("2 of 64", None)
+    assert any(note.endswith("one cell at a time: 2 of 64.") for note in notes(results_of(rounded)))
 
 
 def test_what_passes_accepted_is_counted_by_pass_and_by_cell() -> None:

@@ -32,11 +32,13 @@ def test_orders_multiply_by_paces_and_decoders() -> None:
     ]  # fmt: skip
     assert names(["radial@cosine:8"], [], []) == ["raster", "radial@cosine:8"]
     assert parse_arm("confidence:noise=4.5@cosine:13").name == "confidence@cosine:13"
-    with pytest.raises(BenchError, match="it needs a pace and takes no correction, as in confidence@cosine:13"):
+    with pytest.raises(BenchError, match="it needs a pace and takes no other decoder, as in confidence@cosine:13"):
         parse_arm("confidence")
     assert parse_arm("confidence:gamma=0.10:rule=entropy").name == "confidence:rule=entropy"
+    with pytest.raises(BenchError, match="'exact:window=8' is a decoder, and stands behind an order; write raster"):
+        parse_arm("exact:window=8")
     for text in ("confidence:rule=klass@cosine:13", "confidence:rule=klass@native", "confidence:rule=klass+nested"):
-        with pytest.raises(BenchError, match=r"it takes no pace and no correction; write confidence:rule=klass$"):
+        with pytest.raises(BenchError, match=r"it takes no pace and no other decoder; write confidence:rule=klass$"):
             parse_arm(text)
     with pytest.raises(BenchError, match=r"takes the place of an order; write confidence:rule=threshold:tau=0\.5$"):
         parse_arm("radial+confidence:rule=threshold:tau=0.5")
@@ -173,4 +175,4 @@ def test_an_exact_arm_is_estimated_with_what_it_is_held_against(files: dict[str,
                     held_to_one=frozenset({name}))  # fmt: skip
     (trial,) = (trial for trial in agenda.trials if trial.arm == name)
     assert [work.decode_s(name, batch) for batch in (1, 2, 40, 64)] == [4, 4, 9, 9]
-    assert kind_of(trial).seconds(trial, work) == pytest.approx(2 * 9 + 4 + 16 + 150 * 0.004)  # tiles of 64, 64, 22
+    assert kind_of(trial).seconds(trial, work) == pytest.approx(3 * 9 + 16 + 150 * 0.004)  # three tiles
