@@ -180,7 +180,7 @@ def found(model: object, verdict: str) -> dict[str, str]:
 def test_our_own_network_passes(model: Any) -> None:
     verdicts = check_model(model, "cpu")
     assert [str(v) for v in verdicts if v.verdict != "pass"] == []
-    assert len({v.check for v in verdicts}) == len(verdicts) == (21 if isinstance(model, Wrapped) else 25)
+    assert len({v.check for v in verdicts}) == len(verdicts) == (22 if isinstance(model, Wrapped) else 30)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_fault_that_shows_in_many_checks_shows_in_its_own(kind: Callable[[], W
 
 
 def test_broken_logits_skip_what_compares_them() -> None:
-    assert len(found(NotANumber(), "skipped")) == 19
+    assert len(found(NotANumber(), "skipped")) == 20
     assert found(NotANumber(), "pass").keys() == {"protocol"}
 
 
@@ -343,7 +343,7 @@ def test_a_model_at_the_command_line(
     code, out, err = doctor(monkeypatch, capsys, "--model", "my_factories:build", "--device", "cpu")
     lines = out.splitlines()
     assert (code, err) == (0, "building\n")
-    assert len(lines) == 27
+    assert len(lines) == 32
     assert all(line.startswith("pass     ") for line in lines[:25])
     assert lines[-1] == "my_factories:build keeps the protocol on cpu"
     code, out, err = doctor(monkeypatch, capsys, "--model", "my_factories:leaking", "--device", "cpu", "--json")
@@ -362,7 +362,7 @@ def test_the_current_folder_is_importable_for_the_command(factories: Path) -> No
     done = bench("doctor", "--model", "my_factories:leaking", "--device", "cpu", cwd=factories, OMP_NUM_THREADS="1")
     assert (done.returncode, done.stderr) == (2, "")
     assert "\nfail     cells apart " in done.stdout
-    assert done.stdout.endswith("my_factories:leaking fails 1 of 21 checks on cpu\n")
+    assert done.stdout.endswith("my_factories:leaking fails 1 of 22 checks on cpu\n")
 
 
 @pytest.fixture
