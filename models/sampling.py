@@ -13,6 +13,7 @@ law changes a little, Gumbel noise gives the same code more often, which is what
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
@@ -97,7 +98,7 @@ Cells = TypeVar("Cells", bound="Noise")
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(ABC):
     """The noise of some cells of some samples: one 64-bit number for each of their codes, numbers_BQK.
 
     That of all cells, by cell index, is narrowed to what is asked. A kind says what its numbers are, and how a code is
@@ -131,8 +132,9 @@ class Noise:
         drawn = [self._draw(logits_BQV[:, part] / how.temperature, self.numbers_BQK[:, part, 0], how) for part in parts]
         return drawn[0] if len(drawn) == 1 else torch.cat(drawn, dim=1)
 
+    @abstractmethod
     def _draw(self, logits_BQV: Tensor, numbers_BQ: Tensor, how: Sampling) -> Tensor:
-        raise NotImplementedError
+        """Draw for cells whose tables fit; logits_BQV: after temperature."""
 
 
 class UniformNoise(Noise):
