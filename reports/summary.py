@@ -154,6 +154,7 @@ def _speed(results: Results, wide: bool) -> Table:
     title = f"Speed: times faster than {against}" if shown else "Speed"
     if left_out:
         title += f" (batch {', '.join(map(str, left_out))}: in the report)"
+    places = 6 if wide else 2  # decimals of a ratio: with three, two batches fill 80 columns
     heads = [
         "arm",
         *_model_head(results),
@@ -170,7 +171,7 @@ def _speed(results: Results, wide: bool) -> Table:
                 *_model_cell(results, row),
                 "-" if latency is None else f"{1000 * latency.value:.{digits(1000 * latency.value)}f}",
                 *(
-                    "1" if row.arm == row.baseline and row.ratio else bounds(row.speedup.get(batch))
+                    "1" if row.arm == row.baseline and row.ratio else bounds(row.speedup.get(batch), places)
                     for batch in batches
                 ),
                 *(f"{row.throughput[batch].value:.1f}" if batch in row.throughput else "-" for batch in big),
@@ -180,7 +181,7 @@ def _speed(results: Results, wide: bool) -> Table:
             table.add_row(*map(Text, cells))
     if shown:
         none = [""] * len(_model_head(results))
-        table.add_row("A/A (noise)", *none, "", *(bounds(results.noise.get(batch)) for batch in batches))
+        table.add_row("A/A (noise)", *none, "", *(bounds(results.noise.get(batch), places) for batch in batches))
     return table
 
 

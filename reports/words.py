@@ -62,15 +62,18 @@ def plus_minus_tiny(interval: Interval | None) -> str:
     return plus_minus(interval)
 
 
-def bounds(interval: Interval | None) -> str:
-    """A value with its interval in brackets, for what is not symmetric; powers of ten where decimals would run out."""
+def bounds(interval: Interval | None, most: int = 6) -> str:
+    """A value with its interval in brackets, for what is not symmetric; powers of ten where decimals would run out.
+
+    most: decimals at most, where there is little room.
+    """
     if interval is None:
         return "-"
     if interval.low is None or interval.high is None:
         return f"{interval.value:.2e}" if tiny(interval) else f"{interval.value:.{digits(interval.value)}f}"
     if tiny(interval):
         return f"{interval.value:.2e} [{interval.low:.1e}, {interval.high:.1e}]"
-    places = min(digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
+    places = min(most, digits(interval.value), digits(interval.low, interval.high)) if interval.value else 2
     return f"{interval.value:.{places}f} [{interval.low:.{places}f}, {interval.high:.{places}f}]"
 
 
