@@ -16,7 +16,7 @@ from torch import Tensor
 from orderbench.models.answer import Answer
 from orderbench.models.decode import Step, Tile, register_decoder
 from orderbench.models.model import check, serves
-from orderbench.models.sampling import uniforms
+from orderbench.models.sampling import as_gumbels, uniforms
 from orderbench.orders import BenchError
 
 _SECOND_TABLE = 1 << 40  # sample numbers from here on address noise that no code is drawn with
@@ -65,7 +65,7 @@ def _drawn(tile: Tile, weight: float) -> Scores:
 
     def scores(answer: Answer, codes_BUK: Tensor, noise_BU: Tensor, done: float) -> Tensor:
         nats_BU = answer.log_prob(codes_BUK, tile.sampling.temperature, torch.float64)
-        return nats_BU + weight * (1 - done) * _gumbel(noise_BU)
+        return nats_BU + weight * (1 - done) * as_gumbels(noise_BU)
 
     return scores
 
@@ -78,16 +78,12 @@ def _moment(tile: Tile, weight: float) -> Scores:
         law_BUV, now = answer.law(tile.sampling.temperature), weight * (1 - done)
         if now < _NO_NOISE:
             return law_BUV.amax(-1)
-        return now * (((1 + 1 / now) * law_BUV).logsumexp(-1) + _gumbel(noise_BU))
+        return now * (((1 + 1 / now) * law_BUV).logsumexp(-1) + as_gumbels(noise_BU))
 
     return scores
 
 
 _NO_NOISE = 1e-6  # a weight of noise below which the sum of powers is its largest term
-
-
-def _gumbel(uniform: Tensor) -> Tensor:
-    return -(-uniform.clamp(1e-12, 1 - 1e-12).log()).log()
 
 
 # Without step sizes

@@ -26,7 +26,7 @@ from torch import Tensor
 from orderbench.models.answer import Answer
 from orderbench.models.decode import BoundDecoder, Step, Tile, make_tile, register_decoder, run_tile
 from orderbench.models.model import Model
-from orderbench.models.sampling import PLAIN, Sampling, uniforms
+from orderbench.models.sampling import PLAIN, Sampling, as_gumbels, uniforms
 from orderbench.orders import BenchError, Plan
 from orderbench.orders.streams import generator
 
@@ -190,7 +190,7 @@ def _gumbel_numbers(tile: Tile, index: int) -> Tensor:
     without replacement."""
     addresses = [_FORGETTING + (index << 44) + sample for sample in tile.samples]
     numbers_BL = uniforms(tile.seed, addresses, tile.cells_BL.shape[1])[..., 0].to(tile.cells_BL.device)
-    return -(-numbers_BL.clamp(1e-12, 1 - 1e-12).log()).log()
+    return as_gumbels(numbers_BL)
 
 
 _FORGETTING = 1 << 42  # sample numbers from here on address noise that no code is drawn with

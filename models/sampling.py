@@ -188,6 +188,11 @@ def gumbels(keys_BQ: Tensor, n_codes: int) -> Tensor:
     return streamed(keys_BQ, 0, n_codes).log_().neg_().log_().neg_()
 
 
+def as_gumbels(numbers: Tensor) -> Tensor:
+    """Standard Gumbel numbers of numbers in [0, 1], one for one. Both ends are held 1e-12 away, so all are finite."""
+    return -(-numbers.clamp(1e-12, 1 - 1e-12).log()).log()
+
+
 def streamed(keys_BQ: Tensor, first: int, count: int) -> Tensor:
     """(B, Q, count) float64 in (0, 1): the numbers of every key's stream from number `first` on.
 

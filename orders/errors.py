@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -52,6 +52,15 @@ def unknown(kind: str, given: str, known: Iterable[str], ask: str) -> BenchError
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'? ({ask})" if close else f"known: {', '.join(names)} ({ask})"
     return BenchError(f"no {kind} named '{given}'; {hint}")
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as a part of a sentence. last: what stands before the last of them.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    ('a, b and c', 'a or b', 'a')
+    """
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def said(problem: BaseException) -> str:

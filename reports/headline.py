@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orderbench.orders.errors import printable
+from orderbench.orders.errors import listed, printable
 from orderbench.reports.compare import busy, judged_arm
 from orderbench.reports.conditions import describe_device
 from orderbench.reports.queries import pareto, timed_apart
@@ -68,7 +68,7 @@ def _day(at: object) -> datetime | None:
 
 def _compared(rows: Sequence[Row]) -> str:
     orders = list(dict.fromkeys(row.about["order"] for row in rows))
-    named = _listed(orders if len(orders) <= 5 else [*orders[:4], f"{len(orders) - 4} more"])
+    named = listed(orders if len(orders) <= 5 else [*orders[:4], f"{len(orders) - 4} more"])
     arms = f"{len(rows)} arms of " if len(rows) > len(orders) else ""
     return f"of {arms}{named}, " if len(rows) > 1 else ""
 
@@ -85,7 +85,7 @@ def _front(results: Results, rows: Sequence[Row]) -> tuple[str, str]:
     if len(front) == 1:
         return f"none beats {texts[0]} at FD or at latency", ""
     more = f", nor the {len(front) - 2} between them," if len(front) > MOST_NAMED else ""
-    return f"none beats {_listed(texts, 'or')}{more} at both FD and latency", _apart(results, front[0], front[-1])
+    return f"none beats {listed(texts, 'or')}{more} at both FD and latency", _apart(results, front[0], front[-1])
 
 
 def _figures(results: Results, row: Row, first: bool) -> str:
@@ -151,7 +151,3 @@ def _rests_on(results: Results, rows: Sequence[Row]) -> str:
 def _busy(results: Results) -> str:
     found = busy(results.run)
     return f"read no speed from this: {found}" if found else ""
-
-
-def _listed(texts: Sequence[str], word: str = "and") -> str:
-    return f" {word} ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))

@@ -22,8 +22,8 @@ from orderbench.runs.trials import Agenda, Trial, sampling_of
 class Bench:
     """What every measurement reads.
 
-    arms: by name. progress: called with a trial, how much of it is done, and
-    how much there is. noticed: called with a sentence on what was broken and is made again.
+    arms: by name. progress: called with a trial, how much of it is done, and how much there is. noticed: called with a
+    sentence on what was broken and is made again.
     """
 
     agenda: Agenda

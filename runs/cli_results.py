@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.orders.files import check_folder, check_target, reason_of, write_whole
+from orderbench.orders.files import check_folder, reason_of, write_whole
 from orderbench.runs.shell import (
     OUTPUT,
     DebugOption,
     JsonOption,
+    check_out,
     number,
     optional_number,
     optional_whole,
@@ -324,7 +325,7 @@ def check(
         raise BenchError("--only names nothing; as in --only counters,quality")
     asked = gate.read_rules(rules, given)
     if junit is not None:
-        _check_out(junit, "--junit")
+        check_out(junit, "--junit")
     before = None
     if baseline is not None:
         folder = os.path.isdir(baseline)  # a name that is too long is none
@@ -367,20 +368,9 @@ def baseline(
     from orderbench.reports.snapshot import baseline_of
     from orderbench.runs.record import ELSEWHERE, load_run, write_json
 
-    _check_out(out, "--out")
+    check_out(out, "--out")
     write_json(out, baseline_of(results_of(load_run(run), space)), ELSEWHERE)
     write(f"wrote {out}")
-
-
-def _check_out(file: Path, flag: str) -> None:
-    """BenchError for a place at which no file may be written, before anything is computed."""
-    try:
-        check_target(file)
-    except OSError as problem:
-        raise BenchError(
-            f"'{file}' could not be written: {problem.strerror}; name another place, as in {flag} {file.stem or 'out'}"
-            f"-2{file.suffix}"
-        ) from problem
 
 
 def _inside(run: Path, name: str) -> Path:

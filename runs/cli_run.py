@@ -18,7 +18,9 @@ from orderbench.orders.errors import BenchError
 from orderbench.runs.flags import IncludeOption, given_settings, setting_option, with_settings
 from orderbench.runs.shell import (
     DebugOption,
+    DeviceOption,
     JsonOption,
+    check_out,
     include_files,
     optional_number,
     optional_whole,
@@ -498,7 +500,7 @@ def score(
         ),
     ] = None,
     include: IncludeOption = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -560,7 +562,7 @@ def fit_pace(
         "profile.json"
     ),
     threads: Annotated[int | None, setting_option("threads", None)] = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     include: IncludeOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -578,13 +580,12 @@ def fit_pace(
       bench fit-pace --model mine.pt --data FOLDER --out mine.json
       bench run --orders raster@cosine:13,raster@profile:13 --profile mine.json
     """
-    from orderbench.orders.files import check_target
     from orderbench.runs.fitting import Fit, write_profile
     from orderbench.runs.fitting import fit_pace as fitted
     from orderbench.runs.subject import load_subjects
 
     include_files(include)
-    check_target(out)
+    check_out(out, "--out")
     fit = Fit(
         orders=tuple(word.strip() for word in orders.split(",")),
         steps=tuple(whole(word.strip()) for word in steps.split(",")),
@@ -615,7 +616,7 @@ def doctor(
         ),
     ] = None,
     include: IncludeOption = None,
-    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -16,12 +16,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand
 
 from orderbench.orders.errors import BenchError
+from orderbench.orders.files import check_target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -186,6 +188,7 @@ def _keep_for_json(context: typer.Context, asked: bool) -> bool:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.", callback=_keep_for_json)]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.")]
 
 
 def write(text: str) -> None:
@@ -222,6 +225,18 @@ def progress(label: str) -> Any:
 def print_json(document: object) -> None:
     """Exactly one JSON document on stdout."""
     write(json.dumps(document))
+
+
+def check_out(file: Path, flag: str) -> None:
+    """BenchError for a place at which no file may be written, before anything is computed. flag: the one that names
+    it."""
+    try:
+        check_target(file)
+    except OSError as problem:
+        raise BenchError(
+            f"'{file}' could not be written: {problem.strerror}; name another place, as in {flag} {file.stem or 'out'}"
+            f"-2{file.suffix}"
+        ) from problem
 
 
 def include_files(files: Iterable[str] | None) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.sampling import Sampling
 from orderbench.orders import BenchError
+from orderbench.orders.errors import listed
 from orderbench.orders.profile import use_profile
 from orderbench.runs.arms import Lineup, line_up
 from orderbench.runs.device import doubt_threads
@@ -172,12 +173,7 @@ def _skipped(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]
             skipped.remove("quality")
         if skipped:
             verb = "is" if len(skipped) == 1 else "are"
-            yield f"{subject.name}: {_listed(skipped)} {verb} skipped, since {subject.no_codec or subject.no_held_out}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """'a, b and c'."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+            yield f"{subject.name}: {listed(skipped)} {verb} skipped, since {subject.no_codec or subject.no_held_out}"
 
 
 def tried_settings(spec: RunSpec) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orderbench.models import sampling as sampling_module
 from orderbench.models.guidance import Guidance, parse_guidance
-from orderbench.models.sampling import Sampling, filtered, gumbels, inverse_cdf, make_noise, uniforms
+from orderbench.models.sampling import Sampling, as_gumbels, filtered, gumbels, inverse_cdf, make_noise, uniforms
 from orderbench.orders import BenchError
 
 
@@ -79,6 +79,13 @@ def test_gumbel_numbers_follow_their_law() -> None:
     assert distance < 1.95 / np.sqrt(n)  # Kolmogorov-Smirnov at 0.1 %
     lagged = [np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1] for lag in (1, 25, 2500)]
     assert np.abs(lagged).max() < 4 / np.sqrt(n)
+
+
+def test_uniform_numbers_become_gumbel_numbers_also_at_the_ends() -> None:
+    numbers = torch.tensor([0.0, 1e-12, 0.25, 0.5, 1 - 1e-12, 1.0], dtype=torch.float64)
+    found = as_gumbels(numbers)
+    assert torch.exp(-torch.exp(-found[1:5])).tolist() == pytest.approx(numbers[1:5].tolist(), rel=1e-9, abs=1e-14)
+    assert (found[0], found[-1]) == (found[1], found[-2])
 
 
 def test_splitmix64_is_the_published_one() -> None:

@@ -151,8 +151,11 @@ def test_no_command_writes_at_what_is_no_plain_file(folder: Path, tmp_path: Path
         (tmp_path / "link.png").symlink_to(tmp_path / "victim")
         assert "could not be written: it is a link" in refused("show", "radial", "--out", f"{out}.png")
     for words in (["baseline", str(folder), "--out", out],
-                  ["check", str(folder), "--min-speedup", "radial+nested/raster=1", "--junit", out]):  # fmt: skip
-        assert "could not be written: it is" in refused(*words)
+                  ["check", str(folder), "--min-speedup", "radial+nested/raster=1", "--junit", out],
+                  ["fit-pace", "--out", out]):  # fmt: skip
+        told = refused(*words)
+        assert f"'{out}' could not be written: it is" in told
+        assert f"; name another place, as in {words[-2]} " in told
     assert (tmp_path / "victim").read_text() == "mine"
     assert Path("/dev/null").is_char_device()
 
