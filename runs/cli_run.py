@@ -343,6 +343,7 @@ def run(
       torchrun --nproc-per-node 8 -m orderbench.runs --samples 50000 --out big
     """
     from orderbench.runs.record import load_run
+    from orderbench.runs.subject import check_named
 
     include_files(settings["include"])
     given = given_settings(settings)
@@ -358,27 +359,16 @@ def run(
     else:
         asked = effective(from_file, given)
     spec = RunSpec.from_json(asked, f"'{config}'" if config else "the settings")
-    _check_named(spec, given, str(out / "run.json") if resume and out is not None and not config else str(config))
+    file = str(out / "run.json") if resume and out is not None and not config else str(config)
+    check_named(spec, given, file, _as_flags)
     fetch_data(spec.data)
     return _run(spec, out, resume=resume, fail_fast=fail_fast, dry_run=dry_run, no_report=no_report, as_json=as_json)
 
 
-def _check_named(spec: RunSpec, given: Mapping[str, Any], file: str) -> None:
-    """BenchError for code that a file names and no flag does, and for a download: the file may be a stranger's."""
-    from orderbench.runs.subject import has_factory
-
-    named = {"include": list(spec.include)} if spec.include and "include" not in given else {}
-    if "model" not in given and has_factory(spec):
-        named["model"] = list(spec.model)
-    if "data" not in given and str(spec.data).partition(":")[0] == "download":
-        named["data"] = [str(spec.data)]
-    flags = " ".join(f"--{name} {shlex.quote(value)}" for name, values in named.items() for value in values)
-    if flags:
-        what = "a download" if set(named) == {"data"} else "code"
-        raise BenchError(
-            f"'{file}' asks for {what}, which a file alone may not; if you trust what it names, name it too, as in "
-            f"{flags}"
-        )
+def _as_flags(settings: Mapping[str, str | Sequence[str]]) -> str:
+    """Settings as they are typed."""
+    each = [(name, [given] if isinstance(given, str) else given) for name, given in settings.items()]
+    return " ".join(f"--{name} {shlex.quote(value)}" for name, values in each for value in values)
 
 
 def _run(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.spec import RunSpec, effective
+from orderbench.runs.spec import RunSpec, effective, merged
 
 if TYPE_CHECKING:
     from orderbench.runs.record import Run
@@ -44,17 +44,21 @@ def run(
     say = tell or (lambda sentence: None)
     before = _before(out, resume)
     given = {name: _plain(value) for name, value in settings.items()}
-    asked = effective({}, given) if before is None else {**before.about["config"], **given}
+    asked = effective({}, given) if before is None else merged(before.about["config"], given)
     spec = RunSpec.from_json(asked, "run(...)")
-    _include(spec.include, given.get("include") or ())
 
     from orderbench.models.processes import gather, join_processes
+    from orderbench.orders.registry import include_file
     from orderbench.runs.arms import told
     from orderbench.runs.execute import execute, new_folder
     from orderbench.runs.record import load_run
-    from orderbench.runs.subject import load_subjects
+    from orderbench.runs.subject import check_named, load_subjects
     from orderbench.runs.trials import make_agenda
 
+    if before is not None:
+        check_named(spec, given, str(before.folder / "run.json"), _as_keywords)
+    for file in spec.include:
+        include_file(file)
     _fetch(spec.data)
     subjects = load_subjects(spec, None if before is None else before.threads)
     agenda = make_agenda(spec, subjects)
@@ -98,14 +102,9 @@ def _before(out: str | Path | None, resume: bool) -> Run | None:
     return load_run(out)
 
 
-def _include(files: Sequence[str], named: Sequence[str]) -> None:
-    """Run the files that register orders and the like; one that only a record names may be a stranger's."""
-    from orderbench.orders.registry import include_file
-
-    for file in files:
-        if file not in ([named] if isinstance(named, str) else named):
-            raise BenchError(f"the run includes '{file}', which is code; name it too, as in include=['{file}']")
-        include_file(file)
+def _as_keywords(settings: Mapping[str, str | Sequence[str]]) -> str:
+    """Settings as arguments of `run`."""
+    return ", ".join(f"{name}={_plain(given)!r}" for name, given in settings.items())
 
 
 def _fetch(data: str | None) -> None:

@@ -154,6 +154,29 @@ def has_factory(spec: RunSpec) -> bool:
     return any(is_factory(_named(text)[1]) for text in spec.model)
 
 
+def check_named(
+    spec: RunSpec, given: Mapping[str, Any], file: str, spelled: Callable[[Mapping[str, str | Sequence[str]]], str]
+) -> None:
+    """BenchError for code that a file of settings names and nobody else, and for a download: the file may be a
+    stranger's.
+
+    spec: what the file and whoever starts the run ask for together; given: what the latter asked for, by name.
+    spelled: some settings as they would be given to the run.
+    """
+    asks = {
+        "include": bool(spec.include),
+        "model": has_factory(spec),
+        "data": str(spec.data).partition(":")[0] == "download",
+    }
+    named = {name: getattr(spec, name) for name, asked in asks.items() if asked and name not in given}
+    if named:
+        what = "a download" if set(named) == {"data"} else "code"
+        raise BenchError(
+            f"'{file}' asks for {what}, which a file alone may not; if you trust what it names, name it too, as in "
+            f"{spelled(named)}"
+        )
+
+
 # Which models a run has
 
 

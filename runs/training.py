@@ -29,7 +29,7 @@ from orderbench.models.mixtures import objective_named
 from orderbench.models.objective import ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
-from orderbench.models.shipped import load_weights
+from orderbench.models.shipped import Loaded, load_weights
 from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
@@ -154,9 +154,9 @@ _SIZES: dict[str, tuple[int | None, int, float]] = {  # the least where it is sa
 
 
 def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> Job[Any]:
-    wanted = None
-    if spec.what == "model" and spec.tokenizer is not None:
-        wanted = cast(Tokenizer, load_weights(spec.tokenizer, "tokenizer").network).channels
+    loaded = _tokenizer(spec) if spec.what == "model" else None
+    wanted = None if loaded is None else cast(Tokenizer, loaded.network).channels
+    if wanted is not None:
         source.check_channels(wanted, "the tokenizer")
     train_images = source.load("train", spec.side, channels=wanted)
     test_images = source.load("test", spec.side, channels=wanted)
@@ -169,9 +169,8 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
         features = FeatureConfig(channels=channels, classes=train_images.classes, network=network)
         augment: Literal["shift", "crop+flip"] = "crop+flip" if network == "residual" else "shift"
         return FeatureJob(features, train_images, test_images, seed=config.seed, device=device, augment=augment)
-    if spec.tokenizer is None:
+    if loaded is None:
         raise BenchError("a model is trained on a tokenizer's codes; name one, as in --tokenizer tokenizer.safetensors")
-    loaded = load_weights(spec.tokenizer, "tokenizer")
     tokenizer = cast(Tokenizer, loaded.network.to(device))
     model = ModelConfig(
         codes=tokenizer.config.codes,
@@ -191,6 +190,20 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
         device=device,
         steps=config.steps,
     )
+
+
+def _tokenizer(spec: TrainSpec) -> Loaded | None:
+    """The tokenizer that was asked for; BenchError where its card names another side of images than was asked for."""
+    if spec.tokenizer is None:
+        return None
+    loaded = load_weights(spec.tokenizer, "tokenizer")
+    side = loaded.card.get("side", spec.side)
+    if side != spec.side:
+        raise BenchError(
+            f"--side {spec.side} is not the side of the images that '{spec.tokenizer}' was trained on, which is {side}"
+            f"; give --side {side}, or a tokenizer of side {spec.side}"
+        )
+    return loaded
 
 
 def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:

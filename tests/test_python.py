@@ -4,12 +4,14 @@ import functools
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kept import RECORD
 
 import orderbench.runs
 from orderbench.orders import BenchError
@@ -82,7 +84,7 @@ def test_mistakes_are_one_sentence(settings: dict[str, Any], sentence: str) -> N
 def test_a_run_goes_on_and_says_what_it_does(files: dict[str, str], tmp_path: Path) -> None:
     said: list[str] = []
     asked: dict[str, Any] = {name: Path(files[name]) for name in ("model", "tokenizer", "data")}
-    asked |= {"orders": "radial@cosine:4", "only": "likelihood", "held_out": 9, "no_baseline": True}
+    asked |= {"orders": "radial@cosine:4", "only": "likelihood", "held_out": 9, "no_baseline": True, "cfg_scale": 1.5}
     first = run(out=tmp_path / "run", tell=said.append, **asked)
     assert any(line.startswith("likelihood") and " took " in line for line in said)
     said.clear()
@@ -90,6 +92,10 @@ def test_a_run_goes_on_and_says_what_it_does(files: dict[str, str], tmp_path: Pa
     assert "0 trials to measure, 1 were done before" in said
     assert again.trials == first.trials
     assert load(first).equals(load(str(tmp_path / "run")))
+    for same in ({"cfg_scale": 1.5}, {"guidance": "constant:scale=1.5"}):  # two spellings of one setting
+        assert run(out=tmp_path / "run", resume=True, **same).trials == first.trials
+    with pytest.raises(BenchError, match="guidance"):
+        run(out=tmp_path / "run", resume=True, cfg_scale=2)
 
 
 def test_code_that_a_record_alone_names_is_not_run(files: dict[str, str], tmp_path: Path) -> None:
@@ -101,8 +107,36 @@ def test_code_that_a_record_alone_names_is_not_run(files: dict[str, str], tmp_pa
     code = str(tmp_path / "mine.py")
     done = run(orders="mine", include=code, only="likelihood", held_out=9, out=tmp_path / "run", **asked)
     assert done.failed == ()
-    with pytest.raises(BenchError, match=r"includes '.*mine\.py', which is code; name it too"):
+    refusal = r"run\.json' asks for code, which a file alone may not; .* name it too, as in include=\['.*mine\.py'\]"
+    with pytest.raises(BenchError, match=refusal):
         run(out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("setting", ["include", "model", "data"])
+def test_a_strangers_record_runs_and_fetches_nothing(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mark, code = tmp_path / "run", tmp_path / "mark", tmp_path / "stranger_of_python.py"
+    shutil.copytree(RECORD.parent / "schema-2", folder)
+    code.write_text(f"from pathlib import Path\nPath({str(mark)!r}).write_text('ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    asks = {"include": [str(code)], "model": [f"{code.stem}:build"], "data": f"download:{tmp_path / 'fetched'}"}
+    about = json.loads((folder / "run.json").read_text())
+    about["config"].update({"model": [], setting: asks[setting]})
+    (folder / "run.json").write_text(json.dumps(about))
+    with pytest.raises(BenchError) as refusal:
+        run(out=folder, resume=True)
+    what = "a download" if setting == "data" else "code"
+    assert str(refusal.value) == (
+        f"'{folder / 'run.json'}' asks for {what}, which a file alone may not; if you trust what it names, name it "
+        f"too, as in {setting}={asks[setting]!r}"
+    )
+    assert not mark.exists()
+    assert not (tmp_path / "fetched").exists()
+    if setting == "model":
+        with pytest.raises(BenchError, match="the module 'stranger_of_python' holds no 'build'"):
+            run(out=folder, resume=True, orders="raster", model=asks[setting])
+        assert mark.exists()
 
 
 def test_a_figure_is_drawn_by_its_name(record: Run) -> None:

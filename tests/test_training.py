@@ -241,6 +241,8 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
     here("model", out, pictures, tokenizer)
     bad = tmp_path / "bad.npz"
     np.savez(bad, images=np.zeros((3, 8, 8)), labels=np.zeros(3, int))
+    bare = tmp_path / "bare.safetensors"  # without a card, which would name a side
+    bare.write_bytes(Path(tokenizer).read_bytes())
     cases = [
         (lambda: here("model", out, pictures, tokenizer), "holds a training run already; go on with --resume"),
         (
@@ -273,6 +275,11 @@ def test_mistakes(tmp_path: Path, pictures: str, tokenizer: str) -> None:
         (lambda: here("tokenizer", new, pictures, batch=1 << 20, side=4096), "GB, more than this machine's memory"),
         (lambda: here("tokenizer", new, pictures, learning_rate=1e300), "--learning-rate 1e+300 cannot be; up to 10"),
         (lambda: here("tokenizer", new, pictures, threads=99999999999), "--threads 1e+11 cannot be; up to 1,024"),
+        (
+            lambda: here("model", new, pictures, tokenizer, side=16),
+            f"--side 16 is not the side of the images that '{tokenizer}' was trained on, which is 8; give --side 8, or",
+        ),
+        (lambda: here("model", new, pictures, str(bare), side=16, mixture="best"), "no mixture named 'best'"),
         (lambda: here("model", new, pictures, tokenizer, mixture="best"), "no mixture named 'best'"),
         (lambda: here("model", new, pictures, tokenizer, mixture="shipped"), "on a 4x4 grid of 16 cells"),
         (lambda: here("model", new, pictures, tokenizer, init=Path(tokenizer)), "does not fit Transformer: missing"),
