@@ -7,7 +7,6 @@ alike. Refuses to judge: it shows where a number moved, and `check` says whether
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from orderbench.orders import BenchError
 from orderbench.orders.errors import printable
 from orderbench.orders.files import check_folder, write_whole
+from orderbench.orders.spelling import split_arm
 from orderbench.reports.canvas import (
     SMALLEST,
     TWO_COLUMNS,
@@ -72,12 +72,13 @@ class Point:
 @dataclass(frozen=True)
 class Trend:
     """One number of one arm. number: its name; better: 'low', 'high', or '' for counters, which are to stay; points: an
-    entry each, None where it has no such number."""
+    entry each, None where it has no such number; rewrites: whether the arm's decoder overwrites codes."""
 
     arm: str
     number: str
     better: str
     points: tuple[Point | None, ...]
+    rewrites: bool = False
 
     @property
     def moved(self) -> bool:
@@ -146,14 +147,22 @@ def history_of(entries: Sequence[Entry]) -> History:
     """Every number of every arm, over the entries."""
     trends, steady = [], 0
     for arm in dict.fromkeys(arm for entry in entries for arm in entry.held["arms"]):
-        abouts = [entry.held["arms"].get(arm) for entry in entries]
-        for number in _numbers([about for about in abouts if about is not None]):
-            trend = Trend(arm, number.name, number.better, tuple(_points(arm, number, entries)))
+        abouts = [entry.held["arms"][arm] for entry in entries if arm in entry.held["arms"]]
+        rewrites = _rewrites(arm, abouts)
+        for number in _numbers(abouts):
+            trend = Trend(arm, number.name, number.better, tuple(_points(arm, number, entries)), rewrites)
             if number.what == "counters" and not trend.moved:
                 steady += 1
             elif any(trend.points):
                 trends.append(trend)
     return History(tuple(entries), tuple(trends), steady)
+
+
+def _rewrites(arm: str, abouts: Sequence[Mapping[str, Any]]) -> bool:
+    """What the newest entry says that says it. Where all are older than that, any decoder is taken for one that
+    does."""
+    said = [about["rewrites"] for about in abouts if "rewrites" in about]
+    return bool(said[-1]) if said else split_arm(arm).decoder is not None
 
 
 def _numbers(abouts: Sequence[Mapping[str, Any]]) -> Iterator[_Number]:
@@ -311,10 +320,10 @@ def draw_history(history: History, number: str, sheet: Sheet) -> Figure:
         figure = blank_figure(sheet.width, 2.1)
         axes = figure.add_subplot()
         legend: dict[str, tuple[Any, str]] = {}
-        orders = [_order_of(trend.arm) for trend in trends]
+        orders = [split_arm(trend.arm).order for trend in trends]
         looks = apart(list(dict.fromkeys(orders)))
         for place, (trend, order) in enumerate(zip(trends, orders, strict=True)):
-            look = Look(place, order, *looks[order], hollow="+" in trend.arm)
+            look = Look(place, order, *looks[order], hollow=trend.rewrites)
             shift = (place - (len(trends) - 1) / 2) * min(0.08, 0.5 / len(trends))  # so that whiskers stand apart
             known = [(at + shift, point) for at, point in enumerate(trend.points) if point is not None]
             for x, point in known:
@@ -345,11 +354,6 @@ def draw_history(history: History, number: str, sheet: Sheet) -> Figure:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure
-
-
-def _order_of(arm: str) -> str:
-    """The order of an arm as it is spelled, with its options."""
-    return re.split("[@+~]", arm, maxsplit=1)[0]
 
 
 def write_history(history: History, out: Path) -> Path:

@@ -78,11 +78,13 @@ class StoredModel(TypedDict):
 
 
 class StoredArm(TypedDict):
-    """One arm. counters: those that all of its trials have, or its last one; counted: which trials those are;
-    counters_by: those of the trials that have others."""
+    """One arm. rewrites: whether its decoder overwrites codes; older baselines do not say it. counters: those that all
+    of its trials have, or its last one; counted: which trials those are; counters_by: those of the trials that have
+    others."""
 
     model: str
     decoder: Spelled | None
+    rewrites: NotRequired[bool]
     plan_digest: str | None
     counters: dict[Line, Amount]
     counters_exact: bool
@@ -136,6 +138,7 @@ def snapshot(results: Results) -> dict[str, Any]:
         arms[row.arm] = {
             "model": row.model,
             "decoder": row.about["decoder"],
+            "rewrites": row.rewrites,
             "plan_digest": row.about["plan_digest"],
             "counters": row.counters,
             "counters_exact": row.counters_exact,

@@ -125,6 +125,29 @@ def test_a_line_ends_where_values_are_apart(history: History) -> None:
     assert len(runs) == sum(point is not None and not point.apart for trend in arms for point in trend.points[1:])
 
 
+def test_hollow_says_that_codes_are_rewritten(results: Results, tmp_path: Path) -> None:
+    def added(held: dict[str, Any]) -> None:
+        held["arms"]["radial+exact"] = {**held["arms"]["radial"], "decoder": "exact"}
+
+    def older(held: dict[str, Any]) -> None:
+        added(held)
+        for about in held["arms"].values():
+            del about["rewrites"]
+
+    def filled(file: str) -> dict[str, bool]:
+        axes = draw_history(history_of(entries_of([tmp_path / file])), "FD", Sheet()).axes[0]
+        legend = axes.figure.legends[0]
+        return {text.get_text(): line.get_markerfacecolor() != "white"
+                for text, line in zip(legend.get_texts(), legend.get_lines(), strict=False)}  # fmt: skip
+
+    write(tmp_path / "new.json", results, "2027-01-02", added)
+    write(tmp_path / "old.json", results, "2027-01-01", older)
+    asked = ("radial", "radial+exact", "radial+nested")
+    new, old, both = (filled(name) for name in ("new.json", "old.json", "."))
+    assert [new[arm] for arm in asked] == [both[arm] for arm in asked] == [True, True, False]
+    assert [old[arm] for arm in asked] == [True, False, False]  # it does not say which decoders rewrite
+
+
 def test_what_is_no_history_is_a_sentence(tmp_path: Path, baselines: Path) -> None:
     with pytest.raises(BenchError, match="holds neither runs nor files of bench baseline; name some"):
         entries_of([tmp_path])
