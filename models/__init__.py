@@ -32,6 +32,7 @@ from orderbench.models.decode import decode_steps as decode_steps
 from orderbench.models.decode import parse_decoder as parse_decoder
 from orderbench.models.decode import register_decoder as register_decoder
 from orderbench.models.decode import uncached_steps as uncached_steps
+from orderbench.models.ear import load_ear as load_ear
 from orderbench.models.exact import exact_steps as exact_steps
 from orderbench.models.families import load_checkpoint as load_checkpoint
 from orderbench.models.families import register_family as register_family
@@ -39,8 +40,13 @@ from orderbench.models.guidance import Guidance as Guidance
 from orderbench.models.guidance import register_guidance as register_guidance
 from orderbench.models.likelihood import plan_answer as plan_answer
 from orderbench.models.likelihood import plan_bits as plan_bits
+from orderbench.models.llamagen import load_llamagen as load_llamagen
+from orderbench.models.lpd import load_lpd as load_lpd
 from orderbench.models.model import Model as Model
+from orderbench.models.nar import load_nar as load_nar
 from orderbench.models.objective import register_term as register_term
+from orderbench.models.par import load_par as load_par
+from orderbench.models.randar import load_randar as load_randar
 from orderbench.models.sampling import Sampling as Sampling
 from orderbench.models.shipped import load_shipped as load_shipped
 from orderbench.models.shipped import load_weights as load_weights

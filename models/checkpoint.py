@@ -153,6 +153,7 @@ class About(TypedDict, total=False):
     tokenizer: str | dict[str, Any]
     features: dict[str, Any]
     model: dict[str, Any]
+    family: str
     objective: dict[str, Any] | None
     arrays: str
     data: str

@@ -6,15 +6,31 @@ Knows sizes and names. Refuses to know tensors.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from orderbench.orders import BenchError, Grid
+from orderbench.orders import BenchError, Grid, Lattice
 
 Config = TypeVar("Config")
+
+
+class NetworkConfig(Protocol):
+    """What the configuration of any network that decodes says."""
+
+    @property
+    def classes(self) -> int:
+        """C; the label C is none of them."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its cells are."""
+
+
 _CHOICES = {
     "position": ("rope", "rope+table"),
     "label": ("slot", "slot+query"),
     "network": ("plain", "residual"),
+    "schedule": ("sides", "shells"),
+    "modulation": ("none", "class"),
 }
 _LATER = {"later": True}  # a field that is newer than shipped weights; it is written only if it is not at its default
 
@@ -30,6 +46,20 @@ def _check(config: Any, what: str) -> None:
                 raise BenchError(f"the {what}'s {name} is {value!r}; {' or '.join(_CHOICES[name])} would do")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BenchError(f"the {what}'s {name} is {value!r}; give a whole number of 1 or more")
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % (4 * heads):
+        raise BenchError(
+            f"a width of {width} does not give {heads} heads a multiple of 4 channels, as two axes of rotary positions "
+            f"need; {4 * heads * max(1, width // (4 * heads))} would do"
+        )
+
+
+def _ffn_width(width: int) -> int:
+    """LlamaGen's: int(8 D / 3), rounded up to a multiple of 256 (of 32 below a width of 256)."""
+    step = 256 if width >= 256 else 32
+    return -(-int(8 * width / 3) // step) * step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +86,17 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self, "model")
-        if self.width % (4 * self.heads):
-            raise BenchError(
-                f"a width of {self.width} does not give {self.heads} heads a multiple of 4 channels, as two axes of "
-                f"rotary positions need; {4 * self.heads * max(1, self.width // (4 * self.heads))} would do"
-            )
+        _check_heads(self.width, self.heads)
 
     @property
     def grid(self) -> Grid:
         """The lattice of the tokens."""
         return Grid(self.rows, self.cols)
+
+    @property
+    def lattice(self) -> Grid:
+        """The same, as every network's configuration says it."""
+        return self.grid
 
     @property
     def head_size(self) -> int:
@@ -74,11 +105,50 @@ class ModelConfig:
 
     @property
     def ffn_width(self) -> int:
-        """F: as given, or int(8 D / 3), rounded up to a multiple of 256 (of 32 below a width of 256)."""
-        if self.ffn is not None:
-            return self.ffn
-        step = 256 if self.width >= 256 else 32
-        return -(-int(8 * self.width / 3) // step) * step
+        """F: as given, or as LlamaGen counts it."""
+        return _ffn_width(self.width) if self.ffn is None else self.ffn
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """A network of one stack on a grid; every family of them has its own kind, by which a configuration names it.
+
+    blocks: of the backbone, as the paper counts them. ffn: hidden width of the feed-forward; default int(8 width / 3),
+    rounded up as in `ModelConfig`.
+    """
+
+    codes: int
+    classes: int
+    rows: int
+    cols: int
+    width: int
+    heads: int
+    blocks: int
+    ffn: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self, "model")
+        _check_heads(self.width, self.heads)
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice of the tokens."""
+        return Grid(self.rows, self.cols)
+
+    @property
+    def lattice(self) -> Grid:
+        """The same, as every network's configuration says it."""
+        return self.grid
+
+    @property
+    def head_size(self) -> int:
+        """K, channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def ffn_width(self) -> int:
+        """F: as given, or as LlamaGen counts it."""
+        return _ffn_width(self.width) if self.ffn is None else self.ffn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,6 +174,12 @@ def _check_group(probe: Probe) -> str:
     return same(probe.usual, probe.after(*probe.before, probe.last.flip(1)), broken)
 
 
+def _check_behind(probe: Probe) -> str:
+    few = max(1, probe.asked.shape[1] // 2)
+    alone = probe.after(*probe.fed, ask=probe.asked[:, :few])
+    return same(probe.usual[:, :few], alone, "cells asked behind others move their logits")
+
+
 def _check_replay(probe: Probe, name: str) -> str:
     groups = probe.groups(probe.plans[name])
     cache, cached = probe.open(), []
@@ -399,7 +405,10 @@ def _checks(probe: Probe) -> list[_Check]:
         checks.append(_Check("cells together", "masks cover cells asked together", _check_joint))
     if probe.any_order:
         checks.append(_Check("cells", "any may be asked and fed", _check_cells))
-        checks.append(_Check("groups", "their codes see each other both ways", _check_group))
+        if serves(model, "causal"):
+            checks.append(_Check("behind", "nothing sees what is asked behind it", _check_behind))
+        else:
+            checks.append(_Check("groups", "their codes see each other both ways", _check_group))
     if serves(model, "masks"):
         checks += [_Check(f"masks, {name}", "one feeding and one asking = step by step",
                           partial(_check_teacher, name=name)) for name in probe.plans]  # fmt: skip

@@ -6,6 +6,7 @@ know what training does with it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, get_type_hints
@@ -17,7 +18,17 @@ from orderbench.orders.errors import unknown
 from orderbench.orders.files import reason_of
 from orderbench.orders.pace import Pace
 
-MIXTURES = {"shipped": SHIPPED, "random": RANDOM_ONLY}
+ALONE = ("raster", "radial", "halton")  # parts of the shipped mixture that are also mixtures of their own
+MIXTURES = {
+    "shipped": SHIPPED,
+    "random": RANDOM_ONLY,
+    **{
+        f"{part.order}-only": replace(SHIPPED, mixture=(replace(part, share=1.0),))
+        for part in SHIPPED.mixture
+        if part.order in ALONE
+    },
+    "random-only": RANDOM_ONLY,
+}
 
 
 def objective_named(name: str) -> ObjectiveConfig:

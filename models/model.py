@@ -14,11 +14,12 @@ from torch import Tensor
 from orderbench.models.answer import Answer
 from orderbench.orders import BenchError, Grid, Lattice, Plan
 
-Trait = Literal["masks", "slots", "joint"]
+Trait = Literal["masks", "slots", "joint", "causal"]
 TRAITS: dict[str, str] = {
     "masks": "feeding and asking take a mask `seen`",
     "slots": "feeding can name the slots it writes, each sample's own",
     "joint": "cells asked together see each other",
+    "causal": "a unit or a cell sees nothing that is fed or asked behind it, also within a group",
 }
 
 _NEED_WORDS = {**TRAITS, "rewind": "fed codes can be taken back (refill and rewind)",
@@ -80,7 +81,7 @@ class Model(Protocol):
 
         seen, with the trait 'masks': (B or 1, Q, S), over the slots. With the trait 'joint' it is (B or 1, Q, S + Q),
         over the slots and then the cells asked together. Without a mask all slots are seen, and with the trait 'joint'
-        also all cells asked together.
+        also all cells asked together. A network with the trait 'causal' hides besides what is behind.
         """
 
 

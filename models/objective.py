@@ -1,4 +1,4 @@
-"""The any-order objective: what the shared transformer is trained on.
+"""The any-order objective: what the shared transformer, and every system beside it, is trained on.
 
 Knows plans, views, corruption and terms. Refuses to know schedules and files. The mixture decides which orders a model
 is good at. So it is a value that is saved with the weights, and reports print it with every order.
@@ -13,7 +13,7 @@ weights were trained with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from orderbench.models.answer import Answer, at
-from orderbench.models.config import ModelConfig, to_plain
+from orderbench.models.config import NetworkConfig, to_plain
+from orderbench.models.families import about_network, build_network
 from orderbench.models.likelihood import answer_along, crop_answer, plan_bits
+from orderbench.models.model import Model, Rewindable, check, refusal, serves
 from orderbench.models.sampling import PLAIN, UniformNoise
-from orderbench.models.transformer import Transformer
 from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, Plan, make_plan
 from orderbench.orders.errors import unknown
@@ -78,7 +79,7 @@ class Term(Entry):
     that is trained and checkpointed with the network and never shipped; the term's function gets it as `helper`."""
 
     hears: tuple[str, ...] = ()
-    helper: Callable[[ModelConfig], nn.Module] | None = None
+    helper: Callable[[Any], nn.Module] | None = None
 
 
 TERMS: Registry[Term] = Registry("an objective term", "terms are written as in ce or ce:weight=0.5")
@@ -91,7 +92,7 @@ def register_term(
     paper: str,
     idea: str,
     hears: Sequence[str] = (),
-    helper: Callable[[ModelConfig], nn.Module] | None = None,
+    helper: Callable[[Any], nn.Module] | None = None,
 ) -> Callable[[TermFunction], TermFunction]:
     """Decorator: put `term(lesson, *, <typed options>) -> loss` (no axes) under a name."""
 
@@ -237,13 +238,16 @@ HELD_OUT = ("raster", "raster@even:13", "radial", "radial@one", "random@cosine:1
 
 
 class ModelJob:
-    """The shared transformer on the codes of a training split. steps: of the whole training, for terms that anneal."""
+    """A network on the codes of a training split: the shared transformer, or one of a family, by its configuration.
+
+    steps: of the whole training, for terms that anneal. tokens_NL: one code a cell.
+    """
 
     name = "model"
 
     def __init__(
         self,
-        model: ModelConfig,
+        model: NetworkConfig,
         objective: ObjectiveConfig,
         tokens_NL: Tensor,
         labels_N: Tensor,
@@ -264,18 +268,26 @@ class ModelJob:
             CORRUPTIONS.get(corruption)
         for part in objective.mixture:  # so that a plan that this lattice does not serve is refused now
             for pace in part.paces:
-                make_plan(part.order, model.grid, pace)
+                make_plan(part.order, model.lattice, pace)
 
     def build(self) -> nn.Module:
-        network = Transformer(self.model)
-        network.initialize()
+        network = build_network(self.model)
+        for part in self.objective.mixture:
+            for pace in part.paces:
+                check(network, make_plan(part.order, self.model.lattice, pace), ("masks",))  # type: ignore[arg-type]
+        if self.objective.nested and not serves(network, "rewind"):
+            raise BenchError(
+                f"{type(network).__name__} cannot be taught to correct: what it was fed cannot be taken back; a "
+                f"mixture with nested 0 would do"
+            )
         with listening(network, self._heard):  # a module that it has not is said now
             pass
         helpers = {str(n): term.entry.helper(self.model) for n, term in enumerate(self.terms) if term.entry.helper}
         return Taught(network, helpers) if helpers else network
 
     def hidden_matrices(self, network: nn.Module) -> list[nn.Parameter]:
-        return self._own(network).hidden_matrices()
+        matrices: list[nn.Parameter] = self._own(network).hidden_matrices()
+        return matrices
 
     def ships(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors that are kept as weights: those of the network, without the terms' helpers."""
@@ -286,13 +298,12 @@ class ModelJob:
     def _heard(self) -> list[str]:
         return [name for term in self.terms for name in term.entry.hears]
 
-    def _own(self, network: nn.Module) -> Transformer:
-        own = network.network if isinstance(network, Taught) else network
-        assert isinstance(own, Transformer)  # noqa: S101 (what build() made)
-        return own
+    def _own(self, network: nn.Module) -> Any:
+        """What build() made, without helpers: a module that is a model."""
+        return network.network if isinstance(network, Taught) else network
 
     def describe(self) -> dict[str, Any]:
-        return {"model": to_plain(self.model), "objective": objective_to_plain(self.objective), "data": self.data}
+        return {**about_network(self.model), "objective": objective_to_plain(self.objective), "data": self.data}
 
     def __len__(self) -> int:
         return len(self.tokens_NL)
@@ -321,10 +332,10 @@ class ModelJob:
         shares = [part.share for part in self.objective.mixture]
         part = self.objective.mixture[rng.choice(len(shares), p=shares)]
         pace = part.paces[rng.integers(len(part.paces))]
-        return make_plan(part.order, self.model.grid, pace, seed=int(rng.integers(2**62)))
+        return make_plan(part.order, self.model.lattice, pace, seed=int(rng.integers(2**62)))
 
     def _plain(
-        self, network: Transformer, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
+        self, network: Model, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
         done: float, hidden: Mapping[str, Tensor],
     ) -> Lesson:  # fmt: skip
         answer = answer_along(network, codes_BLK, labels_B, cells_BL, plan.sizes)
@@ -332,7 +343,7 @@ class ModelJob:
         return Lesson(cells_BL, walked_BLK, answer, walked_BLK[:, : -plan.sizes[-1]], done, hidden)
 
     def _nested(
-        self, network: Transformer, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
+        self, network: Rewindable, codes_BLK: Tensor, labels_B: Tensor, cells_BL: Tensor, plan: Plan, draws: Draws,
         done: float, hidden: Mapping[str, Tensor],
     ) -> Lesson:  # fmt: skip
         step = int(draws.rng.integers(1, plan.n_steps))
@@ -363,8 +374,7 @@ class ModelJob:
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Bits per token of held-out images, by arm."""
         own, figures = self._own(network), {}
-        for arm in HELD_OUT:
-            plan = make_plan(arm, self.model.grid)
+        for arm, plan in self._held_out_plans(own):
             bits = []
             for start in range(0, len(self.held_codes_BLK), 64):
                 part = slice(start, start + 64)
@@ -374,11 +384,22 @@ class ModelJob:
             figures[arm] = float(torch.cat(bits).mean())
         return figures
 
+    def _held_out_plans(self, network: Model) -> Iterator[tuple[str, Plan]]:
+        """Arms that are watched: the usual ones, as far as the network serves them and the lattice has them; its own
+        native arm if there are none of these."""
+        served = []
+        for arm in HELD_OUT:
+            with suppress(BenchError):
+                plan = make_plan(arm, self.model.lattice)
+                if not refusal(network, plan):
+                    served.append((arm, plan))
+        return iter(served or [(network.native, make_plan(network.native, self.model.lattice))])
+
 
 class Taught(nn.Module):
     """A network with the helpers of its objective's terms, trained together."""
 
-    def __init__(self, network: Transformer, helpers: Mapping[str, nn.Module]) -> None:
+    def __init__(self, network: nn.Module, helpers: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.network, self.helpers = network, nn.ModuleDict(helpers)
 

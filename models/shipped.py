@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from orderbench.models.checkpoint import load_network, read_about, read_tensors
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
+from orderbench.models.families import network_about
 from orderbench.models.features import FeatureNet
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.models.transformer import Transformer
@@ -60,8 +61,12 @@ def load_weights(path: str | Path, kind: str | None = None) -> Loaded:
         raise BenchError(
             f"'{path}' holds {found or 'no network of this suite'}, not {kind or 'one'}; name another file"
         )
-    config, network = _NETWORKS[found]
-    filled = load_network(network, from_plain(config, about[found], f"'{path}'"), tensors, str(path))
+    if found == "model":
+        network, config = network_about(about, f"'{path}'")
+    else:
+        kind_of_config, network = _NETWORKS[found]
+        config = from_plain(kind_of_config, about[found], f"'{path}'")
+    filled = load_network(network, config, tensors, str(path))
     return Loaded(found, filled, about, card, digest)
 
 

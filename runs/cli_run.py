@@ -78,15 +78,26 @@ def train(
             help="For features: which network. plain suits grey images, residual colour.",
         ),
     ] = "plain",
+    system: Annotated[
+        str | None,
+        typer.Option(
+            "--system",
+            metavar="NAME",
+            rich_help_panel=_LEARNED,
+            help="For a model: which system, at the budget that all share: 2000 steps of 64 images, 0.8 M parameters. "
+            "`bench systems` lists them. Default: the shared network as it is shipped.",
+        ),
+    ] = None,
     mixture: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--mixture",
-            metavar="shipped|random|FILE",
+            metavar="NAME|FILE",
             rich_help_panel=_LEARNED,
-            help="For a model: which orders it is trained on and how often. FILE is JSON, as in a card of weights.",
+            help="For a model: which orders it is trained on and how often: shipped, random-only, raster-only, "
+            "radial-only or halton-only. FILE is JSON, as in a card of weights. Default: the system's own.",
         ),
-    ] = "shipped",
+    ] = None,
     include: Annotated[list[str] | None, setting_option("include", _LEARNED)] = None,
     steps: Annotated[
         int | None,
@@ -204,6 +215,7 @@ def train(
       bench train model --tokenizer tokenizer/tokenizer.safetensors --out model
       bench train model --tokenizer tok.safetensors --out model --minutes 120
       bench train model --tokenizer tok.safetensors --out model --resume
+      bench train model --system randar --tokenizer tok.safetensors --out randar
       bench train features --out features --data images.npz --device cuda
       bench train features --network residual --data cifar-10 --out features
       bench train model --include my_term.py --mixture mixture.json \\
@@ -217,7 +229,7 @@ def train(
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
-        mixture=mixture, codes=codes, network=network, side=side,
+        system=system, mixture=mixture, codes=codes, network=network, side=side,
     )  # fmt: skip
     try:
         with _training_progress(what) as (report, tick):

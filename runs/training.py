@@ -26,10 +26,15 @@ from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Source, open_images
 from orderbench.models.mixtures import objective_named
-from orderbench.models.objective import ModelJob
+from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
+<<<<<<< HEAD
 from orderbench.models.shipped import Loaded, load_weights
+=======
+from orderbench.models.shipped import load_weights
+from orderbench.models.systems import BUDGET, SYSTEMS, Recipe, Task
+>>>>>>> eec86cc (Networks of one stack: LlamaGen, PAR, EAR, RandAR, NAR and LPD as slot programmes over one backbone; systems as recipes that are trained at one budget)
 from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
@@ -68,7 +73,8 @@ class TrainSpec:
     resume: bool = False
     init: Path | None = None
     tokenizer: Path | None = None
-    mixture: str = "shipped"
+    mixture: str | None = None
+    system: str | None = None
     codes: int = 16
     network: str = "plain"
     side: int = 32
@@ -103,6 +109,7 @@ def train(
         "seed": spec.seed,
     }
     recipe = RESIDUAL if spec.what == "features" and spec.network == "residual" else RECIPES[spec.what]
+    recipe = recipe if spec.system is None else BUDGET
     config = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     config = replace(
         config,
@@ -162,8 +169,8 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
     test_images = source.load("test", spec.side, channels=wanted)
     channels = train_images.images_Nchw.shape[1]
     if spec.what == "tokenizer":
-        asked = TokenizerConfig(channels=channels, codes=spec.codes)
-        return TokenizerJob(asked, train_images, test_images, seed=config.seed, steps=config.steps, device=device)
+        codes = TokenizerConfig(channels=channels, codes=spec.codes)
+        return TokenizerJob(codes, train_images, test_images, seed=config.seed, steps=config.steps, device=device)
     if spec.what == "features":
         network = cast(Literal["plain", "residual"], spec.network)  # FeatureConfig refuses any other
         features = FeatureConfig(channels=channels, classes=train_images.classes, network=network)
@@ -172,16 +179,14 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
     if loaded is None:
         raise BenchError("a model is trained on a tokenizer's codes; name one, as in --tokenizer tokenizer.safetensors")
     tokenizer = cast(Tokenizer, loaded.network.to(device))
-    model = ModelConfig(
-        codes=tokenizer.config.codes,
-        classes=train_images.classes,
-        rows=tokenizer.lattice(spec.side).rows,
-        cols=tokenizer.lattice(spec.side).cols,
-        **RECIPE_MODEL,
-    )
+    task = Task(tokenizer.code_sizes[0], train_images.classes, tokenizer.lattice(spec.side))
+    if spec.system is None:
+        asked = Recipe(ModelConfig(**task.square, **RECIPE_MODEL), SHIPPED)
+    else:
+        asked = SYSTEMS.get(spec.system).function(task)
     return ModelJob(
-        model,
-        objective_named(spec.mixture),
+        asked.network,
+        asked.objective if spec.mixture is None else objective_named(spec.mixture),
         encode_images(tokenizer, train_images, device)[..., 0],
         train_images.labels_N,
         (encode_images(tokenizer, test_images, device)[..., 0], test_images.labels_N),

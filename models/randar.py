@@ -1,0 +1,83 @@
+"""RandAR (arXiv 2412.01827): any order, by an instruction token before every code; its released files, strictly.
+
+Knows its slot programme. Refuses to know how a pass is computed. Written from a description of the layout; no published
+file was read by this project.
+
+The sequence is the class, then for every cell of the walk an instruction, which says where, and the code. A slot sees
+no slot behind it. An instruction is one learned vector, turned by its cell and used as an embedding; attention turns it
+again. Its output predicts the code. So a unit that is fed is two slots, and a cell that is asked is one. When several
+cells are asked together, each sees the instructions before its own, and not the codes, which are not known yet; in
+training it saw both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from orderbench.models.codec import Weights
+from orderbench.models.config import StackConfig
+from orderbench.models.families import register_family
+from orderbench.models.layouts import RANDAR, fill, is_llama, llama_sizes
+from orderbench.models.positions import rotate
+from orderbench.models.stack import LlamaStack
+from orderbench.models.transformer import join_heads, split_heads
+
+SAMPLING = {"guidance": "linear:scale=4:count=before", "top_k": 0, "top_p": 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandARConfig(StackConfig):
+    """Sizes of RandAR."""
+
+
+class RandAR(LlamaStack[RandARConfig]):
+    """codes in any order, strictly causal -> logits of any cells."""
+
+    native = "random@randar:88"
+    joint, causal = True, True
+
+    def __init__(self, config: RandARConfig) -> None:
+        super().__init__(config)
+        steps = min(88, config.grid.n_cells)
+        self.native = f"random@randar:{steps}"
+        self.pos_instruct_embeddings = nn.Parameter(torch.zeros(1, config.width))
+
+    def slots_of(self, units: int) -> int:
+        return 2 * units - 1
+
+    def queries(self, cells_BQ: Tensor) -> tuple[Tensor, Tensor]:
+        """The instruction of every cell."""
+        turn = self.turn_LJ[cells_BQ]
+        x = self.pos_instruct_embeddings.expand(*cells_BQ.shape, -1)
+        return join_heads(rotate(split_heads(x, self.config.heads), turn)), turn
+
+    def content(self, codes_BG: Tensor, cells_BG: Tensor, fed: int) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """Two slots a unit: the instruction, then the code."""
+        asked, turn = self.queries(cells_BG)
+        x = torch.stack([asked, self.tok_embeddings(codes_BG)], dim=2).flatten(1, 2)
+        return x, turn.repeat_interleave(2, dim=1), (2,) * cells_BG.shape[1]
+
+
+def _recognises(names: Collection[str]) -> bool:
+    return is_llama(names, RANDAR)
+
+
+@register_family(
+    "randar", paper="RandAR, arXiv 2412.01827", idea="any order, an instruction token before every code, causal",
+    recognises=_recognises, config=RandARConfig, network=RandAR, sampling=SAMPLING,
+)  # fmt: skip
+def load_randar(
+    weights: Weights,
+    *,
+    heads: Annotated[int | None, "attention heads; default width / 64"] = None,
+    classes: Annotated[int | None, "classes; default by the file"] = None,
+    side: Annotated[int, "of the token grid"] = 16,
+) -> RandAR:
+    """A released file; BenchError for one that is not whole, or holds other names or shapes."""
+    sizes = llama_sizes(weights, "RandAR", heads=heads, classes=classes, side=side)
+    return fill(RandAR, RandARConfig(**sizes), weights)

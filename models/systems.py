@@ -1,0 +1,185 @@
+"""Systems: every published system as a recipe that is trained here, on the same codes, at the same budget.
+
+Knows for each system its network, what it learns from, its native arm, and how it relates to its paper. Refuses to know
+how networks compute and how training runs.
+
+The budget is 2,000 steps of 64 images and 0.8 M parameters, within 5 %, of the generator alone. The optimizer is the
+same for all. So what differs is the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from orderbench.models.config import ModelConfig
+from orderbench.models.ear import EarConfig
+from orderbench.models.llamagen import LlamaGenConfig
+from orderbench.models.lpd import LpdConfig
+from orderbench.models.nar import NarConfig
+from orderbench.models.objective import SHIPPED, ObjectiveConfig, Share
+from orderbench.models.par import ParConfig
+from orderbench.models.randar import RandARConfig
+from orderbench.models.train import TrainConfig
+from orderbench.orders import BenchError, Grid, Lattice
+from orderbench.orders.registry import Entry, Registry
+
+BUDGET = TrainConfig(steps=2000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998)
+PARAMETERS = 800_000  # within 5 %
+
+Relation = Literal["own", "released layout", "port", "adaptation", "reconstruction"]
+RELATIONS: dict[str, str] = {
+    "own": "this project's own network",
+    "released layout": "the authors' network; their files are read, and the one trained here has the same form",
+    "port": "the paper's idea on this project's network",
+    "adaptation": "the paper's idea, with a part changed that is named",
+    "reconstruction": "built from the paper alone, whose code is not public",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a system is trained on: codes of one kind a cell, classes, and where the cells are."""
+
+    codes: int
+    classes: int
+    lattice: Lattice
+
+    @property
+    def square(self) -> dict[str, Any]:
+        """codes, classes, rows and cols, for a network on a grid; BenchError for a pyramid."""
+        if not isinstance(self.lattice, Grid):
+            raise BenchError(f"this system decodes a grid, and the tokenizer gives a pyramid of {self.lattice}")
+        return {"codes": self.codes, "classes": self.classes, "rows": self.lattice.rows, "cols": self.lattice.cols}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network by its configuration, and what it learns from."""
+
+    network: Any
+    objective: ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class System(Entry):
+    """A registered system. relation: to its paper, see `RELATIONS`. native: the arm that it is compared by, without its
+    model's name. shipped: whether weights of its budget travel in the package, under its own name. note: what was
+    changed, or why it is not built; empty for nothing. built: whether it can be trained here."""
+
+    relation: Relation
+    native: str
+    shipped: bool = True
+    note: str = ""
+    built: bool = True
+
+    @property
+    def arm(self) -> str:
+        """How a run spells it.
+
+        >>> SYSTEMS.get("par").arm
+        'regions~par'
+        """
+        return f"{self.native}~{self.name}"
+
+
+SYSTEMS: Registry[System] = Registry("a system", "`bench systems` lists them")
+MakeRecipe = TypeVar("MakeRecipe", bound=Callable[[Task], Recipe])
+
+
+def register_system(
+    name: str, *, paper: str, idea: str, relation: Relation, native: str, shipped: bool = False, note: str = ""
+) -> Callable[[MakeRecipe], MakeRecipe]:
+    """Decorator: put `recipe(task) -> Recipe` under the name of a system."""
+
+    def decorate(function: MakeRecipe) -> MakeRecipe:
+        SYSTEMS.add(System(name=name, paper=paper, idea=idea, function=function, origin=function.__module__,
+                           relation=relation, native=native, shipped=shipped, note=note))  # fmt: skip
+        return function
+
+    return decorate
+
+
+def follows(order: str, *paces: str) -> ObjectiveConfig:
+    """An objective that follows one order at these paces, each as often, and corrects nothing."""
+    return ObjectiveConfig(mixture=(Share(order=order, paces=paces, share=1.0),), nested=0.0)
+
+
+_TWO_PASS: dict[str, Any] = {"width": 128, "heads": 2, "self_blocks": 2, "cross_blocks": 2}
+_STACK: dict[str, Any] = {"width": 128, "heads": 2, "blocks": 4}
+
+
+@register_system(
+    "shared-small", paper="this project, after ARPG, arXiv 2503.10568", relation="own", native="raster",
+    idea="one two-pass network for all orders, taught the shipped mixture and nested correction",
+)  # fmt: skip
+def _shared_small(task: Task) -> Recipe:
+    return Recipe(ModelConfig(**task.square, **_TWO_PASS, position="rope+table", label="slot+query"), SHIPPED)
+
+
+@register_system(
+    "llamagen", paper="LlamaGen, arXiv 2406.06525", relation="released layout", native="raster",
+    idea="raster, one cell a step; the output of a code predicts the next cell",
+)  # fmt: skip
+def _llamagen(task: Task) -> Recipe:
+    return Recipe(LlamaGenConfig(**task.square, **_STACK), follows("raster", "one"))
+
+
+@register_system(
+    "randar", paper="RandAR, arXiv 2412.01827", relation="released layout", native="random@randar:88",
+    idea="any order, by an instruction token before every code",
+)  # fmt: skip
+def _randar(task: Task) -> Recipe:
+    return Recipe(RandARConfig(**task.square, **_STACK), follows("random", "one"))
+
+
+@register_system(
+    "par", paper="PAR, arXiv 2412.15119", relation="released layout", native="regions",
+    idea="the same cell of 2x2 regions together, after the first cells singly",
+)  # fmt: skip
+def _par(task: Task) -> Recipe:
+    return Recipe(ParConfig(**task.square, **_STACK), follows("regions", "native"))
+
+
+@register_system(
+    "ear", paper="EAR, arXiv 2511.15499", relation="released layout", native="spiral@ear-sides",
+    idea="a spiral from the centre, a whole side a step, asked by mask tokens; adaptive layer norm",
+)  # fmt: skip
+def _ear(task: Task) -> Recipe:
+    return Recipe(EarConfig(**task.square, **{**_STACK, "width": 104}), follows("spiral", "ear-sides"))
+
+
+@register_system(
+    "lpd", paper="LPD, arXiv 2507.01957", relation="released layout", native="locality@lpd:20",
+    idea="any order in groups that see each other; decoded near what is known, and apart from each other",
+)  # fmt: skip
+def _lpd(task: Task) -> Recipe:
+    paces = [f"lpd:{steps}" for steps in (8, 12, 16, 20, 24, 32, 64, 128) if steps < task.lattice.n_cells]
+    return Recipe(LpdConfig(**task.square, **_STACK), follows("random", *paces, "one"))
+
+
+@register_system(
+    "nar", paper="NAR, arXiv 2503.10696", relation="released layout", native="diagonal",
+    idea="anti-diagonals; a cell is told by its left and its upper neighbour, through two heads",
+)  # fmt: skip
+def _nar(task: Task) -> Recipe:
+    return Recipe(NarConfig(**task.square, **{**_STACK, "blocks": 3}), follows("diagonal", "native"))
+
+
+@register_system(
+    "arpg", paper="ARPG, arXiv 2503.10568", relation="released layout", native="random@arccos:32",
+    idea="any order by two passes; queries share one key and value, and see no other query",
+)  # fmt: skip
+def _arpg(task: Task) -> Recipe:
+    return Recipe(ModelConfig(**task.square, **_TWO_PASS, position="rope", label="slot"), follows("random", "one"))
+
+
+@register_system(
+    "radar", paper="RadAR, arXiv 2512.24639", relation="reconstruction", native="radial+nested",
+    idea="rings around the centre, a ring a step, and earlier rings corrected by nested attention",
+    note="on this project's two-pass network, taught rings and nested correction alone",
+)  # fmt: skip
+def _radar(task: Task) -> Recipe:
+    objective = replace(follows("radial", "native"), nested=SHIPPED.nested)
+    return Recipe(ModelConfig(**task.square, **_TWO_PASS, position="rope+table", label="slot+query"), objective)
