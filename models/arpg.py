@@ -47,7 +47,7 @@ def _recognises(names: Collection[str]) -> bool:
 
 @register_family(
     "arpg", paper="ARPG, arXiv 2503.10568", idea="two passes, any order; the layout of its release",
-    recognises=_recognises,
+    recognises=_recognises, sampling={"guidance": "linear:scale=5", "top_k": 0, "top_p": 1.0},
 )  # fmt: skip
 def load_arpg(
     weights: Weights,

@@ -6,11 +6,14 @@ Knows the folder of a run. Refuses to know what is measured, and in which order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from orderbench.models.decode import Counters
-from orderbench.models.flops import flops
+import torch
+
+from orderbench.models.adapter import EightMembers
+from orderbench.models.decode import Counters, Decoder, make_tile, run_tile
+from orderbench.models.flops import counted, flops
 from orderbench.models.sampling import Sampling
 from orderbench.runs.arms import Arm
 from orderbench.runs.spec import RunSpec
@@ -31,6 +34,7 @@ class Bench:
     folder: Path
     progress: Callable[[Trial, int, int], None]
     noticed: Callable[[str], None]
+    _counted: dict[tuple[str, bool], float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def spec(self) -> RunSpec:
@@ -63,10 +67,27 @@ class Bench:
         """Where its tiles are kept until it has all of them."""
         return self.folder / "tiles" / trial.id
 
-    def flops_per_image(self, subject: Subject, counters: Counters, sampling: Sampling) -> float | None:
-        """Floating-point operations of all branches of guidance; None where the network's are not known."""
-        config = subject.config
-        return None if config is None else flops(config, counters) * (2 if sampling.guidance.on else 1)
+    def flops_per_image(
+        self, arm: Arm, counters: Counters, sampling: Sampling, decoder: Decoder | None = None
+    ) -> float | None:
+        """Floating-point operations of all branches of guidance. decoder: in the place of the arm's own.
+
+        Those of the shared network follow from counters. Those of any other torch module are counted while it decodes
+        one sample, or a few where its work depends on what is drawn. None for what is no torch module.
+        """
+        subject, branches = self.subjects.of(arm.model), 2 if sampling.guidance.on else 1
+        if subject.config is not None:
+            return flops(subject.config, counters) * branches
+        network = subject.model.network if isinstance(subject.model, EightMembers) else subject.model
+        if not isinstance(network, torch.nn.Module):
+            return None
+        how, tried = decoder or arm.decoder, 8 if "varies" in arm.traits else 1
+        key = (arm.name, how is arm.decoder)
+        if key not in self._counted:
+            plan = arm.plan(subject.model.lattice)
+            tile = make_tile(subject.model, plan, range(tried), device=subject.device)
+            self._counted[key] = counted(lambda: run_tile(tile, how)) / tried
+        return self._counted[key] * branches
 
 
 def set_up(

@@ -242,7 +242,9 @@ def train(
         print_json(card)
     else:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
-        write(f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images: {shown}")
+        done = f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images"
+        size = f"{card['parameters']:,} parameters, {card['training_flops']:.2g} floating-point operations"
+        write(f"{done}, {size}: {shown}")
         write(f"wrote {card['weights']}")
 
 

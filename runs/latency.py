@@ -170,8 +170,10 @@ def seconds(trial: Trial, work: Workload) -> float:
 
 def _flops(contender: str, counters: Counters, bench: Bench) -> float | None:
     arm = bench.arms.get(contender, bench.agenda.lineup.again)  # A/A and the uncached contender repeat that one
-    subject = bench.subjects.of("" if arm is None else arm.model)
-    return bench.flops_per_image(subject, counters, bench.fixed(subject))
+    if arm is None:
+        return None
+    sampling = bench.fixed(bench.subjects.of(arm.model))
+    return bench.flops_per_image(arm, counters, sampling, uncached_steps if contender == "uncached" else None)
 
 
 def _batch(arm: Arm, batch: int, bench: Bench) -> Tile:

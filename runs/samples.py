@@ -85,7 +85,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any] | None:
         "n_steps": whole(float(np.mean([tile["n_steps"] for tile in tiles]))),
         "counters": whole_counters(counters),
         "counters_exact": "varies" not in arm.traits,
-        "flops_per_image": bench.flops_per_image(subject, counters, sampling),
+        "flops_per_image": bench.flops_per_image(arm, counters, sampling),
         "tokens_digest": hashlib.sha256(np.ascontiguousarray(codes_NLK, "<i4").tobytes()).hexdigest(),
         "decode_s": float(sum(tile["wall_s"] for tile in tiles)),
         "changed_per_image": float(changed_NL.sum(1).mean()),

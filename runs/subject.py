@@ -26,12 +26,13 @@ from orderbench.models.checkpoint import Which
 from orderbench.models.codec import Codec, Weights, load_codec
 from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import FASHION_NAMES, SIDE, to_uint8
-from orderbench.models.families import family_of, load_family
+from orderbench.models.families import FAMILIES, family_of, load_family
 from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Model
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.probe import fingerprint
 from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.stack import Stack
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Lattice
@@ -408,6 +409,7 @@ def _model(
         weights = Weights.read(str(source), which)
         family = family_of(weights)
         model = load_family(weights, family)
+        card = {"setting": dict(FAMILIES.get(family).sampling)}
         about: dict[str, Any] = {
             "name": Path(str(source)).name,
             "family": family,
@@ -424,6 +426,7 @@ def _model(
         model, card = cast(Model, loaded.network), loaded.card
         about = {
             "name": source if source in shipped_names() else SHARED_FILE if source is None else Path(source).name,
+            "family": loaded.about.get("family"),
             "sha256": loaded.sha256,
             "data": loaded.about.get("data", ""),
             "objective": loaded.about.get("objective"),
@@ -433,7 +436,7 @@ def _model(
     if isinstance(model, torch.nn.Module):
         model = cast(Model, model.to(device=device, dtype=_DTYPES[dtype]))
         about["parameters"] = count_parameters(cast(torch.nn.Module, model))
-    if isinstance(model, Transformer):
+    if isinstance(model, Transformer | Stack):
         about["config"] = to_plain(model.config)
     return model, {**about, **_about(model)}, card
 

@@ -25,16 +25,13 @@ from orderbench.models.checkpoint import check_fits, read_tensors, unfilled, wri
 from orderbench.models.codec import encode_images
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig
 from orderbench.models.data import Source, open_images
+from orderbench.models.flops import training_flops
 from orderbench.models.mixtures import objective_named
 from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
-<<<<<<< HEAD
 from orderbench.models.shipped import Loaded, load_weights
-=======
-from orderbench.models.shipped import load_weights
 from orderbench.models.systems import BUDGET, SYSTEMS, Recipe, Task
->>>>>>> eec86cc (Networks of one stack: LlamaGen, PAR, EAR, RandAR, NAR and LPD as slot programmes over one backbone; systems as recipes that are trained at one budget)
 from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
@@ -128,7 +125,7 @@ def train(
             )  # fmt: skip
         finally:
             torch.set_flush_denormal(False)
-        return _write(spec, source, job, config, state) if is_first_process() else {}
+        return _write(spec, source, job, config, state, device) if is_first_process() else {}
 
 
 def _checked(spec: TrainSpec) -> Source:
@@ -220,7 +217,7 @@ def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:
 
 
 def _write(
-    spec: TrainSpec, source: Source, job: Job[Any], config: TrainConfig, state: dict[str, Any]
+    spec: TrainSpec, source: Source, job: Job[Any], config: TrainConfig, state: dict[str, Any], device: str
 ) -> dict[str, Any]:
     about = job.describe()
     weights = spec.out / f"{spec.what}.safetensors"
@@ -233,6 +230,9 @@ def _write(
         "train": state["identity"]["train"],
         "steps_done": state["step"],
         "images_seen": state["step"] * config.batch,
+        **({} if spec.system is None else {"system": spec.system}),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "training_flops": training_flops(job, config, device) * state["step"] / config.steps,
         "figures": state["history"][-1] if state["history"] else {},
         "learning_curve": state["history"],
         "command": _command(sys.argv[1:]),
