@@ -10,31 +10,37 @@ same for all. So what differs is the system.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NoReturn, TypeVar
 
+from orderbench.models.checkpoint import unfilled
 from orderbench.models.config import ModelConfig
 from orderbench.models.ear import EarConfig
+from orderbench.models.families import build_network
 from orderbench.models.llamagen import LlamaGenConfig
 from orderbench.models.lpd import LpdConfig
 from orderbench.models.nar import NarConfig
 from orderbench.models.objective import SHIPPED, ObjectiveConfig, Share
 from orderbench.models.par import ParConfig
 from orderbench.models.randar import RandARConfig
+from orderbench.models.shipped import shipped_names
 from orderbench.models.train import TrainConfig
+from orderbench.models.transformer import count_parameters
 from orderbench.orders import BenchError, Grid, Lattice
+from orderbench.orders.errors import listed
 from orderbench.orders.registry import Entry, Registry
 
 BUDGET = TrainConfig(steps=2000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998)
 PARAMETERS = 800_000  # within 5 %
 
-Relation = Literal["own", "released layout", "port", "adaptation", "reconstruction"]
+Relation = Literal["own", "released layout", "port", "adaptation", "reconstruction", "not built yet"]
 RELATIONS: dict[str, str] = {
     "own": "this project's own network",
     "released layout": "the authors' network; their files are read, and the one trained here has the same form",
     "port": "the paper's idea on this project's network",
     "adaptation": "the paper's idea, with a part changed that is named",
     "reconstruction": "built from the paper alone, whose code is not public",
+    "not built yet": "known from its paper, and no network of it is here yet",
 }
 
 
@@ -65,23 +71,48 @@ class Recipe:
 @dataclass(frozen=True, kw_only=True)
 class System(Entry):
     """A registered system. relation: to its paper, see `RELATIONS`. native: the arm that it is compared by, without its
-    model's name. shipped: whether weights of its budget travel in the package, under its own name. note: what was
-    changed, or why it is not built; empty for nothing. built: whether it can be trained here."""
+    model's name; empty for one that is not built. note: what was changed, or what it would need; empty for nothing.
+    lattice: of its codes, from the shipped images of 32 pixels. tokenizer: whose codes they are, a name in the
+    package."""
 
     relation: Relation
-    native: str
-    shipped: bool = True
+    native: str = ""
     note: str = ""
-    built: bool = True
+    lattice: Lattice = field(default_factory=lambda: Grid(16, 16))
+    tokenizer: str = "fashion-tokenizer"
+
+    @property
+    def built(self) -> bool:
+        """Whether it can be trained here."""
+        return self.relation != "not built yet"
+
+    @property
+    def shipped(self) -> bool:
+        """Whether weights of its budget travel in the package, under its own name."""
+        return self.built and self.name in shipped_names("model")
 
     @property
     def arm(self) -> str:
-        """How a run spells it.
+        """How a run spells it; empty for one that is not built.
 
         >>> SYSTEMS.get("par").arm
         'regions~par'
         """
-        return f"{self.native}~{self.name}"
+        return f"{self.native}~{self.name}" if self.built else ""
+
+    @property
+    def training(self) -> str:
+        """The command that trains it.
+
+        >>> SYSTEMS.get("par").training
+        'bench train model --system par --tokenizer fashion-tokenizer --out par'
+        """
+        return f"bench train model --system {self.name} --tokenizer {self.tokenizer} --out {self.name}"
+
+    def parameters(self) -> int:
+        """Of the network that is trained on the shipped codes; BenchError for one that is not built."""
+        with unfilled():
+            return count_parameters(build_network(self.function(Task(16, 10, self.lattice)).network))
 
 
 SYSTEMS: Registry[System] = Registry("a system", "`bench systems` lists them")
@@ -89,16 +120,42 @@ MakeRecipe = TypeVar("MakeRecipe", bound=Callable[[Task], Recipe])
 
 
 def register_system(
-    name: str, *, paper: str, idea: str, relation: Relation, native: str, shipped: bool = False, note: str = ""
+    name: str, *, paper: str, idea: str, relation: Relation, native: str, note: str = "", **codes: Any
 ) -> Callable[[MakeRecipe], MakeRecipe]:
-    """Decorator: put `recipe(task) -> Recipe` under the name of a system."""
+    """Decorator: put `recipe(task) -> Recipe` under the name of a system. codes: `lattice` and `tokenizer` of `System`,
+    where they are not those of the shipped grid."""
 
     def decorate(function: MakeRecipe) -> MakeRecipe:
         SYSTEMS.add(System(name=name, paper=paper, idea=idea, function=function, origin=function.__module__,
-                           relation=relation, native=native, shipped=shipped, note=note))  # fmt: skip
+                           relation=relation, native=native, note=note, **codes))  # fmt: skip
         return function
 
     return decorate
+
+
+def announce_system(name: str, *, paper: str, idea: str, note: str) -> None:
+    """List a system that is not built yet. note: what it would need."""
+
+    def refuse(task: Task) -> NoReturn:
+        raise _not_built(name)
+
+    SYSTEMS.add(System(name=name, paper=paper, idea=idea, function=refuse, origin=__name__,
+                       relation="not built yet", note=note))  # fmt: skip
+
+
+def built_system(name: str) -> System:
+    """The system of that name; BenchError for one that is not known, and for one that is not built yet."""
+    system = SYSTEMS.get(name)
+    if not system.built:
+        raise _not_built(name)
+    return system
+
+
+def _not_built(name: str) -> BenchError:
+    built = [other for other in SYSTEMS.names() if SYSTEMS.get(other).built]
+    return BenchError(
+        f"the system '{name}' is not built yet; {listed(built, 'or')} would do (`bench systems` lists all)"
+    )
 
 
 def follows(order: str, *paces: str) -> ObjectiveConfig:
@@ -183,3 +240,42 @@ def _arpg(task: Task) -> Recipe:
 def _radar(task: Task) -> Recipe:
     objective = replace(follows("radial", "native"), nested=SHIPPED.nested)
     return Recipe(ModelConfig(**task.square, **_TWO_PASS, position="rope+table", label="slot+query"), objective)
+
+
+# Known from their papers
+
+announce_system(
+    "iar", paper="IAR, arXiv 2501.00880",
+    idea="raster; codes in clusters of alike ones, and a loss that asks for the right cluster too",
+    note="needs the codebook sorted into clusters, and a loss term for them",
+)  # fmt: skip
+announce_system(
+    "iar2", paper="IAR2, arXiv 2510.06928",
+    idea="raster; two codes a cell, one for what it is and one for its detail, drawn one after the other",
+    note="needs a tokenizer of two codebooks",
+)  # fmt: skip
+announce_system(
+    "rear", paper="reAR, arXiv 2510.04450",
+    idea="raster, trained on noisy contexts and to agree with the features of the tokenizer",
+    note="needs a loss term that reads the embeddings of the tokenizer",
+)  # fmt: skip
+announce_system(
+    "laplacian", paper="Hong and Belkadi, arXiv 2510.02826",
+    idea="scales read as the bands of a Laplacian pyramid, refined from coarse to fine",
+    note="needs a network of scales that sees the scale before it alone",
+)  # fmt: skip
+announce_system(
+    "tokenbridge", paper="TokenBridge, arXiv 2503.16430",
+    idea="a continuous latent, cut into codes channel by channel; a small head draws those of a cell one by one",
+    note="needs a continuous tokenizer, and a head of several codes a cell",
+)  # fmt: skip
+announce_system(
+    "coral", paper="COrAL, arXiv 2410.09675",
+    idea="one network predicts several places forward and backward, and what it says of a place is pooled",
+    note="needs answers that are pooled from several predictions",
+)  # fmt: skip
+announce_system(
+    "narvl", paper="NARVL, arXiv 2403.02249",
+    idea="all cells in one pass, by learned queries that are trained by a loss over alignments",
+    note="needs a loss over alignments of queries and codes",
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Orders, decoders, rankings, plans and the trials of a run, listed in a terminal.
+"""Orders, decoders, systems, rankings, plans and the trials of a run, listed in a terminal.
 
 Knows rich, orders and plans. Refuses to compute, and to know where the text goes: whoever asks brings the console.
 """
@@ -65,6 +65,54 @@ def print_decoders(console: Console, listed: Sequence[Entry], choosers: Sequence
             f"With an option that chooses how many cells a step takes, they take no pace.",
             highlight=False,
         )
+
+
+def print_systems(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
+    """Every system: its arm, idea, paper, relation to it, and whether weights are shipped; those not built last."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold cyan")
+    table.add_column()
+    for one in [*filter(lambda one: one["built"], listed), *filter(lambda one: not one["built"], listed)]:
+        text = Text()
+        if one["built"]:
+            text.append(one["arm"], "bold").append(f"  {_weights(one)}\n")
+        text.append(one["idea"]).append(f"\n{one['paper']}; {one['relation']}", "dim")
+        table.add_row(one["name"], text)
+    console.print(table)
+    meant = {one["relation"]: one["relation_means"] for one in listed}
+    console.print()
+    for relation, means in meant.items():
+        console.print(f"{relation}: {means}.", highlight=False)
+    console.print(
+        "\n`bench systems NAME` lists a system's size and the commands that train and run it; `bench run --systems "
+        "NAME,NAME` compares the arms above, each under its own weights.",
+        highlight=False,
+    )
+
+
+def print_system_details(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
+    """Each system with its size, how it relates to its paper, and its commands."""
+    for one in listed:
+        console.print(f"{one['name']}: {one['idea']}", style="bold", highlight=False, markup=False)
+        rows = [("paper", one["paper"]), ("relation", f"{one['relation']}: {one['relation_means']}")]
+        if one["note"]:
+            rows.append(("note", one["note"]))
+        if one["built"]:
+            budget = one["budget"]
+            rows += [
+                ("arm", one["arm"]),
+                ("weights", _weights(one)),
+                ("size", f"{one['parameters']:,} parameters, for the shipped codes on {one['lattice']}"),
+                ("budget", f"{budget['steps']} steps of {budget['batch']} images"),
+                ("train", one["train"]),
+                ("run", one["run"]),
+            ]
+        for name, text in rows:
+            console.print(f"  {name:10s} {text}", highlight=False, markup=False, soft_wrap=name in ("train", "run"))
+
+
+def _weights(system: Mapping[str, Any]) -> str:
+    return "weights in the package" if system["shipped"] else "no weights in the package"
 
 
 def _print_entries(console: Console, listed: Sequence[Entry]) -> None:

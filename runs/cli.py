@@ -17,7 +17,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from orderbench.orders.errors import BenchError
-from orderbench.runs.cli_orders import decoders, orders, show
+from orderbench.runs.cli_orders import decoders, orders, show, systems
 from orderbench.runs.cli_results import baseline, check, compare, export, history, report
 from orderbench.runs.cli_run import doctor, fit_pace, run, score, train
 from orderbench.runs.shell import CLOSED, DebugOption, Grouped, patient_streams, say, write
@@ -99,6 +99,7 @@ def bench(
     Examples:
       bench orders                      every order, its paper and its options
       bench decoders                    every decoder: what stands behind the +
+      bench systems                     every published system, and its arm
       bench show radial                 the plan of one order, drawn here
       bench orders --rank --steps 13    all orders, by the price of parallel steps
       bench run --orders raster,radial  two orders, under the shipped weights
@@ -131,7 +132,7 @@ def completion(
 
 
 COMMANDS = (
-    orders, decoders, show, train, fit_pace, run, score, compare, export, report,
+    orders, decoders, systems, show, train, fit_pace, run, score, compare, export, report,
     check, baseline, history, doctor, completion,
 )  # fmt: skip
 

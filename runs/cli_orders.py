@@ -1,7 +1,7 @@
-"""Commands about what arms are made of: `bench orders`, `bench decoders` and `bench show`.
+"""Commands about what arms are made of: `bench orders`, `bench decoders`, `bench systems` and `bench show`.
 
-Knows what people ask of orders, decoders and plans before anything is trained. Refuses to compute and to draw: it asks
-the rooms and prints.
+Knows what people ask of orders, decoders, systems and plans before anything is trained. Refuses to compute and to draw:
+it asks the rooms and prints.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from orderbench.runs.shell import (
 
 if TYPE_CHECKING:
     from orderbench.models.decode import DecoderEntry
+    from orderbench.models.systems import System
     from orderbench.orders import Field, Lattice, Plan
     from orderbench.orders.order import Order
     from orderbench.orders.registry import Entry
@@ -146,6 +147,36 @@ def decoders(
         listing.print_decoders(piped_console(), chosen, [entry.name for entry in chosen if entry.chooses])
 
 
+def systems(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Only these.")] = None,
+    include: IncludeOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """List the systems: published networks, each trained here at one budget or read from its authors' files.
+
+    The arm of a system is the order, pace and decoder that its network was made for. With NAME: its parameters on the
+    shipped codes, how it relates to its paper, and the commands that train and run it.
+
+    \b
+    Examples:
+      bench systems
+      bench systems par ear
+      bench systems --json
+    """
+    include_files(include)
+    from orderbench.models.systems import SYSTEMS
+    from orderbench.reports import listing
+
+    documents = [_system_json(SYSTEMS.get(name)) for name in names or SYSTEMS.names()]
+    if as_json:
+        print_json(documents)
+    elif names:
+        listing.print_system_details(piped_console(), documents)
+    else:
+        listing.print_systems(piped_console(), documents)
+
+
 def show(
     arms: Annotated[
         list[str],
@@ -234,6 +265,29 @@ def _order_json(order: Order) -> dict[str, Any]:
 
 def _decoder_json(decoder: DecoderEntry) -> dict[str, Any]:
     return _entry_json(decoder, {**decoder.traits, "needs": list(decoder.needs)})
+
+
+def _system_json(system: System) -> dict[str, Any]:
+    from orderbench.models.systems import BUDGET, RELATIONS
+
+    weights = "" if system.shipped else f" --model {system.name}={system.name}/model.safetensors"
+    return {
+        "name": system.name,
+        "idea": system.idea,
+        "paper": system.paper,
+        "relation": system.relation,
+        "relation_means": RELATIONS[system.relation],
+        "note": system.note,
+        "built": system.built,
+        "arm": system.arm or None,
+        "shipped": system.shipped,
+        "lattice": str(system.lattice) if system.built else None,
+        "parameters": system.parameters() if system.built else None,
+        "budget": {"steps": BUDGET.steps, "batch": BUDGET.batch} if system.built else None,
+        "train": system.training if system.built else None,
+        "run": f"bench run --systems {system.name}{weights}" if system.built else None,
+        "origin": system.origin,
+    }
 
 
 def _entry_json(entry: Entry, traits: dict[str, Any]) -> dict[str, Any]:

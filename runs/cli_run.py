@@ -54,8 +54,8 @@ def train(
         Path | None,
         typer.Option(
             "--tokenizer",
-            metavar="FILE",
-            help="For a model: the tokenizer whose codes it learns.",
+            metavar="FILE|NAME",
+            help="For a model: the tokenizer whose codes it learns; fashion-tokenizer is the one in the package.",
             rich_help_panel=_LEARNED,
         ),
     ] = None,
@@ -215,7 +215,7 @@ def train(
       bench train model --tokenizer tokenizer/tokenizer.safetensors --out model
       bench train model --tokenizer tok.safetensors --out model --minutes 120
       bench train model --tokenizer tok.safetensors --out model --resume
-      bench train model --system randar --tokenizer tok.safetensors --out randar
+      bench train model --system randar --tokenizer fashion-tokenizer --out randar
       bench train features --out features --data images.npz --device cuda
       bench train features --network residual --data cifar-10 --out features
       bench train model --include my_term.py --mixture mixture.json \\

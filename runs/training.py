@@ -30,8 +30,8 @@ from orderbench.models.mixtures import objective_named
 from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.processes import is_first_process, join_processes
 from orderbench.models.recipes import FeatureJob, TokenizerJob
-from orderbench.models.shipped import Loaded, load_weights
-from orderbench.models.systems import BUDGET, SYSTEMS, Recipe, Task
+from orderbench.models.shipped import Loaded, load_shipped, load_weights, shipped_names
+from orderbench.models.systems import BUDGET, Recipe, Task, built_system
 from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
@@ -93,6 +93,8 @@ def train(
         raise BenchError("--every is 1 or more and --minutes above 0, as in --every 100 --minutes 60")
     if spec.threads is not None and spec.threads < 1:
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
+    if spec.system is not None:
+        _check_system(spec.system, spec.what)
     source = _checked(spec)
     device = choose_device(spec.device)
     said = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another
@@ -126,6 +128,13 @@ def train(
         finally:
             torch.set_flush_denormal(False)
         return _write(spec, source, job, config, state, device) if is_first_process() else {}
+
+
+def _check_system(name: str, what: str) -> None:
+    """BenchError for a system that cannot be trained, before images are read."""
+    if what != "model":
+        raise BenchError(f"--system {name} is a model, and {what} was to be trained; as in bench train model")
+    built_system(name)
 
 
 def _checked(spec: TrainSpec) -> Source:
@@ -180,7 +189,7 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
     if spec.system is None:
         asked = Recipe(ModelConfig(**task.square, **RECIPE_MODEL), SHIPPED)
     else:
-        asked = SYSTEMS.get(spec.system).function(task)
+        asked = built_system(spec.system).function(task)
     return ModelJob(
         asked.network,
         asked.objective if spec.mixture is None else objective_named(spec.mixture),
@@ -198,7 +207,8 @@ def _tokenizer(spec: TrainSpec) -> Loaded | None:
     """The tokenizer that was asked for; BenchError where its card names another side of images than was asked for."""
     if spec.tokenizer is None:
         return None
-    loaded = load_weights(spec.tokenizer, "tokenizer")
+    name = str(spec.tokenizer)
+    loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
     side = loaded.card.get("side", spec.side)
     if side != spec.side:
         raise BenchError(
