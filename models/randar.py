@@ -19,12 +19,13 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from orderbench.models.answer import Categorical
 from orderbench.models.codec import Weights
 from orderbench.models.config import StackConfig
 from orderbench.models.families import register_family
 from orderbench.models.layouts import RANDAR, fill, is_llama, llama_sizes
 from orderbench.models.positions import rotate
-from orderbench.models.stack import LlamaStack
+from orderbench.models.stack import LlamaStack, StackCache
 from orderbench.models.transformer import join_heads, split_heads
 
 SAMPLING = {"guidance": "linear:scale=4:count=before", "top_k": 0, "top_p": 1.0}
@@ -61,6 +62,32 @@ class RandAR(LlamaStack[RandARConfig]):
         asked, turn = self.queries(cells_BG)
         x = torch.stack([asked, self.tok_embeddings(codes_BG)], dim=2).flatten(1, 2)
         return x, turn.repeat_interleave(2, dim=1), (2,) * cells_BG.shape[1]
+
+    def answer(self, cache: StackCache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
+        answer = super().answer(cache, cells_BQ, seen=seen)
+        stands = seen is None and cache.length + cells_BQ.shape[1] <= cache.keys[0].shape[2]
+        cache.asked_B = cells_BQ[:, 0] if stands else None
+        return answer
+
+    def step(
+        self,
+        cache: StackCache,
+        codes_BGK: Tensor,
+        cells_BG: Tensor,
+        *,
+        seen: Tensor | None = None,
+        slots_BG: Tensor | None = None,
+    ) -> None:
+        """Feed decoded codes. Where the first cell is the first that was asked last, its instruction was run already,
+        seeing all that it sees as content, and is not run again. So a step runs one slot less, as in the release. On a
+        GPU, to find that out would stop the device, and all slots are run."""
+        asked_B, cache.asked_B = cache.asked_B, None
+        if seen is not None or asked_B is None or cells_BG.is_cuda or not torch.equal(asked_B, cells_BG[:, 0]):
+            super().step(cache, codes_BGK, cells_BG, seen=seen, slots_BG=slots_BG)
+            return
+        x, turn, counts = self.content(codes_BGK[..., 0], cells_BG, len(cache.counts))
+        cache.length += 1
+        self._wait(cache, x[:, 1:], turn[:, 1:], counts, None)
 
 
 def _recognises(names: Collection[str]) -> bool:

@@ -91,7 +91,8 @@ class StackCache:
 
     (B, H, slots, K) each. For decoding, memory for all slots is allocated at the start; where gradients are needed
     (grows), new slots are concatenated. outputs: (B, slots, D), of the layers that a family reads later, by how many
-    blocks came before. counts: slots of every unit fed, the class first. length: how many slots were run.
+    blocks came before. counts: slots of every unit fed, the class first. length: how many slots were run. asked_B: the
+    first cell that was asked last, where its query still stands behind the content; see `randar`.
     """
 
     labels_B: Tensor
@@ -102,6 +103,7 @@ class StackCache:
     waiting: list[Fed] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     length: int = 0
+    asked_B: Tensor | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -309,6 +311,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
             kept[:] = [one[rows_B] for one in kept]
         cache.outputs = {after: one[rows_B] for after, one in cache.outputs.items()}
         cache.labels_B = cache.labels_B[rows_B]
+        cache.asked_B = None if cache.asked_B is None else cache.asked_B[rows_B]
 
         def of(fed: Fed) -> Fed:
             seen = fed.seen if fed.seen is None or len(fed.seen) == 1 else fed.seen[rows_B]
@@ -364,7 +367,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
         table = torch.zeros(B, S, T, dtype=torch.bool, device=device)
         first, units = 0, len(cache.counts) - sum(len(fed.counts) for fed in cache.waiting)
         for fed in cache.waiting:
-            width, units = sum(fed.counts), units + len(fed.counts)
+            width, units = fed.x_BSD.shape[1], units + len(fed.counts)
             stop = cache.length + first + width
             rows = slice(first, first + width)
             if fed.seen is None:
