@@ -15,7 +15,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor, nn
 
 from orderbench.models.codec import Weights
@@ -24,7 +23,7 @@ from orderbench.models.families import register_family
 from orderbench.models.layouts import EAR, fill, is_llama, llama_sizes
 from orderbench.models.stack import Block, LlamaStack, Rewindable, walks_alone
 from orderbench.models.transformer import join_heads
-from orderbench.orders import Plan, make_plan
+from orderbench.orders import Plan
 
 Schedule = Literal["sides", "shells"]
 SAMPLING = {"guidance": "constant:scale=1.65", "top_k": 0, "top_p": 1.0}
@@ -71,8 +70,6 @@ class Ear(LlamaStack[EarConfig], Rewindable[EarConfig]):
         super().__init__(config)
         self.native = f"spiral@ear-{config.schedule}"
         self.mask_token = nn.Embedding(1, config.width)
-        cells_L = torch.from_numpy(make_plan("spiral", config.grid).cells_for([0])[0].copy())
-        self.rank_L = torch.empty_like(cells_L).scatter_(0, cells_L, torch.arange(len(cells_L)))
 
     def make_block(self) -> nn.Module:
         return ModulatedBlock(self.config) if self.config.modulation == "class" else Block(self.config)
@@ -92,9 +89,7 @@ class Ear(LlamaStack[EarConfig], Rewindable[EarConfig]):
         return self.class_vector(labels_B) if self.config.modulation == "class" else None
 
     def _turn(self, cells_BX: Tensor) -> Tensor:
-        if self.rank_L.device != cells_BX.device:
-            self.rank_L = self.rank_L.to(cells_BX.device)
-        return self.turn_LJ[self.rank_L[cells_BX]]
+        return self.turn_LJ[self.rank_L("spiral")[cells_BX]]
 
     def content(self, codes_BG: Tensor, cells_BG: Tensor, fed: int) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """One slot a code, rotated by its rank."""

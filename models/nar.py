@@ -43,21 +43,22 @@ class Nar(LlamaStack[NarConfig]):
         self.taps = (config.blocks, config.blocks + 1)
         self.medusa_norm = RMSNorm(config.width)
         self.medusa_output = nn.Linear(config.width, config.codes, bias=False)
-        self.left_L2, self.above_L2 = self._neighbours()
 
     def depth(self) -> int:
         """One block more than the backbone, for the cells below."""
         return self.config.blocks + 1
 
-    def _neighbours(self) -> tuple[Tensor, Tensor]:
-        """(L, 2) int64 for each output: the slot that tells a cell, and 1, or 0 and 0 where there is no neighbour."""
+    def _neighbours(self) -> Tensor:
+        """(2, L, 2) int64, to the left and above: the slot that tells a cell, and 1; 0 and 0 where there is none. The
+        first cell has the class for both."""
         grid, (cells_L,) = self.config.grid, make_plan(self.native, self.config.grid).cells_for([0])
         slot = {int(cell): 1 + rank for rank, cell in enumerate(cells_L)}
-        tables = []
-        for away, side_L in ((1, grid.col_L), (grid.cols, grid.row_L)):
-            rows = [[slot[cell - away], 1] if side_L[cell] else [0, int(cell == 0)] for cell in range(grid.n_cells)]
-            tables.append(torch.tensor(rows))
-        return tables[0], tables[1]
+        sides = ((1, grid.col_L), (grid.cols, grid.row_L))
+        rows = [
+            [[slot[cell - away], 1] if there_L[cell] else [0, int(cell == 0)] for cell in range(grid.n_cells)]
+            for away, there_L in sides
+        ]
+        return torch.tensor(rows, device="cpu")
 
     def refuses(self, plan: Plan) -> str:
         """All but anti-diagonals, a whole one a step."""
@@ -65,10 +66,8 @@ class Nar(LlamaStack[NarConfig]):
 
     def look_up(self, cache: StackCache, cells_BQ: Tensor) -> Tensor:
         """The mean of what the neighbours that there are say."""
-        if self.left_L2.device != cells_BQ.device:
-            self.left_L2, self.above_L2 = self.left_L2.to(cells_BQ.device), self.above_L2.to(cells_BQ.device)
         right, below = self.taps
-        left_BQ2, above_BQ2 = self.left_L2[cells_BQ], self.above_L2[cells_BQ]
+        left_BQ2, above_BQ2 = self.table("neighbours", self._neighbours)[:, cells_BQ]
         from_left = self.read(taken(cache.outputs[right], left_BQ2[..., 0]))
         from_above = self.medusa_output(self.medusa_norm(taken(cache.outputs[below], above_BQ2[..., 0])))
         (left_BQ1, above_BQ1) = left_BQ2[..., 1:].float(), above_BQ2[..., 1:].float()

@@ -24,7 +24,7 @@ from orderbench.models.config import StackConfig
 from orderbench.models.families import register_family
 from orderbench.models.layouts import PAR, fill, is_llama, llama_sizes
 from orderbench.models.stack import LlamaStack, StackCache, taken, walks_alone
-from orderbench.orders import BenchError, Plan, make_plan
+from orderbench.orders import BenchError, Plan
 
 SAMPLING = {"guidance": "constant:scale=1.6", "top_k": 0, "top_p": 1.0}
 
@@ -52,8 +52,6 @@ class Par(LlamaStack[ParConfig]):
         self.native = f"regions:m={config.m}"
         self.regions, self.taps = config.m**2, (config.blocks,)
         self.spe_tok_embeddings = nn.ModuleDict({"special_embeddings": nn.Embedding(self.regions - 1, config.width)})
-        cells_L = torch.from_numpy(make_plan(self.native, config.grid).cells_for([0])[0].copy())
-        self.rank_L = torch.empty_like(cells_L).scatter_(0, cells_L, torch.arange(len(cells_L)))
 
     def refuses(self, plan: Plan) -> str:
         """All but its own regions at their native pace: a code tells one cell, whoever is asked beside it."""
@@ -76,9 +74,7 @@ class Par(LlamaStack[ParConfig]):
 
     def look_up(self, cache: StackCache, cells_BQ: Tensor) -> Tensor:
         """Slot p tells the cell of rank p."""
-        if self.rank_L.device != cells_BQ.device:
-            self.rank_L = self.rank_L.to(cells_BQ.device)
-        return self.read(taken(cache.outputs[self.config.blocks], self.rank_L[cells_BQ]))
+        return self.read(taken(cache.outputs[self.config.blocks], self.rank_L(self.native)[cells_BQ]))
 
 
 def _recognises(names: Collection[str]) -> bool:

@@ -12,10 +12,11 @@ forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -156,7 +157,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
     def __init__(self, config: SomeConfig) -> None:
         super().__init__()
         self.config = config
-        self._turns: dict[torch.device, Tensor] = {}
+        self._tables: dict[tuple[str, torch.device], Tensor] = {}
 
     # The slot programme
 
@@ -239,11 +240,24 @@ class Stack(nn.Module, Generic[SomeConfig]):
     @property
     def turn_LJ(self) -> Tensor:
         """(L, K/2) complex64 rotations of all cells, by their row and column."""
+        return self.table("turn", lambda: rotary_table(self.config.grid, self.config.head_size))
+
+    def table(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """A table that follows from the sizes, on the network's device; made when it is first needed."""
         device = next(self.parameters()).device
-        if device not in self._turns:
+        if (name, device) not in self._tables:
             with torch.inference_mode(False):  # training may use it later
-                self._turns[device] = rotary_table(self.config.grid, self.config.head_size).to(device)
-        return self._turns[device]
+                self._tables[name, device] = make().to(device)
+        return self._tables[name, device]
+
+    def rank_L(self, order: str) -> Tensor:
+        """(L,) int64: the place of every cell in an order, from 0."""
+
+        def ranks() -> Tensor:
+            (cells_L,) = make_plan(order, self.config.grid).cells_for([0])
+            return torch.from_numpy(np.argsort(cells_L))
+
+        return self.table(f"rank {order}", ranks)
 
     def no_turn(self, B: int, slots: int = 1) -> Tensor:
         """(B, S, J) zeros: the query and the key of such a slot are the zero vector, as in LlamaGen's class slot."""

@@ -1,0 +1,248 @@
+"""Families of one stack: equal to the naive references at every step, strict files, and what they promise as models."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reference_onestack import SIZES, decoding, parameter_count, random_weights, shapes, teacher_forced
+from torch import Tensor
+
+from orderbench.models import decode_steps, load_checkpoint, plan_answer
+from orderbench.models.contract import check_model
+from orderbench.models.decode import make_tile, plain_steps
+from orderbench.models.ear import Ear, EarConfig
+from orderbench.models.families import FAMILIES, build_network
+from orderbench.models.guidance import parse_guidance
+from orderbench.models.llamagen import LlamaGen, LlamaGenConfig
+from orderbench.models.lpd import Lpd, LpdConfig
+from orderbench.models.nar import Nar, NarConfig
+from orderbench.models.par import Par, ParConfig
+from orderbench.models.randar import RandAR, RandARConfig
+from orderbench.models.stack import Stack
+from orderbench.models.systems import PARAMETERS, SYSTEMS, Task
+from orderbench.orders import BenchError, Grid, make_plan
+
+CODES, CLASSES, HEADS = 11, 3, 2
+CASES = [  # family, arm
+    ("llamagen", "raster"),
+    ("par", "regions"),
+    ("ear", "spiral@ear-sides"),
+    ("ear", "spiral@ear-shells"),
+    ("ear", "spiral@one"),
+    ("ear-adaln", "spiral@ear-sides"),
+    ("randar", "random@randar:9"),
+    ("randar", "halton@one"),
+    ("lpd", "locality@lpd:7"),
+    ("lpd", "raster@even:5"),
+    ("lpd", "random@one"),
+    ("nar", "diagonal"),
+]
+
+
+def network(folder: Path, family: str, side: int = 6, layers: int = 2) -> tuple[Stack[Any], dict[str, Tensor]]:
+    """A file in the family's layout, loaded; and its weights, for the reference."""
+    weights = random_weights(
+        family, codes=CODES, classes=CLASSES, side=side, width=32, heads=HEADS, layers=layers, seed=1
+    )
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    file = folder / f"{family}.pt"
+    torch.save({"model": weights}, file)
+    options: dict[str, Any] = {"heads": HEADS} | ({} if family == "lpd" else {"side": side})
+    model = load_checkpoint(file, family.removesuffix("-adaln"), **options)
+    assert isinstance(model, Stack)
+    return model, weights
+
+
+@pytest.mark.parametrize(("family", "arm"), CASES)
+def test_every_step_and_the_likelihood_equal_the_reference(family: str, arm: str, tmp_path: Path) -> None:
+    model, weights = network(tmp_path, family)
+    plan = make_plan(arm, model.lattice, seed=3)
+    codes_BLK = torch.randint(CODES, (2, 36, 1), generator=torch.Generator().manual_seed(0))
+    labels = [2, CLASSES]  # a class, and none
+    tile = make_tile(model, plan, [0, 1], labels=labels, forced_BLK=codes_BLK)
+    with torch.inference_mode():
+        said_BLV = torch.empty(2, 36, CODES)
+        for step in plain_steps(tile):
+            said_BLV.scatter_(1, step.cells_BQ[..., None].expand(-1, -1, CODES), step.answer.law().float())
+        masked = plan_answer(model, codes_BLK, torch.tensor(labels), plan).law().float()
+        cells_BL = torch.from_numpy(plan.cells_for([0, 1]).copy())
+        masked_BLV = torch.empty_like(masked).scatter_(1, cells_BL[..., None].expand_as(masked), masked)
+    for row, label in enumerate(labels):
+        cells = cells_BL[row].tolist()
+        codes_L, sizes = codes_BLK[row, :, 0].tolist(), list(plan.sizes)
+        wanted_LV = decoding(family, weights, codes_L, label, cells, sizes, heads=HEADS)
+        torch.testing.assert_close(said_BLV[row], wanted_LV.log_softmax(-1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(masked_BLV[row], wanted_LV.log_softmax(-1), atol=1e-5, rtol=1e-5)
+        trained = teacher_forced(family, weights, codes_L, label, cells, sizes, heads=HEADS)
+        alike = torch.isclose(said_BLV[row], trained.log_softmax(-1), atol=1e-5).all(-1)
+        assert alike.all() or family == "randar"  # whose later queries of a group see less than in training
+
+
+def test_only_the_later_queries_of_randar_see_other_things_than_in_training(tmp_path: Path) -> None:
+    model, weights = network(tmp_path, "randar")
+    plan = make_plan("raster@even:12", model.lattice)
+    codes = torch.randint(CODES, (1, 36, 1), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        law_LV = plan_answer(model, codes, torch.tensor([1]), plan).law()[0].float()
+    trained = teacher_forced("randar", weights, codes[0, :, 0].tolist(), 1, list(range(36)), list(plan.sizes),
+                             heads=HEADS).log_softmax(-1)  # fmt: skip
+    alike = torch.isclose(law_LV, trained, atol=1e-5).all(-1)
+    assert alike.tolist() == [place % 3 == 0 for place in range(36)]
+
+
+TINY: dict[str, Any] = {"codes": CODES, "classes": CLASSES, "rows": 4, "cols": 4, "width": 16, "heads": 2, "blocks": 2}
+CONFIGS = [
+    LlamaGenConfig(**TINY), ParConfig(**TINY), EarConfig(**TINY), EarConfig(**TINY, modulation="none"),
+    RandARConfig(**TINY), NarConfig(**TINY), LpdConfig(**TINY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_the_contract_of_models(config: Any) -> None:
+    """Among it: cached decoding equals one feeding and one asking, no code moves what came before it, asking leaves no
+    trace, and every decoder that the family serves keeps its traits."""
+    torch.manual_seed(0)
+    model = build_network(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    verdicts = check_model(model, "cpu")
+    assert [str(one) for one in verdicts if one.verdict != "pass"] == []
+    checked = {one.check for one in verdicts}
+    assert "looking ahead" in checked
+    assert any(check.startswith("masks") for check in checked)
+
+
+def test_a_step_is_one_pass_that_runs_what_the_papers_run() -> None:
+    """Slots through the network: N for LlamaGen, PAR (with its bridges) and NAR; about twice as many for the others."""
+    grid = Grid(4, 4)
+    sizes = {**TINY, "width": 16}
+    wanted = {
+        LlamaGenConfig: ("raster", [1] * 16),
+        ParConfig: ("regions", [1, 1, 1, 1, 4, 4, 4]),
+        EarConfig: ("spiral@ear-sides", [2, 2, 3, 4, 5, 6, 7]),  # what is fed and what is asked
+        RandARConfig: ("raster@even:4", [5, 11, 11, 11]),  # 2 g - 1 + g, after the class and g
+        NarConfig: ("diagonal", [1, 1, 2, 3, 4, 3, 2]),
+        LpdConfig: ("raster@even:4", [5, 8, 8, 8]),
+    }
+    for kind, (arm, slots) in wanted.items():
+        model = build_network(kind(**sizes)).eval()
+        ran: list[int] = []
+        first = next(module for name, module in model.named_modules() if name.endswith(("wqkv", "attn.qkv")))
+        first.register_forward_hook(lambda module, given, out, ran=ran: ran.append(given[0].shape[1]))
+        steps = list(decode_steps(model, make_plan(arm, grid), [0]))  # type: ignore[arg-type]
+        assert (len(steps), ran) == (len(slots), slots), kind
+
+
+@pytest.mark.parametrize(
+    ("config", "arm"),
+    [
+        (LlamaGenConfig(**TINY), "raster@even:4"), (LlamaGenConfig(**TINY), "halton@one"),
+        (ParConfig(**TINY), "regions@one"), (ParConfig(**TINY), "raster"), (EarConfig(**TINY), "raster"),
+        (EarConfig(**TINY), "random@one"), (NarConfig(**TINY), "diagonal@one"), (NarConfig(**TINY), "radial"),
+    ],
+)  # fmt: skip
+def test_a_family_of_one_walk_refuses_others_and_names_its_own(config: Any, arm: str) -> None:
+    model = build_network(config)
+    why = model.refuses(make_plan(arm, Grid(4, 4)))  # type: ignore[operator]
+    assert f"its network knows the walk of {model.native}" in why
+    assert why.endswith(f"--orders {model.native} would do")
+    with pytest.raises(BenchError, match="does not serve this plan"):
+        make_tile(model, make_plan(arm, Grid(4, 4)), [0])  # type: ignore[arg-type]
+
+
+# Files
+
+
+PUBLISHED = [("llamagen", name) for name in ("B", "L", "XL", "XXL", "3B")] + [
+    (family, name) for family in ("par", "ear", "ear-adaln", "randar", "lpd") for name in ("L", "XL")
+] + [("nar", name) for name in ("B", "M", "L", "XL", "XXL")]  # fmt: skip
+KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "llamagen": (LlamaGen, LlamaGenConfig), "par": (Par, ParConfig), "ear": (Ear, EarConfig),
+    "ear-adaln": (Ear, EarConfig), "randar": (RandAR, RandARConfig), "nar": (Nar, NarConfig), "lpd": (Lpd, LpdConfig),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "size"), PUBLISHED)
+def test_published_sizes_have_the_published_numbers_of_parameters_and_names(family: str, size: str) -> None:
+    layers, width, heads = SIZES[size]
+    codes = 8192 if family.startswith("ear") else 16384
+    kind, config = KINDS[family]
+    more = {"modulation": "class" if family == "ear-adaln" else "none"} if family.startswith("ear") else {}
+    made = config(codes=codes, classes=1000, rows=16, cols=16, width=width, heads=heads, blocks=layers, **more)
+    model = kind.skeleton(made)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameter_count(family, size)
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert own == {name: tuple(shape) for name, shape in shapes(
+        family, codes=codes, classes=1000, side=16, width=width, layers=layers, m=2).items()}  # fmt: skip
+
+
+def test_the_budget_of_all_systems_is_the_same_within_five_percent() -> None:
+    task = Task(16, 10, Grid(16, 16))
+    for name in SYSTEMS.names():
+        entry = SYSTEMS.get(name)
+        if entry.built and isinstance(getattr(entry.function(task).network, "lattice", None), Grid):
+            count = sum(parameter.numel() for parameter in build_network(entry.function(task).network).parameters())
+            assert abs(count / PARAMETERS - 1) <= 0.05, (name, count)
+
+
+def test_each_layout_is_recognised_and_no_other(tmp_path: Path) -> None:
+    for family in ("llamagen", "par", "ear", "ear-adaln", "randar", "nar", "lpd"):
+        weights = random_weights(family, codes=CODES, classes=CLASSES, side=4, width=16, heads=2, layers=2, seed=0)
+        assert [name for name in FAMILIES.names() if FAMILIES.get(name).recognises(weights)] == [
+            family.removesuffix("-adaln")
+        ]
+
+
+@pytest.mark.parametrize("family", ["llamagen", "par", "ear", "ear-adaln", "randar", "nar", "lpd"])
+def test_files_are_read_strictly(family: str, tmp_path: Path) -> None:
+    name = family.removesuffix("-adaln")
+    weights = random_weights(family, codes=CODES, classes=CLASSES, side=4, width=16, heads=2, layers=2, seed=0)
+    norm = "norm.weight"
+    changed = {
+        "missing": {key: value for key, value in weights.items() if key != norm},
+        "unexpected": {**weights, "another.weight": torch.zeros(2)},
+        "would do": {**weights, norm: torch.zeros(3, 5, 7)},
+    }
+    for words, state in changed.items():
+        file = tmp_path / f"{words.replace(' ', '-')}.pt"
+        torch.save(state, file)
+        with pytest.raises(BenchError, match=words):
+            load_checkpoint(file, name, heads=2, **({} if name == "lpd" else {"side": 4}))
+
+
+def test_tables_that_follow_from_the_sizes_are_left_out(tmp_path: Path) -> None:
+    weights = random_weights("randar", codes=CODES, classes=CLASSES, side=4, width=16, heads=2, layers=2, seed=0)
+    more = {"freqs_cis": torch.zeros(3), "layers.0.attention.kv_cache.k_cache": torch.zeros(1, 2)}
+    torch.save({**weights, **more}, tmp_path / "randar.pt")
+    assert isinstance(load_checkpoint(tmp_path / "randar.pt", heads=2, side=4), RandAR)
+
+
+def test_a_text_conditional_sibling_is_named(tmp_path: Path) -> None:
+    weights = random_weights("llamagen", codes=CODES, classes=CLASSES, side=4, width=16, heads=2, layers=2, seed=0)
+    del weights["cls_embedding.embedding_table.weight"]
+    weights["cls_embedding.cap_proj.fc1.weight"] = torch.zeros(16, 2048)
+    torch.save(weights, tmp_path / "t2i_XL.pt")
+    with pytest.raises(BenchError, match="is a text-conditional network of LlamaGen's layout, which draws from capt"):
+        load_checkpoint(tmp_path / "t2i_XL.pt")
+
+
+def test_a_release_says_how_it_samples() -> None:
+    for name in FAMILIES.names():
+        sampling = FAMILIES.get(name).sampling
+        assert parse_guidance(sampling["guidance"]).on, name
+        assert {*sampling} <= {"guidance", "temperature", "top_k", "top_p"}
+
+
+def test_gradients_reach_every_tensor_of_a_family() -> None:
+    for config in CONFIGS:
+        torch.manual_seed(0)
+        model = build_network(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        plan = make_plan(model.native, Grid(4, 4))  # type: ignore[arg-type]
+        codes = torch.randint(CODES, (2, 16, 1))
+        labels = torch.tensor([1, CLASSES])
+        plan_answer(model, codes, labels, plan).log_prob(codes).sum().backward()  # type: ignore[arg-type]
+        without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert without == [], type(config).__name__
