@@ -24,7 +24,8 @@ LATENT, CODE_SIZE, CODES = 256, 8, 16384
 BLOCKS = {"encoder": 2, "decoder": 3}  # residual blocks a stage
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> nn.GroupNorm:
+    """In 32 groups, eps 1e-6."""
     return nn.GroupNorm(32, channels, eps=1e-6)
 
 
@@ -33,7 +34,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = _norm(before), _norm(after)
+        self.norm1, self.norm2 = group_norm(before), group_norm(after)
         self.conv1, self.conv2 = nn.Conv2d(before, after, 3, padding=1), nn.Conv2d(after, after, 3, padding=1)
         if before != after:
             self.nin_shortcut = nn.Conv2d(before, after, 1)
@@ -48,7 +49,7 @@ class AttnBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = _norm(channels)
+        self.norm = group_norm(channels)
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ class Side(nn.Module):
             Stage(a, b, BLOCKS[kind], attention=(i == 0 if decodes else i == 4), resize=resize if i < 4 else None)
             for i, (a, b) in enumerate(zip(inputs, outputs, strict=True))
         )
-        self.norm_out = _norm(last)
+        self.norm_out = group_norm(last)
         self.conv_out = nn.Conv2d(last, 3 if decodes else LATENT, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,7 +179,8 @@ class VQ16(nn.Module):
 
 
 def _recognises(names: Collection[str]) -> bool:
-    return "quantize.embedding.weight" in names and "post_quant_conv.weight" in names
+    own = "quantize.embedding.weight" in names and "post_quant_conv.weight" in names
+    return own and not any(name.startswith("quantize.quant_resi.") for name in names)  # those are VAR's
 
 
 @register_tokenizer(
