@@ -52,5 +52,7 @@ from orderbench.models.shipped import load_shipped as load_shipped
 from orderbench.models.shipped import load_weights as load_weights
 from orderbench.models.speculative import Speculation as Speculation
 from orderbench.models.transformer import Transformer as Transformer
+from orderbench.models.var import VAR as VAR
+from orderbench.models.var import load_var as load_var
 from orderbench.models.varcodec import load_var_tokenizer as load_var_tokenizer
 from orderbench.models.vq16 import load_vq16 as load_vq16

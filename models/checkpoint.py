@@ -288,7 +288,7 @@ def load_network(kind: Callable[[Any], Network], config: Any, state: Mapping[str
     The configuration comes from a file too. Sizes that the file cannot fill are refused before anything of that size is
     built.
     """
-    blocks = max((size for name, size in vars(config).items() if name.endswith("_blocks")), default=0)
+    blocks = max((size for name, size in vars(config).items() if name.endswith("blocks")), default=0)
     if blocks > len(state):
         raise BenchError(f"'{where}' holds {len(state)} tensors, too few for {blocks} blocks; name another file")
     try:

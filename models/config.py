@@ -6,6 +6,7 @@ Knows sizes and names. Refuses to know tensors.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal, Protocol, TypeVar
 
 from orderbench.orders import BenchError, Grid, Lattice
@@ -41,11 +42,22 @@ def _check(config: Any, what: str) -> None:
         name, value = known.name, getattr(config, known.name)
         if value is None and known.default is None:
             continue
-        if name in _CHOICES:
+        if name == "scales":
+            _check_scales(value, what)
+        elif name in _CHOICES:
             if value not in _CHOICES[name]:
                 raise BenchError(f"the {what}'s {name} is {value!r}; {' or '.join(_CHOICES[name])} would do")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise BenchError(f"the {what}'s {name} is {value!r}; give a whole number of 1 or more")
+
+
+def _check_scales(value: Any, what: str) -> None:
+    """BenchError for scales that are not whole numbers that grow."""
+    sides = value if isinstance(value, tuple) else (None,)
+    if any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides) or any(
+        finer <= coarser for coarser, finer in pairwise(sides)
+    ):
+        raise BenchError(f"the {what}'s scales are {value!r}; whole numbers that grow would do, as in 1,2,4,8,16")
 
 
 def _check_heads(width: int, heads: int) -> None:
@@ -153,7 +165,10 @@ class StackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """The small VQ tokenizer: images of `channels` x 2 rows x 2 cols pixels to rows x cols codes."""
+    """The small VQ tokenizer: images of `channels` x 2 rows x 2 cols pixels to rows x cols codes.
+
+    scales: the sides of the levels of a pyramid, coarse to fine; the last is rows = cols. Empty for one grid.
+    """
 
     codes: int = 16
     code_size: int = 8
@@ -161,8 +176,10 @@ class TokenizerConfig:
     width: int = 48
     encoder_blocks: int = 2
     decoder_blocks: int = 3
+    scales: tuple[int, ...] = field(default=(), metadata=_LATER)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(self.scales) if isinstance(self.scales, list) else self.scales)
         _check(self, "tokenizer")
         if self.codes < 2 or self.width % 8:
             raise BenchError(

@@ -105,6 +105,15 @@ class Narrowing(Model, Protocol):
         rows_B[i]."""
 
 
+@runtime_checkable
+class Meeting(Model, Protocol):
+    """A model that must know its tokenizer before it decodes, such as one whose inputs are made from the codebook."""
+
+    def meet(self, codec: Any) -> None:
+        """Called once, with the `Codec` between its codes and pixels, or None where there is none. BenchError for a
+        tokenizer that does not belong to it, and for none if it cannot do without."""
+
+
 def serves(model: object, need: str) -> bool:
     """Whether a model has a trait, or, for 'rewind' and 'keep', the calls of `Rewindable` and `Narrowing`."""
     if need == "rewind":

@@ -16,7 +16,7 @@ from orderbench.models.config import FeatureConfig, TokenizerConfig, to_plain
 from orderbench.models.data import Images
 from orderbench.models.features import FeatureNet
 from orderbench.models.processes import sum_over_processes, take_from_first
-from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.tokenizer import Tokenizer, tokenizer_of
 from orderbench.orders.streams import generator
 
 
@@ -33,10 +33,10 @@ class TokenizerJob:
         self.config, self.train, self.test, self.seed, self.device = config, train, test, seed, device
         self.last_revival = int(self.revive_until * steps)
         self._used_V = torch.zeros(config.codes, dtype=torch.int64)
-        self._latent: Tensor | None = None
+        self._sought_BLz: Tensor | None = None
 
     def build(self) -> Tokenizer:
-        return Tokenizer(self.config)
+        return tokenizer_of(self.config)
 
     def hidden_matrices(self, network: Tokenizer) -> list[nn.Parameter]:
         return []
@@ -56,17 +56,17 @@ class TokenizerJob:
         quantized = network.quantize(latent)
         rebuilt = network.decoder(quantized.latent_Bzhw).float()
         self._used_V += torch.bincount(quantized.tokens_BL.flatten().cpu(), minlength=self.config.codes)
-        self._latent = latent.detach()
+        self._sought_BLz = quantized.sought_BLz
         error = F.mse_loss(rebuilt, images)
         return error + 0.2 * F.l1_loss(rebuilt, images) + quantized.loss, {"mse": float(error.detach())}
 
     def after(self, network: Tokenizer, step: int) -> None:
         if (step + 1) % self.revive_every == 0:
-            if step < self.last_revival and self._latent is not None:
+            if step < self.last_revival and self._sought_BLz is not None:
                 picks = generator(self.seed, "train", step).integers(0, 2**31, self.config.codes)
                 used_V = sum_over_processes(self._used_V.to(self.device))
-                network.revive(used_V, self._latent, torch.from_numpy(picks).to(self.device))
-                take_from_first(network.codebook_Vz.data)  # each process revives from its own share of the batch
+                network.revive(used_V, self._sought_BLz, torch.from_numpy(picks).to(self.device))
+                take_from_first(network.code_vectors.data)  # each process revives from its own share of the batch
             self._used_V.zero_()
 
     def state(self) -> dict[str, Tensor]:

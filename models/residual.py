@@ -60,14 +60,15 @@ class ScaleQuantizer(nn.Module):
 
     def band(self, level: int, codes_BG: Tensor, pyramid: Pyramid) -> Tensor:
         """(B, z, h, w) fp32: what all codes of a level, in raster order, add to the canvas."""
-        own, last = pyramid.levels[level], pyramid.levels[-1]
-        h = F.embedding(codes_BG, self.embedding.weight.float()).transpose(1, 2).unflatten(2, (own.rows, own.cols))
-        if level < len(pyramid.levels) - 1:
-            h = F.interpolate(h, size=(last.rows, last.cols), mode="bicubic", align_corners=False)
-        phis = self.quant_resi.get_submodule("qresi_ls")
-        phi = phis.get_submodule(str(phi_of(level, len(pyramid.levels))))
-        weight, bias = phi.get_parameter("weight").float(), phi.get_parameter("bias").float()
-        return 0.5 * h + 0.5 * F.conv2d(h, weight, bias, padding=1)
+        with _in_fp32(codes_BG):
+            own, last = pyramid.levels[level], pyramid.levels[-1]
+            h = F.embedding(codes_BG, self.embedding.weight.float()).transpose(1, 2).unflatten(2, (own.rows, own.cols))
+            if level < len(pyramid.levels) - 1:
+                h = F.interpolate(h, size=(last.rows, last.cols), mode="bicubic", align_corners=False)
+            phis = self.quant_resi.get_submodule("qresi_ls")
+            phi = phis.get_submodule(str(phi_of(level, len(pyramid.levels))))
+            weight, bias = phi.get_parameter("weight").float(), phi.get_parameter("bias").float()
+            return 0.5 * h + 0.5 * F.conv2d(h, weight, bias, padding=1)
 
     def canvas(self, codes_BL: Tensor, pyramid: Pyramid) -> Tensor:
         """(B, z, h, w) fp32: the sum of all bands."""
@@ -83,7 +84,7 @@ class ScaleQuantizer(nn.Module):
     def analyse(self, latent_Bzhw: Tensor, pyramid: Pyramid) -> Bands:
         """The codes of a latent image of the size of the last level. Gradients flow through the canvases, to the
         codebook and the convolutions alone."""
-        with torch.autocast(latent_Bzhw.device.type, enabled=False):
+        with _in_fp32(latent_Bzhw):
             lacks = latent_Bzhw.detach().float()
             canvas = torch.zeros_like(lacks)
             codes, canvases, sought = [], [], []
@@ -95,6 +96,11 @@ class ScaleQuantizer(nn.Module):
                 lacks = lacks - band.detach()
                 canvases.append(canvas)
         return Bands(torch.cat(codes, 1), canvases, torch.cat(sought, 1))
+
+
+def _in_fp32(tensor: Tensor) -> torch.autocast:
+    """While it is open, nothing on the device of a tensor is computed in narrower numbers."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def seen_at(latent_Bzhw: Tensor, grid: Grid) -> Tensor:

@@ -10,6 +10,7 @@ holds data, recipe, seed, command, figures and the SHA-256 of the file, which is
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import resources
@@ -22,7 +23,7 @@ from orderbench.models.checkpoint import load_network, read_about, read_tensors
 from orderbench.models.config import FeatureConfig, ModelConfig, TokenizerConfig, from_plain
 from orderbench.models.families import network_about
 from orderbench.models.features import FeatureNet
-from orderbench.models.tokenizer import Tokenizer
+from orderbench.models.tokenizer import tokenizer_of
 from orderbench.models.transformer import Transformer
 from orderbench.orders import BenchError
 from orderbench.orders.documents import Count, Least1, Line, Positive, Share, misfit, parse_document, read_document
@@ -30,8 +31,8 @@ from orderbench.orders.errors import unknown
 from orderbench.orders.files import sha256_of
 from orderbench.orders.profile import Profile, profile_in
 
-_NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
-    "tokenizer": (TokenizerConfig, Tokenizer),
+_NETWORKS: dict[str, tuple[type[Any], Callable[[Any], nn.Module]]] = {
+    "tokenizer": (TokenizerConfig, tokenizer_of),
     "features": (FeatureConfig, FeatureNet),
     "model": (ModelConfig, Transformer),
 }

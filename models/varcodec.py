@@ -200,6 +200,6 @@ def load_var_tokenizer(weights: Weights) -> VARTokenizer:
             f"vae_ch160v4096z32.pth"
         )
     with unfilled():
-        tokenizer = VARTokenizer(*table.shape, width=len(first))
+        tokenizer = VARTokenizer(table.shape[0], table.shape[1], width=len(first))
     load_strictly(tokenizer, state, weights.where)
     return tokenizer.eval()

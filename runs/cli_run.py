@@ -69,6 +69,15 @@ def train(
             rich_help_panel=_LEARNED,
         ),
     ] = 16,
+    scales: Annotated[
+        str,
+        typer.Option(
+            "--scales",
+            metavar="N,...",
+            help="For a tokenizer: a pyramid of codes, by the sides of its levels. Default: one grid.",
+            rich_help_panel=_LEARNED,
+        ),
+    ] = "",
     network: Annotated[
         str,
         typer.Option(
@@ -212,6 +221,7 @@ def train(
     Examples:
       bench train tokenizer --out tokenizer
       bench train tokenizer --out tokenizer --data download
+      bench train tokenizer --scales 1,2,4,8,16 --out pyramid
       bench train model --tokenizer tokenizer/tokenizer.safetensors --out model
       bench train model --tokenizer tok.safetensors --out model --minutes 120
       bench train model --tokenizer tok.safetensors --out model --resume
@@ -229,7 +239,7 @@ def train(
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
-        system=system, mixture=mixture, codes=codes, network=network, side=side,
+        system=system, mixture=mixture, codes=codes, scales=scales, network=network, side=side,
     )  # fmt: skip
     try:
         with _training_progress(what) as (report, tick):

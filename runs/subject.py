@@ -28,12 +28,13 @@ from orderbench.models.config import ModelConfig, to_plain
 from orderbench.models.data import FASHION_NAMES, SIDE, to_uint8
 from orderbench.models.families import FAMILIES, family_of, load_family
 from orderbench.models.mixtures import objective_of
-from orderbench.models.model import Model
+from orderbench.models.model import Meeting, Model
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.probe import fingerprint
 from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.stack import Stack
 from orderbench.models.transformer import Transformer, count_parameters
+from orderbench.models.varcodec import VARTokenizer
 from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Lattice
 from orderbench.orders.errors import printable
@@ -269,7 +270,16 @@ def _is_shipped(source: str | None) -> bool:
 
 
 def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
-    """One model with its tokenizer and held-out codes. own: the run's own, None while that is loaded."""
+    """One model with its tokenizer and held-out codes, which have met. own: the run's own, None while that is
+    loaded."""
+    found = _with_codes(name, source, spec, device, own)
+    if isinstance(found.model, Meeting):
+        found.model.meet(found.codec)
+    return found
+
+
+def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
+    """One model with its tokenizer and held-out codes."""
     model, about, card = _model(source, device, spec.dtype, cast(Which | None, spec.weights))
     objective = objective_of(about["objective"], "the weights' metadata") if "objective" in about else None
     alone = Subject(
@@ -285,7 +295,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
         shared = None if own.held_out_source is None else partial(_held_out_of, own)
         return replace(found, held_out_source=shared, held_out_about=own.held_out_about, no_held_out=own.no_held_out)
     codec, said = load_tokenizer(file or TOKENIZER, device)
-    misfit = _misfit(model, codec, name)
+    misfit = _misfit(model, codec, name) if file in (None, TOKENIZER) else ""
     if file is None and not shipped:
         no_codec = _tokenizer_differs(about, said) or (
             f"the shipped tokenizer has {misfit}; name the model's own, as in --tokenizer "
@@ -309,7 +319,7 @@ def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Sub
     found = replace(alone, about={**about, "tokenizer": said}, codec=codec)
     if spec.data is None and file in (None, TOKENIZER) and (shipped or not misfit):
         return _with_shipped_codes(found, known=shipped or file is not None)
-    if spec.data is None and isinstance(codec, VQ16):  # Fashion-MNIST is no default for ImageNet's codes
+    if spec.data is None and isinstance(codec, VQ16 | VARTokenizer):  # Fashion-MNIST is no default for ImageNet's codes
         return replace(found, no_held_out="there are no images to encode; name some, as in --data FOLDER")
     if spec.data is None and not {"quality", "likelihood"} & set(spec.only):
         return found

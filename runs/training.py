@@ -73,6 +73,7 @@ class TrainSpec:
     mixture: str | None = None
     system: str | None = None
     codes: int = 16
+    scales: str = ""
     network: str = "plain"
     side: int = 32
 
@@ -175,7 +176,7 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
     test_images = source.load("test", spec.side, channels=wanted)
     channels = train_images.images_Nchw.shape[1]
     if spec.what == "tokenizer":
-        codes = TokenizerConfig(channels=channels, codes=spec.codes)
+        codes = TokenizerConfig(channels=channels, codes=spec.codes, scales=_scales(spec))
         return TokenizerJob(codes, train_images, test_images, seed=config.seed, steps=config.steps, device=device)
     if spec.what == "features":
         network = cast(Literal["plain", "residual"], spec.network)  # FeatureConfig refuses any other
@@ -201,6 +202,19 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
         device=device,
         steps=config.steps,
     )
+
+
+def _scales(spec: TrainSpec) -> tuple[int, ...]:
+    """The sides of a pyramid's levels, () for a grid. BenchError unless they are whole numbers that grow up to half the
+    images' side."""
+    parts = [part.strip() for part in spec.scales.split(",")] if spec.scales else []
+    scales = tuple(int(part) for part in parts if part.isdecimal() and part.isascii() and len(part) < 5)
+    if len(scales) < len(parts) or (scales and scales[-1] != spec.side // STRIDE):
+        raise BenchError(
+            f"--scales {spec.scales} are no levels of images of {spec.side} pixels a side; whole numbers from coarse "
+            f"to fine, the last {spec.side // STRIDE}, would do, as in --side 32 --scales 1,2,4,8,16"
+        )
+    return scales
 
 
 def _tokenizer(spec: TrainSpec) -> Loaded | None:

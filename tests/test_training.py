@@ -498,7 +498,7 @@ def test_dead_codes_are_revived() -> None:
     latent = tokenizer.latents(torch.rand(2, 1, 8, 8) * 2 - 1)
     before = tokenizer.codebook_Vz.detach().clone()
     used_V = torch.tensor([1, 0, 5, 0, 1, 1, 1, 1])
-    assert tokenizer.revive(used_V, latent, torch.arange(8)) == 2
+    assert tokenizer.revive(used_V, latent.flatten(2).transpose(1, 2), torch.arange(8)) == 2
     moved = (tokenizer.codebook_Vz != before).any(-1)
     assert moved.tolist() == (used_V == 0).tolist()
     assert torch.allclose(tokenizer.codebook_Vz[1], latent[:, :, 0, 1][0], atol=1e-6)
