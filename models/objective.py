@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from orderbench.models.answer import Answer, at
+from orderbench.models.codec import Codec
 from orderbench.models.config import NetworkConfig, to_plain
 from orderbench.models.families import about_network, build_network
 from orderbench.models.likelihood import answer_along, crop_answer, plan_bits
-from orderbench.models.model import Model, Rewindable, check, refusal, serves
+from orderbench.models.model import Meeting, Model, Rewindable, check, refusal, serves
 from orderbench.models.sampling import PLAIN, UniformNoise
 from orderbench.models.visibility import walk
 from orderbench.orders import BenchError, Plan, make_plan
@@ -240,7 +241,8 @@ HELD_OUT = ("raster", "raster@even:13", "radial", "radial@one", "random@cosine:1
 class ModelJob:
     """A network on the codes of a training split: the shared transformer, or one of a family, by its configuration.
 
-    steps: of the whole training, for terms that anneal. tokens_NL: one code a cell.
+    steps: of the whole training, for terms that anneal. tokens_NL: one code a cell. codec: whose codes they are, for a
+    network that must know.
     """
 
     name = "model"
@@ -254,13 +256,14 @@ class ModelJob:
         held_out: tuple[Tensor, Tensor],
         *,
         data: str,
+        codec: Codec | None = None,
         seed: int,
         device: str,
         steps: int = 1,
         held_out_images: int = 128,
     ) -> None:
         self.model, self.objective, self.seed, self.device, self.data = model, objective, seed, device, data
-        self.steps, self.terms = steps, [TERMS.parse(term) for term in objective.terms]
+        self.codec, self.steps, self.terms = codec, steps, [TERMS.parse(term) for term in objective.terms]
         self.tokens_NL, self.labels_N = tokens_NL, labels_N
         self.held_codes_BLK = held_out[0][:held_out_images, :, None].long().to(device)
         self.held_labels_B = held_out[1][:held_out_images].to(device)
@@ -272,6 +275,8 @@ class ModelJob:
 
     def build(self) -> nn.Module:
         network = build_network(self.model)
+        if isinstance(network, Meeting):
+            network.meet(self.codec)
         for part in self.objective.mixture:
             for pace in part.paces:
                 check(network, make_plan(part.order, self.model.lattice, pace), ("masks",))  # type: ignore[arg-type]

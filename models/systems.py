@@ -26,7 +26,8 @@ from orderbench.models.randar import RandARConfig
 from orderbench.models.shipped import shipped_names
 from orderbench.models.train import TrainConfig
 from orderbench.models.transformer import count_parameters
-from orderbench.orders import BenchError, Grid, Lattice
+from orderbench.models.var import VARConfig
+from orderbench.orders import BenchError, Grid, Lattice, Pyramid
 from orderbench.orders.errors import listed
 from orderbench.orders.registry import Entry, Registry
 
@@ -240,6 +241,25 @@ def _arpg(task: Task) -> Recipe:
 def _radar(task: Task) -> Recipe:
     objective = replace(follows("radial", "native"), nested=SHIPPED.nested)
     return Recipe(ModelConfig(**task.square, **_TWO_PASS, position="rope+table", label="slot+query"), objective)
+
+
+@register_system(
+    "var", paper="VAR, arXiv 2404.02905", relation="released layout", native="scales",
+    idea="a pyramid of codes from coarse to fine, a whole level at a time",
+    note="on codes of its own tokenizer, so its bits are of other tokens",
+    lattice=Pyramid.parse("1/2/4/8/16"), tokenizer="var-tokenizer",
+)  # fmt: skip
+def _var(task: Task) -> Recipe:
+    if not isinstance(task.lattice, Pyramid):
+        raise BenchError(
+            f"this system decodes a pyramid, and the tokenizer gives a grid of {task.lattice}; a tokenizer that was "
+            f"trained with --scales 1,2,4,8,16 would do"
+        )
+    network = VARConfig(
+        codes=task.codes, classes=task.classes, scales=tuple(grid.rows for grid in task.lattice.levels), code_size=8,
+        width=100, heads=4, blocks=4, codebook=True,
+    )  # fmt: skip
+    return Recipe(network, follows("scales", "native"))
 
 
 # Known from their papers

@@ -77,7 +77,7 @@ class VARConfig:
             )
 
     @property
-    def pyramid(self) -> Pyramid:
+    def lattice(self) -> Pyramid:
         """The lattice of the codes."""
         return square_pyramid(self.scales)
 
@@ -188,7 +188,7 @@ class VAR(nn.Module):
 
     def __init__(self, config: VARConfig) -> None:
         super().__init__()
-        self.config, self.lattice = config, config.pyramid
+        self.config, self.lattice = config, config.lattice
         D, first = config.width, self.lattice.levels[0].n_cells
         self.word_embed = nn.Linear(config.code_size, D)
         self.class_emb = nn.Embedding(config.classes + 1, D)
@@ -275,7 +275,7 @@ class VAR(nn.Module):
                 f"the tokenizer's scales are {codec.lattice(codec.side(self.lattice))} and the model's {self.lattice}; "
                 f"name the tokenizer that it was trained on, as in --tokenizer FILE"
             )
-        self.quantize = found[0]
+        self.quantize = found[0].requires_grad_(False)
 
     # The calls of a model
 
@@ -389,7 +389,7 @@ def _recognises(names: Collection[str]) -> bool:
 
 @register_family(
     "var", paper="VAR, arXiv 2404.02905", idea="a pyramid of codes, a whole level at a time; the layout of its release",
-    recognises=_recognises,
+    recognises=_recognises, config=VARConfig, network=VAR, sampling=SAMPLING,
 )  # fmt: skip
 def load_var(
     weights: Weights,

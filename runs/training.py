@@ -198,6 +198,7 @@ def _job(spec: TrainSpec, source: Source, config: TrainConfig, device: str) -> J
         train_images.labels_N,
         (encode_images(tokenizer, test_images, device)[..., 0], test_images.labels_N),
         data=f"{train_images.name}, tokenizer {loaded.sha256[:16]}",
+        codec=tokenizer,
         seed=config.seed,
         device=device,
         steps=config.steps,
