@@ -80,9 +80,10 @@ class RandAR(LlamaStack[RandARConfig]):
     ) -> None:
         """Feed decoded codes. Where the first cell is the first that was asked last, its instruction was run already,
         seeing all that it sees as content, and is not run again. So a step runs one slot less, as in the release. On a
-        GPU, to find that out would stop the device, and all slots are run."""
+        GPU, to find that out would make the processor wait, and all slots are run."""
         asked_B, cache.asked_B = cache.asked_B, None
-        if seen is not None or asked_B is None or cells_BG.is_cuda or not torch.equal(asked_B, cells_BG[:, 0]):
+        elsewhere = cells_BG.device.type != "cpu"
+        if seen is not None or asked_B is None or elsewhere or not torch.equal(asked_B, cells_BG[:, 0]):
             super().step(cache, codes_BGK, cells_BG, seen=seen, slots_BG=slots_BG)
             return
         x, turn, counts = self.content(codes_BGK[..., 0], cells_BG, len(cache.counts))

@@ -385,12 +385,12 @@ class Stack(nn.Module, Generic[SomeConfig]):
             stop = cache.length + first + width
             rows = slice(first, first + width)
             if fed.seen is None:
-                table[:, rows, :stop] = True
+                table[:, rows, :stop].fill_(True)
             else:
                 table[:, rows, :stop] = spread(spread(fed.seen, cache.counts[:units], 2), fed.counts, 1)
             first += width
         if Q and seen is None:
-            table[:, content:] = True
+            table[:, content:].fill_(True)
         elif Q and seen is not None:
             told = cache.length + content
             table[:, content:, :told] = spread(seen[..., : len(cache.counts)], cache.counts, 2)

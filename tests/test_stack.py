@@ -10,15 +10,17 @@ from torch import Tensor
 
 from orderbench.models import decode_steps, load_checkpoint, plan_answer
 from orderbench.models.contract import check_model
-from orderbench.models.decode import make_tile, plain_steps
+from orderbench.models.decode import make_tile, plain_steps, run_tile
 from orderbench.models.ear import Ear, EarConfig
 from orderbench.models.families import FAMILIES, build_network
+from orderbench.models.graphs import Graphed, Tape
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.llamagen import LlamaGen, LlamaGenConfig
 from orderbench.models.lpd import Lpd, LpdConfig
 from orderbench.models.nar import Nar, NarConfig
 from orderbench.models.par import Par, ParConfig
 from orderbench.models.randar import RandAR, RandARConfig
+from orderbench.models.sampling import Sampling
 from orderbench.models.stack import Stack
 from orderbench.models.systems import PARAMETERS, SYSTEMS, Task
 from orderbench.orders import BenchError, Grid, make_plan
@@ -111,6 +113,28 @@ def test_the_contract_of_models(config: Any) -> None:
     checked = {one.check for one in verdicts}
     assert "looking ahead" in checked
     assert any(check.startswith("masks") for check in checked)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_recorded_steps_are_eager_steps_and_take_nothing_from_the_processor(config: Any) -> None:
+    """As CUDA graphs need it. RandAR looks at cells on a processor alone, so its steps are recorded elsewhere."""
+    torch.manual_seed(0)
+    model = build_network(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    plan = make_plan(model.native, Grid(4, 4))  # type: ignore[arg-type]
+    guided = Sampling(guidance=parse_guidance("constant:scale=2"))
+    graphed = Graphed(plain_steps, lambda _: Tape())
+    for samples in (range(3), range(5, 8)) if not isinstance(model, RandAR) else ():
+        eager, replayed = (make_tile(model, plan, samples, sampling=guided) for _ in range(2))  # type: ignore[arg-type]
+        assert run_tile(eager, plain_steps) == run_tile(replayed, graphed)
+        assert torch.equal(eager.codes_BLK, replayed.codes_BLK)
+    assert graphed.refused == []
+    elsewhere = build_network(config).eval().to("meta")
+    tile = make_tile(elsewhere, plan, range(3), sampling=guided, device="meta")  # type: ignore[arg-type]
+    graphed = Graphed(plain_steps, lambda _: Tape())
+    assert len(list(graphed(tile))) == plan.n_steps
+    assert graphed.refused == []
 
 
 def test_a_step_is_one_pass_that_runs_what_the_papers_run() -> None:
