@@ -57,6 +57,7 @@ from orderbench.models.graphs import Graphed, Tape
 from orderbench.models.likelihood import plan_bits, step_bits
 from orderbench.models.objective import SHIPPED, ModelJob
 from orderbench.models.shipped import load_shipped, load_shipped_arrays
+from orderbench.models.systems import BUDGET
 from orderbench.models.train import TrainConfig, fit, has_fast_bf16
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.visibility import walk
@@ -171,12 +172,18 @@ class Training:
     @property
     def recipe(self) -> TrainConfig:
         """As `bench train` takes it."""
+        if "system" in self.asks:
+            return BUDGET
         return RESIDUAL if self.asks.get("network") == "residual" else RECIPES[self.what]
 
 
 # In this order, as far as the time goes. What an open issue wants trained on a GPU is a line here.
 TRAININGS = (
     Training(name="fashion-model-beginning", what="model", folder="fashion-model", beginning=True),
+    *(
+        Training(name=f"system-{name}", what="model", folder=f"system-{name}", asks={"system": name})
+        for name in ("llamagen", "randar", "par", "ear", "lpd", "nar", "arpg", "radar", "shared-small")
+    ),
     Training(name="cifar-features", what="features", folder="cifar-features", images="CIFAR",
              asks={"network": "residual"}),
     *(
@@ -526,7 +533,7 @@ class Enough(Exception):
 def training(chosen: Training) -> Callable[[Scale, Path, float], dict[str, Any]]:
     def run(scale: Scale, work: Path, seconds: float) -> dict[str, Any]:
         images = images_for(chosen.images, scale, work)
-        if images is None and chosen.what != "model":
+        if images is None and (chosen.what != "model" or "system" in chosen.asks):
             raise Skipped(f"a {chosen.what} is trained on images; {chosen.images}=FOLDER names them")
         return _trained(chosen, scale, work / "training" / chosen.folder, seconds, images)
 
@@ -593,7 +600,7 @@ def _trained(chosen: Training, scale: Scale, folder: Path, seconds: float, image
 
 def _card_curve(chosen: Training, last: int) -> list[dict[str, float]]:
     """The learning curve of the shipped weights of this kind, as far as this training came; none for others."""
-    if chosen.images != "DATA":
+    if chosen.images != "DATA" or "system" in chosen.asks:
         return []
     curve = load_shipped(f"fashion-{chosen.what}").card.get("learning_curve", [])
     return [figures for figures in curve if figures["step"] <= last]
