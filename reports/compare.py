@@ -24,6 +24,7 @@ from orderbench.reports.results import (
     held_out_words,
     is_fid,
     likelihood_of,
+    model_of,
     own_model,
     paired_difference,
     quality_of,
@@ -87,7 +88,7 @@ def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str]
     baseline of its own, and for a run without arms."""
     if asked is not None:
         return named_arm(run, asked, spell)
-    if len({arm["model"] for arm in run.about["arms"]}) > 1:
+    if len({model_of(run.about, arm)["baseline"] for arm in run.about["arms"]}) > 1:
         return None
     names = [arm["name"] for arm in run.about["arms"]]
     own = repeated_arm(run.about)

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from orderbench.reports.results import metric_of, model_of, replicate, round_times
+from orderbench.reports.results import metric_of, model_of, replicate, round_times, tokenizer_of
 from orderbench.runs.record import Run
 from orderbench.runs.schema import ArmAbout, ModelAbout, Setting, SpaceAbout
 
@@ -265,12 +265,6 @@ def conditions_of(
         batch=batch,
         baseline=model["baseline"],
     )
-
-
-def tokenizer_of(model: ModelAbout) -> str:
-    """What identifies the tokenizer of a model; empty where it has none, and decodes no pixels."""
-    said = model.get("tokenizer")
-    return "" if said is None else said.get("sha256") or said.get("name") or ""
 
 
 def images_of(run: Run, model: ModelAbout) -> Identity:

@@ -177,8 +177,15 @@ def model_of(about: RunAbout, arm: ArmAbout) -> ModelAbout:
 
 
 def own_model(about: RunAbout) -> str:
-    """The name of the run's own model, which arms leave out."""
-    return next(iter(about["models"]), "")
+    """The name of the run's own model, which arms leave out; empty where every arm names its model."""
+    named = [arm["name"].endswith(f"~{arm['model']}") for arm in about["arms"]]
+    return "" if named and all(named) else next(iter(about["models"]), "")
+
+
+def tokenizer_of(model: ModelAbout) -> str:
+    """What identifies the tokenizer of a model; empty where it has none, and decodes no pixels."""
+    said = model.get("tokenizer")
+    return "" if said is None else said.get("sha256") or said.get("name") or ""
 
 
 def repeated_arm(about: RunAbout) -> str | None:
@@ -377,6 +384,7 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
     ratio = baseline is not None and (model["ratio"] or asked is not None)
     figures: dict[str, Interval] = {}
     against: dict[str, Interval] = {}
+    alike = tokenizer_of(model) in _tokenizers(run.about, baseline)  # else images and codes are others
     quality = quality_of(run, arm, setting, space)
     theirs = quality_of(run, baseline, setting, space)
     for metric in METRICS:
@@ -385,10 +393,10 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
             figures[metric] = own
         shared = [seed for seed in quality if seed in theirs]
         apart = paired_difference(metric, [theirs[seed] for seed in shared], [quality[seed] for seed in shared])
-        if arm != baseline and apart is not None:
+        if arm != baseline and apart is not None and alike:
             against[metric] = apart
     figures |= _extrapolated(list(quality.values()))
-    _add_likelihood(run, arm, baseline, figures, against)
+    _add_likelihood(run, arm, baseline if alike else None, figures, against)
     speedup: dict[int, Interval] = {}
     throughput: dict[int, Interval] = {}
     latency: dict[str, float | int] = {}
@@ -437,6 +445,11 @@ def _arm_row(run: Run, about: ArmAbout, asked: str | None, setting: str, space: 
         steps=_measured_steps(run, about, setting, counters),
         failed=next((reason for one, reason in failures(run) if one == arm), None),
     )
+
+
+def _tokenizers(about: RunAbout, arm: str | None) -> list[str]:
+    """The tokenizer of an arm's model, in a list that is empty where the run has no such arm."""
+    return [tokenizer_of(model_of(about, one)) for one in about["arms"] if one["name"] == arm]
 
 
 def _measured_steps(run: Run, about: ArmAbout, setting: str, counters: Mapping[str, float]) -> float | None:

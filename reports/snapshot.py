@@ -16,7 +16,7 @@ import numpy as np
 from orderbench.orders import BenchError
 from orderbench.orders.documents import Amount, Count, Least1, Limit, Line, Number, Positive, misfit
 from orderbench.reports.compare import busy
-from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of, tokenizer_of
+from orderbench.reports.conditions import Conditions, Identity, images_of, reference_of
 from orderbench.reports.results import (
     METRICS,
     Results,
@@ -24,6 +24,7 @@ from orderbench.reports.results import (
     may_have_seen,
     quality_replicates,
     replicate,
+    tokenizer_of,
     with_flops,
 )
 from orderbench.reports.statistics import Interval

@@ -195,6 +195,8 @@ def line_up(
     with_baseline: bool = True,
     steps: Sequence[int] = (),
     objectives: Mapping[str, ObjectiveConfig | None] | None = None,
+    systems: Sequence[str] = (),
+    plain: str = "",
 ) -> Lineup:
     """The arms that were asked for, without doubles, in the order asked, and what they are measured against.
 
@@ -202,7 +204,8 @@ def line_up(
     the same names, where that is known. An order that names no pace is taken at every one of `paces`, and at the pace
     that `cuts.choose` finds for each of `steps`, unless it is a decoder that takes none; one that names no decoder with
     every one of `decoders`. Where none of these is asked for, an order gets its ladder (see `_ladder`). with_baseline:
-    the baseline of every model that is used is an arm too, the first one where nobody asked for it.
+    the baseline of every model that is used is an arm too, the first one where nobody asked for it. systems: arms that
+    are taken as they stand. Their models have one baseline, `plain`; without it each has its native arm, and no ratio.
 
     BenchError for anything misspelt, for a model that the run has not, for an order that has no such plan on its
     model's lattice, and where no arm that was asked for is served.
@@ -234,6 +237,10 @@ def line_up(
             arms += ladder
         for arm in arms:
             asked.setdefault(arm.name, arm)
+    for text in systems:
+        arm = parse_arm(text)
+        asked.setdefault(arm.name, arm)
+        extra.discard(arm.name)
     for name in bare:
         lattice = _model(name, models).lattice
         arm = Arm(parse_order("halton"), Pace("cosine", _rings(lattice)), PLAIN, name)
@@ -249,7 +256,8 @@ def line_up(
             del asked[name]
     if not set(asked) - extra:
         raise BenchError("; ".join(f"{name} is left out: {why}" for name, why in refused.items()))
-    baselines = _baselines(tuple(asked.values()), models) if with_baseline else {}
+    by_system = {arm.model: arm for arm in map(parse_arm, systems)}
+    baselines = _baselines(tuple(asked.values()), models, by_system, plain) if with_baseline else {}
     first = {str(baseline.arm): baseline.arm for baseline in baselines.values()}
     arms = list({**{name: arm for name, arm in first.items() if name not in asked}, **asked}.values())
     added = tuple(arm.name for arm in arms if arm.name in extra or arm.name not in asked)
@@ -262,12 +270,20 @@ def _order_of(asks: ArmParts) -> BoundOrder | None:
     return bind(asks._replace(pace=str(ONE))).order
 
 
-def _baselines(arms: Sequence[Arm], models: Mapping[str, Model]) -> dict[str, Baseline]:
+def _baselines(
+    arms: Sequence[Arm], models: Mapping[str, Model], systems: Mapping[str, Arm], plain: str
+) -> dict[str, Baseline]:
     """The baseline of every model that is used. An arm that was asked for and is that very plan serves as it, under
-    the name that it was given."""
-    found = {}
+    the name that it was given. systems: the native arms of those that are measured against `plain`, by model."""
+    common = parse_arm(plain) if plain else None
+    if common is not None and not (systems and _serves(common, _model(common.model, models))):
+        common = None
+    found = {} if common is None else {common.model: Baseline(common, ratio=True)}
     for name in dict.fromkeys(arm.model for arm in arms):
         model = _model(name, models)
+        if name in systems and (common is not None or systems[name] in arms):
+            found[name] = Baseline(systems[name], ratio=False) if common is None else Baseline(common, ratio=True)
+            continue
         baseline = baseline_of(model, name)
         if baseline is not None:
             plan = baseline.arm.plan(model.lattice)

@@ -169,8 +169,7 @@ def _difference(before: Any, now: Any, where: str) -> str:
 
 def _describe_model(subject: Subject, agenda: Agenda) -> dict[str, Any]:
     """A model as run.json holds it, with the baseline of its arms and, if a trial reads them, its held-out codes."""
-    own = subject is agenda.subjects.own
-    baseline = agenda.lineup.baselines.get("" if own else subject.name)
+    baseline = agenda.lineup.baselines.get(agenda.subjects.called(subject))
     readers = [trial for trial in agenda.trials if kind_of(trial).reads_held_out(trial)
                and agenda.subjects.of(trial.model) is subject]  # fmt: skip
     return {
@@ -210,7 +209,8 @@ def _describe_cut(arm: Arm, lineup: Lineup) -> dict[str, Any]:
 
 def new_folder(spec: RunSpec) -> Path:
     """A folder name that is not taken: bench-runs/DATE-TIME-ORDERS."""
-    words = "-".join(order.partition("@")[0].partition(":")[0].partition("+")[0] for order in spec.orders)
+    orders = [order.partition("@")[0].partition(":")[0].partition("+")[0] for order in spec.orders]
+    words = "-".join([*orders, *spec.systems])
     name = f"{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-{words[:40]}"
     folder = Path("bench-runs") / name
     return folder if not folder.exists() else folder.with_name(f"{name}-{os.getpid()}")

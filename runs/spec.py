@@ -55,11 +55,12 @@ class Flag:
 class RunSpec:
     """One run. Sampling settings that are None take what the card of the weights recommends, else no filter at all.
 
-    orders: arms, or orders that are combined with every pace and every decoder. samples: images a trial. seeds: how
-    many replicates, with the seeds first_seed, first_seed + 1, .... batch: of the speed measurement, see `batches`.
-    rounds: of the speed measurement, as `runs.rounds` spells them; all arms are timed once a round. cfg_scale: becomes
-    guidance, and is None afterwards. held_out: images of the likelihood. tune: settings to try
-    for each arm, on seeds that are used for nothing else.
+    orders: arms, or orders that are combined with every pace and every decoder; `from_json` takes none by default where
+    there are systems. systems: names of `models.systems`, or 'all', whose native arms are compared too. samples: images
+    a trial. seeds: how many replicates, with the seeds first_seed, first_seed + 1, .... batch: of the speed
+    measurement, see `batches`. rounds: of the speed measurement, as `runs.rounds` spells them; all arms are timed once
+    a round. cfg_scale: becomes guidance, and is None afterwards. held_out: images of the likelihood. tune: settings to
+    try for each arm, on seeds that are used for nothing else.
     """
 
     orders: Annotated[
@@ -73,6 +74,14 @@ class RunSpec:
         "raster",
         "radial",
     )
+    systems: Annotated[
+        tuple[str, ...],
+        Flag(
+            "NAME,NAME,...|all",
+            "Compare published systems by their native arms, each under its own weights, with the plain "
+            "raster~llamagen; `bench systems` lists them. Then no order is compared but those of --orders.",
+        ),
+    ] = ()
     steps: Annotated[
         tuple[int, ...],
         Flag(
@@ -178,7 +187,8 @@ class RunSpec:
             "[NAME=]NAME|FILE|pkg.module:factory",
             "The model that decodes: a shipped name, a file of weights, or a function that returns a model. Default: "
             "the weights in the package, called shared. Give it again for more models, as in --model shared "
-            "--model par=par.safetensors; then raster is decoded by the first one and raster~par by par.",
+            "--model par=par.safetensors; then raster is decoded by the first one and raster~par by par. With "
+            "--systems par such a file takes the place of shipped weights.",
             repeated=True,
             group=GIVEN,
         ),
@@ -300,8 +310,14 @@ class RunSpec:
             _whole("threads", self.threads, 1)
         for steps in self.steps:
             _whole("steps", steps, 1)
-        if not self.orders:
+        if not self.orders and not self.systems:
             raise BenchError("no order was asked for; name some, as in --orders raster,radial")
+        cutting = [f"--{name}" for name in ("steps", "pace", "correction") if getattr(self, name)]
+        if cutting and not self.orders:
+            raise BenchError(
+                f"{cutting[0]} says how orders are decoded, and --systems compares native arms alone; leave it out, or "
+                f"name orders too, as in --orders raster"
+            )
         if self.steps and self.pace:
             raise BenchError("--steps and --pace both cut orders into steps; give one of them")
         if not self.only:
@@ -369,6 +385,8 @@ class RunSpec:
                 raise BenchError(
                     f"{where} gives {name} as {entry!r}, and it takes {taken}; see `bench run --help`"
                 ) from None
+        if given.get("systems"):
+            given.setdefault("orders", ())
         return cls(**given)
 
 

@@ -3,7 +3,7 @@
 Knows names of shipped weights, files and a user's own factories. Refuses to know arms and measurements.
 
 A run has a model of its own. It may have others too, each under a name (`--model par=FILE`). An arm spelled with `~par`
-is decoded by the model of that name.
+is decoded by the model of that name. A run of systems has a model for each, and none of its own unless an arm needs it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.probe import fingerprint
 from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
 from orderbench.models.stack import Stack
+from orderbench.models.systems import SYSTEMS, System, built_system
 from orderbench.models.transformer import Transformer, count_parameters
 from orderbench.models.varcodec import VARTokenizer
 from orderbench.models.vq16 import VQ16
@@ -47,6 +48,7 @@ from orderbench.runs.spaces import Form, Judge, describe_judge, judges_of
 from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
 TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
+ALL, PLAIN_SYSTEM = "all", "llamagen"  # of --systems: each of them; the one that the others are measured against
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -109,17 +111,23 @@ class Subject:
 @dataclass(frozen=True)
 class Subjects:
     """All models of a run. by_name: the run's own first. judges: of quality, for all of them. threads: how many of the
-    processor compute, and why, in one sentence; empty where nothing was chosen."""
+    processor compute, and why, in one sentence; empty where nothing was chosen. all_named: whether every arm names its
+    model, as in a run of systems alone; then no model is the run's own, and the first one stands for all."""
 
     by_name: Mapping[str, Subject]
     judges: tuple[Judge, ...]
     device: str
     threads: str = ""
+    all_named: bool = False
 
     @property
     def own(self) -> Subject:
         """The model of arms that name none."""
         return next(iter(self.by_name.values()))
+
+    def called(self, subject: Subject) -> str:
+        """How arms name a model: '' is the run's own."""
+        return "" if subject is self.own and not self.all_named else subject.name
 
     def of(self, model: str) -> Subject:
         """The subject of an arm's model; '' is the run's own."""
@@ -128,8 +136,7 @@ class Subjects:
     @property
     def models(self) -> dict[str, Model]:
         """By the names that arms use: '' the run's own, and the others."""
-        others = {name: subject.model for name, subject in self.by_name.items() if subject is not self.own}
-        return {"": self.own.model, **others}
+        return {self.called(subject): subject.model for subject in self.by_name.values()}
 
     def describe_spaces(self) -> list[dict[str, Any]]:
         """The feature spaces and references, as records hold them."""
@@ -182,30 +189,87 @@ def check_named(
 # Which models a run has
 
 
+def asked_systems(spec: RunSpec) -> tuple[System, ...]:
+    """The systems of a run, without doubles. `all` are those that are built and whose weights are in the package or
+    were given.
+
+    BenchError for a system that is not known, or not built, or that has no weights.
+    """
+    given = {_named(text)[0] for text in spec.model}
+    found: dict[str, System] = {}
+    for name in spec.systems:
+        if name == ALL:
+            known = [SYSTEMS.get(each) for each in SYSTEMS.names()]
+            found |= {one.name: one for one in known if one.shipped or (one.built and one.name in given)}
+            continue
+        system = found[name] = built_system(name)
+        if not system.shipped and name not in given:
+            raise BenchError(
+                f"no weights of the system '{name}' travel in this package; train them by `{system.training}`, and "
+                f"then give --model {name}={name}/model.safetensors"
+            )
+    if spec.systems and not found:
+        raise BenchError(
+            "--systems all finds no weights of any system in this package; `bench systems NAME` says how to train them"
+        )
+    return tuple(found.values())
+
+
+def names_all(spec: RunSpec) -> bool:
+    """Whether every arm of a run names its model, so that no model is the run's own: only where systems are asked."""
+    return bool(spec.systems) and all(split_arm(arm).model is not None for arm in spec.orders)
+
+
+def plain_arm(spec: RunSpec) -> str:
+    """The arm that all systems of a run are measured against: raster, one cell at a time, by the network of most of
+    their papers. Empty where there are no systems, where nobody wants a baseline, and where its weights would be of
+    other codes: those of the package are added to weights of the package alone."""
+    systems = [system.name for system in asked_systems(spec)]
+    given = {_named(text)[0] for text in spec.model}
+    plain = SYSTEMS.get(PLAIN_SYSTEM)
+    there = plain.name in {*systems, *given} or (plain.shipped and not given & set(systems))
+    return plain.arm if systems and there and not spec.no_baseline else ""
+
+
 def named_sources(spec: RunSpec) -> dict[str, str | None]:
     """The models of a run by name, the run's own first, and what each is loaded from (None: the package's own).
 
     `--model SOURCE` or `--model NAME=SOURCE`, the first being the run's own; a name that an arm has behind ~ and that
-    was given to none is looked for among the shipped weights. BenchError for a name given twice, and for one behind ~
-    that is not there either.
+    was given to none is looked for among the shipped weights. What is given under the name of a system that was asked
+    for is its weights, and never the run's own. BenchError for a name given twice, for one behind ~ that is not there
+    either, and for a model that decodes nothing beside systems.
     """
-    sources: dict[str, str | None] = {}
-    for text in spec.model or (None,):
+    given: dict[str, str | None] = {}
+    for text in spec.model:
         name, source = _named(text)
-        if name in sources:
+        if name in given:
             again = f"{name}-2={source or SHARED}"
             raise BenchError(f"two models are called '{name}'; name them apart, as in --model {again}")
-        sources[name] = source
+        given[name] = source
+    systems = [system.name for system in asked_systems(spec)]
+    if plain_arm(spec) and PLAIN_SYSTEM not in systems:
+        systems.append(PLAIN_SYSTEM)
+    sources = {name: source for name, source in given.items() if name not in systems}
+    if not sources and not names_all(spec):
+        sources = {SHARED: None}
     for arm in spec.orders:
         wanted = split_arm(arm).model
-        if wanted is not None and wanted not in sources:
+        if wanted is not None and wanted not in (*sources, *systems):
             if wanted != SHARED and wanted not in shipped_names():
                 raise BenchError(
-                    f"'{arm}' names the model '{wanted}', and the run has {', '.join(sources)} alone; name its weights "
-                    f"too, as in {'' if spec.model else f'--model {SHARED} '}--model {wanted}=FILE"
+                    f"'{arm}' names the model '{wanted}', and the run has {', '.join([*sources, *systems])} alone; "
+                    f"name its weights too, as in {'' if spec.model else f'--model {SHARED} '}--model {wanted}=FILE"
                 )
             sources[wanted] = None if wanted == SHARED else wanted
-    return sources
+    if names_all(spec):
+        used = {split_arm(arm).model for arm in spec.orders}
+        idle = next((name for name in sources if name not in used), None)
+        if idle is not None:
+            raise BenchError(
+                f"the model '{idle}' decodes nothing beside --systems {','.join(spec.systems)}; name its arms too, as "
+                f"in --orders raster~{idle}, or leave it out"
+            )
+    return {**sources, **{name: given.get(name, name) for name in systems}}
 
 
 def _named(text: str | None) -> tuple[str, str | None]:
@@ -262,7 +326,7 @@ def load_subjects(spec: RunSpec, threads: int | None = None) -> Subjects:
             spec.space, device, spec.reference, spec.data, shipped=drawn.shipped, readable=readable,
             samples=Form(drawn.codec.channels, drawn.side),
         )  # fmt: skip
-    return Subjects(subjects, judges, device, said)
+    return Subjects(subjects, judges, device, said, names_all(spec))
 
 
 def _is_shipped(source: str | None) -> bool:

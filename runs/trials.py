@@ -20,7 +20,7 @@ from orderbench.runs.device import doubt_threads
 from orderbench.runs.fitting import profile_of
 from orderbench.runs.record import file_name
 from orderbench.runs.spec import SAMPLING, TUNING_SEED, RunSpec
-from orderbench.runs.subject import Subject, Subjects
+from orderbench.runs.subject import Subject, Subjects, asked_systems, plain_arm
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,12 @@ def make_agenda(spec: RunSpec, subjects: Subjects) -> Agenda:
     Raises BenchError where no arm can be served, and as `plan_trials` does.
     """
     use_profile(profile_of(spec.profile, subjects.own))
-    objectives = {"": subjects.own.objective, **{name: one.objective for name, one in subjects.by_name.items()}}
+    own = subjects.called(subjects.own)
+    objectives = {own: subjects.own.objective, **{name: one.objective for name, one in subjects.by_name.items()}}
     lineup = line_up(
         spec.orders, spec.pace, spec.correction, subjects.models,
-        own=subjects.own.name, with_baseline=not spec.no_baseline, steps=spec.steps, objectives=objectives,
+        own="" if own else subjects.own.name, with_baseline=not spec.no_baseline, steps=spec.steps,
+        objectives=objectives, systems=[system.arm for system in asked_systems(spec)], plain=plain_arm(spec),
     )  # fmt: skip
     return Agenda(spec, subjects, lineup, plan_trials(spec, lineup, subjects), tuple(_notes(spec, lineup, subjects)))
 
@@ -136,7 +138,7 @@ def _floors(subjects: Subjects, used: Sequence[Subject]) -> list[Trial]:
         if subject.codec is None or any(subject.codec is codec for codec in seen):
             continue
         seen.append(subject.codec)
-        model = "" if subject is subjects.own else subject.name
+        model = subjects.called(subject)
         for what in ("reconstructed", "noise") if subject.held_out_source is not None else ("noise",):
             floors.append(Trial("floor", f"{what}~{model}" if model else what, model=model))
     return floors

@@ -3,13 +3,25 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from toy_runs import run as run_toy
+from toy_runs import spec_of
 from typer.testing import CliRunner
 
-from orderbench.orders import BenchError
+from orderbench.models.families import about_network, build_network
+from orderbench.models.systems import SYSTEMS, Task
+from orderbench.orders import BenchError, Grid
+from orderbench.reports.compare import baseline_arm, compare_arms
+from orderbench.reports.results import Results, results_of
 from orderbench.runs.cli import app
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import load_subjects, named_sources
 from orderbench.runs.training import TrainSpec, train
+from orderbench.runs.trials import make_agenda
 
 
 def bench(*words: str) -> str:
@@ -61,3 +73,117 @@ def test_a_system_that_cannot_be_trained_is_one_sentence(what: str, name: str, s
     with pytest.raises(BenchError) as refused:
         train(TrainSpec(what=what, system=name, out=tmp_path / "out"), print, print)
     assert sentence in str(refused.value)
+
+
+# Runs of systems
+
+
+def write_system(folder: Path, name: str) -> str:
+    """`--model` of a system with random weights, on 4x4, in a file as `bench train model --system` writes it."""
+    torch.manual_seed(0)
+    config = SYSTEMS.get(name).function(Task(11, 3, Grid(4, 4))).network
+    state = {key: tensor.contiguous() for key, tensor in build_network(config).state_dict().items()}
+    file = folder / f"{name}.safetensors"
+    save_file(state, file, metadata={"about": json.dumps({**about_network(config), "data": "toy"})})
+    return f"{name}={file}"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("systems")
+    return {name: write_system(folder, name) for name in ("llamagen", "shared-small", "radar")}
+
+
+def spec(files: dict[str, str], *models: str, **settings: Any) -> RunSpec:
+    """A run as the command line asks for it: what nobody gave has its default."""
+    plain = spec_of(files).to_json()
+    given = {name: plain[name] for name in ("samples", "held_out", "rounds", "batch", "threads", "device", "space")}
+    asked = {**given, "samples": 12, "model": list(models), "tokenizer": files["tokenizer"], "data": files["data"]}
+    return RunSpec.from_json({**asked, **settings}, "the settings")
+
+
+@pytest.fixture(scope="module")
+def measured(files: dict[str, str], weights: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Results:
+    asked = spec(files, *weights.values(), systems=["radar", "shared-small"])
+    return results_of(run_toy(asked, tmp_path_factory.mktemp("runs") / "systems")[1])
+
+
+def test_systems_take_the_place_of_the_default_orders_and_have_no_model_beside_them(measured: Results) -> None:
+    about = measured.run.about
+    assert [arm["name"] for arm in about["arms"]] == ["raster~llamagen", "radial+nested~radar", "raster~shared-small"]
+    assert list(about["models"]) == ["radar", "shared-small", "llamagen"]
+    assert about["config"]["systems"] == ["radar", "shared-small"]
+    assert about["config"]["orders"] == []
+    assert not any(row.own for row in measured.arms)
+    assert {row.line for row in measured.arms} >= {"raster~llamagen", "radial+nested~radar"}
+    assert {floor.name for floor in measured.floors} == {"real", "reconstructed~llamagen", "noise~llamagen"}
+
+
+def test_systems_are_measured_against_one_plain_arm(measured: Results) -> None:
+    assert measured.baselines == ("raster~llamagen",) == (baseline_arm(measured.run),)
+    assert all(row.ratio for row in measured.arms)
+    radar = measured.row("radial+nested~radar")
+    assert set(radar.speedup) == {1, 2}
+    assert "kd" in radar.against
+    verdicts = {(line.arm, line.metric): line.verdict for line in compare_arms(measured)}
+    assert verdicts["radial+nested~radar", "kd"] in ("better", "worse", "no difference shown")
+
+
+def names(asked: RunSpec) -> list[str]:
+    return [arm.name for arm in make_agenda(asked, load_subjects(asked)).lineup.arms]
+
+
+def test_orders_and_systems_are_compared_together_if_both_are_named(
+    files: dict[str, str], weights: dict[str, str]
+) -> None:
+    both = {"systems": ["radar"], "only": ["quality"]}
+    own = spec(files, files["model"], weights["radar"], weights["llamagen"], orders=["radial"], pace=["one"], **both)
+    lineup = make_agenda(own, load_subjects(own)).lineup
+    assert [arm.name for arm in lineup.arms] == ["raster~llamagen", "raster", "radial@one", "radial+nested~radar"]
+    assert {name: str(one.arm) for name, one in lineup.baselines.items()} == {
+        "llamagen": "raster~llamagen", "": "raster", "radar": "raster~llamagen",
+    }  # fmt: skip
+    more = spec(files, weights["radar"], orders=["radial@one~radar"], **both)
+    assert names(more) == ["radial@one~radar", "radial+nested~radar"]  # nobody gave llamagen: no ratios
+    assert names(spec(files, *weights.values(), no_baseline=True, **both, orders=[])) == ["radial+nested~radar"]
+
+
+def test_all_are_those_that_have_weights(files: dict[str, str], weights: dict[str, str]) -> None:
+    there = {"llamagen", "radar"} | {name for name in SYSTEMS.names() if SYSTEMS.get(name).shipped}
+    asked = spec(files, weights["llamagen"], weights["radar"], systems=["all"])
+    assert set(named_sources(asked)) == there
+    assert named_sources(asked)["radar"] == weights["radar"].partition("=")[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"systems": ["iar2"]}, "the system 'iar2' is not built yet; shared-small, llamagen, "),
+        ({"systems": ["eer"]}, "no system named 'eer'; did you mean 'ear'?"),
+        ({"systems": []}, "no order was asked for; name some"),
+        ({"systems": ["radar"], "pace": ["one"]}, "--pace says how orders are decoded, and --systems compares native"),
+        ({"systems": ["radar"], "steps": [4]}, "--steps says how orders are decoded"),
+        ({"systems": ["radar"], "correction": ["off"]}, "--correction says how orders are decoded"),
+        ({"systems": ["radar"], "models": ["mine=it.safetensors"]},
+         "the model 'mine' decodes nothing beside --systems radar; name its arms too, as in --orders raster~mine"),
+    ],
+)  # fmt: skip
+def test_what_systems_cannot_be_asked_for_is_one_sentence(
+    files: dict[str, str], weights: dict[str, str], settings: dict[str, Any], sentence: str
+) -> None:
+    models = [weights["radar"], *settings.pop("models", [])]
+    with pytest.raises(BenchError) as refused:
+        named_sources(spec(files, *models, **({"orders": []} if settings == {"systems": []} else {}), **settings))
+    assert sentence in str(refused.value)
+
+
+def test_a_system_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderbench.models.systems.shipped_names", lambda kind: ())
+    with pytest.raises(BenchError) as refused:
+        named_sources(RunSpec.from_json({"systems": ["par"]}, "it"))
+    assert str(refused.value) == (
+        "no weights of the system 'par' travel in this package; train them by `bench train model --system par "
+        "--tokenizer fashion-tokenizer --out par`, and then give --model par=par/model.safetensors"
+    )
+    with pytest.raises(BenchError, match="--systems all finds no weights of any system in this package"):
+        named_sources(RunSpec.from_json({"systems": ["all"]}, "it"))
