@@ -133,12 +133,12 @@ def _metrics(row: Row | Floor, wide: bool) -> list[str]:
 
 
 def _model_head(results: Results) -> list[str]:
-    """A column for the model, where there are several."""
-    return ["model"] if len(results.models) > 1 else []
+    """A column for the model, where there are several and an arm's name does not say which is its own."""
+    return ["model"] if len(results.models) > 1 and any(row.own for row in results.arms) else []
 
 
 def _model_cell(results: Results, row: Row | Floor) -> list[str]:
-    return [row.model] if len(results.models) > 1 else []
+    return [row.model] if _model_head(results) else []
 
 
 def _speed(results: Results, wide: bool) -> Table:

@@ -110,7 +110,7 @@ def test_speed_is_measured_with_the_baseline_of_every_model(both: Run) -> None:
         assert all(sample["pixels_s"] > 0 for taken in trial["rounds"] for sample in taken)
         assert set(trial["memory"]) == set(trial["setup_s"]) == set(trial["warm_up"]) == names
         assert trial["flops_per_image"]["raster"] == trial["flops_per_image"]["A/A"] > 0
-        assert trial["flops_per_image"]["regions~par"] is None  # a network whose operations are not known
+        assert trial["flops_per_image"]["regions~par"] > 0  # as torch counts them while it decodes
     first = both.done("latency")[0]
     assert {name: len(steps[0]) for name, steps in first["step_s"].items()} == {
         "raster": 16, "radial": 4, "regions~par": 7,

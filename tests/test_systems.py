@@ -145,7 +145,7 @@ def test_orders_and_systems_are_compared_together_if_both_are_named(
     }  # fmt: skip
     more = spec(files, weights["radar"], orders=["radial@one~radar"], **both)
     assert names(more) == ["radial@one~radar", "radial+nested~radar"]  # nobody gave llamagen: no ratios
-    assert names(spec(files, *weights.values(), no_baseline=True, **both, orders=[])) == ["radial+nested~radar"]
+    assert names(spec(files, weights["radar"], no_baseline=True, **both)) == ["radial+nested~radar"]
 
 
 def test_all_are_those_that_have_weights(files: dict[str, str], weights: dict[str, str]) -> None:
