@@ -171,6 +171,20 @@ def load_shipped_arrays(name: str, kind: str) -> Arrays:
         return load_arrays(file, kind)
 
 
+def shipped_tokenizer(sha256: str) -> str:
+    """The tokenizer in the package whose checksum begins so; '' if there is none, or for ''."""
+    names = shipped_names("tokenizer") if sha256 else ()
+    return next((name for name in names if _shipped_card(name)["sha256"].startswith(sha256)), "")
+
+
+def shipped_held_out(sha256: str) -> str:
+    """The codes of held-out images in the package that a tokenizer of this checksum made; '' if there are none."""
+    folder = resources.files("orderbench.models")
+    cards = {f.name.removesuffix(".card.json"): f for f in folder.iterdir() if f.name.endswith("-held-out.card.json")}
+    made = {name: json.loads(card.read_text())["about"]["tokenizer"] for name, card in sorted(cards.items())}
+    return next((name for name, tokenizer in made.items() if sha256.startswith(tokenizer)), "")
+
+
 def shipped_profile(sha256: str | None) -> Profile | None:
     """The profile in the package that was fitted to the weights of this checksum; None if there is none."""
     for file in resources.files("orderbench.models").iterdir():
@@ -179,6 +193,11 @@ def shipped_profile(sha256: str | None) -> Profile | None:
             if sha256 is not None and document["model"].get("sha256") == sha256:
                 return profile_in(document, f"the package's {file.name}")
     return None
+
+
+def _shipped_card(name: str) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((resources.files("orderbench.models") / f"{name}.card.json").read_text())
+    return card
 
 
 def _shipped_file(name: str) -> AbstractContextManager[Path]:

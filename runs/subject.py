@@ -31,7 +31,15 @@ from orderbench.models.mixtures import objective_of
 from orderbench.models.model import Meeting, Model
 from orderbench.models.objective import ObjectiveConfig
 from orderbench.models.probe import fingerprint
-from orderbench.models.shipped import kind_of, load_shipped, load_shipped_arrays, load_weights, shipped_names
+from orderbench.models.shipped import (
+    kind_of,
+    load_shipped,
+    load_shipped_arrays,
+    load_weights,
+    shipped_held_out,
+    shipped_names,
+    shipped_tokenizer,
+)
 from orderbench.models.stack import Stack
 from orderbench.models.systems import SYSTEMS, System, built_system
 from orderbench.models.transformer import Transformer, count_parameters
@@ -358,8 +366,9 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
             return _with_shipped_codes(found, known=True)
         shared = None if own.held_out_source is None else partial(_held_out_of, own)
         return replace(found, held_out_source=shared, held_out_about=own.held_out_about, no_held_out=own.no_held_out)
-    codec, said = load_tokenizer(file or TOKENIZER, device)
-    misfit = _misfit(model, codec, name) if file in (None, TOKENIZER) else ""
+    default = shipped_tokenizer(_trained_on(about)) or TOKENIZER
+    codec, said = load_tokenizer(file or default, device)
+    misfit = _misfit(model, codec, name) if file in (None, default) else ""
     if file is None and not shipped:
         no_codec = _tokenizer_differs(about, said) or (
             f"the shipped tokenizer has {misfit}; name the model's own, as in --tokenizer "
@@ -381,8 +390,9 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
     if differs:
         raise BenchError(differs)
     found = replace(alone, about={**about, "tokenizer": said}, codec=codec)
-    if spec.data is None and file in (None, TOKENIZER) and (shipped or not misfit):
-        return _with_shipped_codes(found, known=shipped or file is not None)
+    travels = file in (None, default) and bool(shipped_held_out(said["sha256"]))
+    if spec.data is None and travels and (shipped or not misfit):
+        return _with_shipped_codes(found, known=shipped or file is not None or bool(_trained_on(about)))
     if spec.data is None and isinstance(codec, VQ16 | VARTokenizer):  # Fashion-MNIST is no default for ImageNet's codes
         return replace(found, no_held_out="there are no images to encode; name some, as in --data FOLDER")
     if spec.data is None and not {"quality", "likelihood"} & set(spec.only):
@@ -408,8 +418,8 @@ def _with_shipped_codes(subject: Subject, *, known: bool) -> Subject:
 
     A model of one class takes every held-out image for one of that class.
     """
-    classes = subject.model.n_classes
-    _, labels_N = _shipped_held_out()
+    classes, made_by = subject.model.n_classes, subject.about["tokenizer"]["sha256"]
+    _, labels_N = _shipped_held_out(made_by)
     had = int(labels_N.max()) + 1
     sizes = f"{_sizes(subject.model.code_sizes)} codes on {subject.model.lattice}"
     assumed = (
@@ -419,9 +429,9 @@ def _with_shipped_codes(subject: Subject, *, known: bool) -> Subject:
     found = replace(subject, shipped=True, assumed="" if known else assumed)
     if classes == had or (known and classes > had):
         found = _with_class_names(found, FASHION_NAMES)
-        return replace(found, held_out_source=_shipped_held_out)
+        return replace(found, held_out_source=partial(_shipped_held_out, made_by))
     if classes == 1:
-        return replace(found, held_out_source=_shipped_held_out_of_one_class)
+        return replace(found, held_out_source=partial(_shipped_held_out_of_one_class, made_by))
     return replace(
         found,
         no_held_out=f"the shipped held-out images are of {had} classes and {subject.name} knows {classes}; name images "
@@ -451,13 +461,19 @@ def _shares_codes(subject: Subject, own: Subject) -> bool:
 
 def _tokenizer_differs(about: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> str:
     """Why a model's codes are not those of a tokenizer, where its card says which it was trained on."""
-    named, sha = about.get("data", ""), (tokenizer.get("sha256") or "")[:16]
-    if "tokenizer " in named and sha not in named:
+    trained, sha = _trained_on(about), (tokenizer.get("sha256") or "")[:16]
+    if trained and sha != trained:
         return (
-            f"the model was trained on another tokenizer ({named}) than this one ({sha}); name that one, as in "
+            f"the model was trained on another tokenizer ({about['data']}) than this one ({sha}); name that one, as in "
             f"--tokenizer FILE"
         )
     return ""
+
+
+def _trained_on(about: Mapping[str, Any]) -> str:
+    """The first digits of the checksum of the tokenizer that a model was trained on, where its card says; else ''."""
+    named = re.search(r"tokenizer (\S*)", about.get("data", ""))
+    return named[1] if named else ""
 
 
 def _sizes(code_sizes: tuple[int, ...]) -> str:
@@ -592,11 +608,12 @@ def load_tokenizer(name: str, device: str) -> tuple[Codec, dict[str, Any]]:
     return codec, {"name": Path(name).name, "code_sizes": list(codec.code_sizes), "sha256": sha256}
 
 
-def _shipped_held_out() -> tuple[Tensor, Tensor]:
-    arrays = load_shipped_arrays(HELD_OUT, "held-out")
+def _shipped_held_out(made_by: str) -> tuple[Tensor, Tensor]:
+    """Codes and labels that travel in the package, of the tokenizer with this checksum."""
+    arrays = load_shipped_arrays(shipped_held_out(made_by), "held-out")
     return arrays.tensors["tokens_NL"].long()[..., None], arrays.tensors["labels_N"].long()
 
 
-def _shipped_held_out_of_one_class() -> tuple[Tensor, Tensor]:
-    codes_NLK, labels_N = _shipped_held_out()
+def _shipped_held_out_of_one_class(made_by: str) -> tuple[Tensor, Tensor]:
+    codes_NLK, labels_N = _shipped_held_out(made_by)
     return codes_NLK, torch.zeros_like(labels_N)

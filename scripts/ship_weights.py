@@ -1,10 +1,12 @@
 """Put trained weights into the package, with what is measured once and travels with them.
 
     python scripts/ship_weights.py FOLDER [--data PATH] [--setting guidance=linear:scale=2]
+    python scripts/ship_weights.py FOLDER --pyramid
 
 FOLDER holds tokenizer/, features/ and model/, as `bench train` writes them. Copies the three networks and their cards
 to models/fashion-*, encodes the test images (fashion-held-out), extracts the features of 10,000 training images and of
-the test images (fashion-reference), and refuses a set above 20 MB.
+the test images (fashion-reference), and refuses a set above 20 MB. With --pyramid, FOLDER/var-tokenizer/ alone is
+copied, VAR's tokenizer, and the test images are encoded by it (var-held-out).
 """
 
 from __future__ import annotations
@@ -35,7 +37,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", help="a folder or .npz; default Fashion-MNIST from Debian's package")
     parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE", help="recommended sampling")
+    parser.add_argument("--pyramid", action="store_true", help="ship VAR's tokenizer, and nothing else")
     given = parser.parse_args()
+    if given.pyramid:
+        file = TARGET / "var-tokenizer.safetensors"
+        source = given.folder / "var-tokenizer" / "tokenizer.safetensors"
+        load_weights(source, "tokenizer")
+        shutil.copyfile(source, file)
+        write_card(file, json.loads(source.with_suffix(".card.json").read_text()))
+        ship_codes("var-held-out", file, interleaved(load_images(given.data, "test")))
+        return
     files = {}
     for kind in ("tokenizer", "features", "model"):
         source = given.folder / kind / f"{kind}.safetensors"
@@ -49,13 +60,7 @@ def main() -> None:
     train, test = (load_images(given.data, split) for split in ("train", "test"))
     test = interleaved(test)
 
-    tokenizer = load_weights(files["tokenizer"], "tokenizer")
-    tokens_NL = encode_images(cast(Codec, tokenizer.network), test, "cpu")[..., 0]
-    ship_arrays(
-        "fashion-held-out",
-        {"tokens_NL": tokens_NL, "labels_N": test.labels_N.to(torch.uint8)},
-        {"arrays": "held-out", "data": test.name, "tokenizer": tokenizer.sha256[:16]},
-    )
+    ship_codes("fashion-held-out", files["tokenizer"], test)
     space = feature_space(load_weights(files["features"], "features"), "fashion-features", "cpu")
     reference_MD, _ = space.extract(train.images_Nchw[:N_REFERENCE])
     real_ND, real_logits_NC = space.extract(test.images_Nchw)
@@ -75,6 +80,17 @@ def main() -> None:
         print(f"{size / 1e6:8.3f} MB  {name}")
     print(f"{sum(sizes.values()) / 1e6:8.3f} MB  in all")
     assert sum(sizes.values()) <= LIMIT_BYTES, "the set is larger than 20 MB"
+
+
+def ship_codes(name: str, file: Path, test: Images) -> None:
+    """The codes that a tokenizer makes of the test images, and their labels."""
+    tokenizer = load_weights(file, "tokenizer")
+    tokens_NL = encode_images(cast(Codec, tokenizer.network), test, "cpu")[..., 0]
+    ship_arrays(
+        name,
+        {"tokens_NL": tokens_NL, "labels_N": test.labels_N.to(torch.uint8)},
+        {"arrays": "held-out", "data": test.name, "tokenizer": tokenizer.sha256[:16]},
+    )
 
 
 def interleaved(images: Images) -> Images:

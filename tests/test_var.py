@@ -1,6 +1,7 @@
 """VAR and its tokenizer: reproduced from random weights at every step, exact sizes and keys, and files that do not
 belong."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,17 +13,25 @@ from reference_var import ReferenceTokenizer, ReferenceVAR, State, var_state
 from torch import Tensor
 
 from orderbench.models import load_checkpoint, load_codec
+from orderbench.models.config import TokenizerConfig
 from orderbench.models.contract import check_model
 from orderbench.models.decode import decode_steps
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.likelihood import plan_answer
+from orderbench.models.objective import ModelJob
 from orderbench.models.residual import phi_of, square_pyramid
 from orderbench.models.sampling import Sampling
+from orderbench.models.shipped import load_shipped, shipped_held_out, shipped_tokenizer
+from orderbench.models.systems import SYSTEMS, Task
+from orderbench.models.tokenizer import PyramidTokenizer, Tokenizer, tokenizer_of
 from orderbench.models.transformer import count_parameters
 from orderbench.models.var import SAMPLING, VAR, VARConfig
 from orderbench.models.varcodec import SCALES, VARTokenizer
 from orderbench.models.vq16 import VQ16
 from orderbench.orders import BenchError, Grid, Plan, Pyramid, make_plan
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import load_subjects
+from orderbench.runs.training import TrainSpec, train
 
 TINY = (1, 2, 3, 4)
 SIZES = {"V": 37, "z": 5, "C": 3, "d": 12, "heads": 3, "depth": 2, "scales": TINY}
@@ -325,3 +334,125 @@ def test_guidance_of_the_release() -> None:
     along = law.along((1, 4, 9, 16))[[0, 1, 5, 14]]
     torch.testing.assert_close(along, torch.tensor([1.0, 1.5, 2.0, 2.5]))
     assert law.along((7,)).tolist() == [1.0] * 7
+
+
+# The small tokenizer of the same kind
+
+
+def small(**changes: object) -> PyramidTokenizer:
+    torch.manual_seed(0)
+    sizes = {"codes": 9, "code_size": 4, "width": 8, "scales": (1, 2, 4), **changes}
+    tokenizer = tokenizer_of(TokenizerConfig(**sizes))  # type: ignore[arg-type]
+    assert isinstance(tokenizer, PyramidTokenizer)
+    return tokenizer.eval()
+
+
+def grey(n: int = 3) -> Tensor:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_a_tokenizer_with_scales_makes_a_pyramid_of_codes() -> None:
+    tokenizer = small()
+    assert isinstance(tokenizer_of(TokenizerConfig()), Tokenizer)
+    assert str(tokenizer.lattice(8)) == "1/2/4"
+    assert tokenizer.side(tokenizer.pyramid) == 8
+    codes_BLK = tokenizer.encode(grey())
+    assert codes_BLK.shape == (3, 21, 1)
+    assert tokenizer.decode(codes_BLK, tokenizer.pyramid).shape == (3, 1, 8, 8)
+    with pytest.raises(BenchError, match="scales 1/2/4 are of images of 8 pixels a side, not of 16; --side 8 would do"):
+        tokenizer.encode(torch.zeros(1, 1, 16, 16))
+    with pytest.raises(BenchError, match="codes are on 1/2/4, not on 1/4; name the model's own"):
+        tokenizer.decode(codes_BLK, Pyramid.parse("1/4"))
+
+
+def test_its_loss_is_that_of_every_level_s_canvas() -> None:
+    tokenizer = small()
+    latent = tokenizer.latents(grey())
+    latent.retain_grad()
+    quantized = tokenizer.quantize(latent, commitment=0.25)
+    parts = torch.split(quantized.tokens_BL, [1, 4, 16], dim=1)
+    canvas, terms = torch.zeros_like(latent), []
+    for level, part in enumerate(parts):
+        canvas = canvas + tokenizer.quantizer.band(level, part, tokenizer.pyramid)
+        terms.append(1.25 * (canvas - latent).square().mean())
+    torch.testing.assert_close(quantized.loss, torch.stack(terms).mean())
+    torch.testing.assert_close(quantized.latent_Bzhw, canvas)
+    quantized.loss.backward(retain_graph=True)
+    assert tokenizer.code_vectors.grad is not None
+    assert all(phi.grad is not None for name, phi in tokenizer.named_parameters() if "qresi_ls.0" in name)
+    latent.grad = tokenizer.code_vectors.grad = None
+    quantized.latent_Bzhw.sum().backward()  # straight through: to the latent alone
+    assert torch.equal(latent.grad, torch.ones_like(latent))  # type: ignore[arg-type]
+    assert tokenizer.code_vectors.grad is None
+
+
+def test_unused_codes_move_to_what_levels_sought() -> None:
+    tokenizer = small()
+    quantized = tokenizer.quantize(tokenizer.latents(grey()))
+    used_V = torch.bincount(quantized.tokens_BL.flatten(), minlength=9)
+    dead = int((used_V == 0).sum())
+    assert dead
+    assert tokenizer.revive(used_V, quantized.sought_BLz, torch.arange(9)) == dead
+    moved = tokenizer.code_vectors[used_V == 0]
+    sought = quantized.sought_BLz.flatten(0, 1)[torch.arange(9)[used_V == 0]]
+    assert torch.equal(moved, sought)
+
+
+@pytest.mark.parametrize("scales", ["1,2,4", "1,2,16,8", "1,x,16", "0,16", "1,2,2,16"])
+def test_scales_that_cannot_be_are_one_sentence(scales: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"scales .*1,2,4,8,16"):
+        train(TrainSpec(what="tokenizer", scales=scales, out=tmp_path / "out"), print, print)
+
+
+def test_a_network_takes_the_codebook_of_the_tokenizer_that_it_is_trained_on() -> None:
+    tokenizer, task = small(code_size=8), Task(9, 3, Pyramid.parse("1/2/4"))
+    recipe = SYSTEMS.get("var").function(task)
+    codes_NL = torch.randint(0, 9, (8, 21), generator=torch.Generator().manual_seed(0))
+    job = ModelJob(recipe.network, recipe.objective, codes_NL, torch.arange(8) % 3, (codes_NL, torch.arange(8) % 3),
+                   data="toys", codec=tokenizer, seed=0, device="cpu")  # fmt: skip
+    network = job.build()
+    assert isinstance(network, VAR)
+    assert torch.equal(network.state_dict()["quantize.embedding.weight"], tokenizer.code_vectors)
+    loss, _ = job.loss(network, torch.arange(8), slice(0, 8), 0)
+    assert abs(float(loss.detach()) - math.log(9)) < 0.05  # a fresh network is nearly uniform
+    loss.backward()
+    assert all(
+        (parameter.grad is None) == name.startswith("quantize") for name, parameter in network.named_parameters()
+    )
+    assert list(job.evaluate(network)) == ["scales"]
+    with pytest.raises(BenchError, match="the tokenizer's scales are 1/2/4 and the model's 1/4"):
+        VAR(VARConfig(codes=9, classes=3, scales=(1, 4), code_size=8, width=8, heads=2, blocks=1)).meet(tokenizer)
+    with pytest.raises(BenchError, match="this system decodes a pyramid, and the tokenizer gives a grid of 4x4; a"):
+        SYSTEMS.get("var").function(Task(9, 3, Grid(4, 4)))
+
+
+# In a run
+
+
+def test_a_file_and_its_tokenizer_meet_in_a_run(vae: str, tmp_path: Path) -> None:
+    model = save(tmp_path, STATE, "var.pth")
+
+    def spec(*tokenizer: str) -> RunSpec:
+        return RunSpec(model=(model,), tokenizer=tokenizer, orders=("scales",), only=("latency",), device="cpu")
+
+    subject = load_subjects(spec(vae)).own
+    assert isinstance(subject.model, VAR)
+    assert isinstance(subject.codec, VARTokenizer)
+    assert subject.model.quantize is subject.codec.quantize
+    assert subject.recommended == SAMPLING
+    images = subject.pixels(torch.zeros(2, 30, 1, dtype=torch.int64))
+    assert (images.shape, images.dtype) == ((2, 3, 64, 64), torch.uint8)
+    with pytest.raises(BenchError, match="VAR makes its inputs from its tokenizer's codebook, which its file does not"):
+        load_subjects(spec())
+    other = save(tmp_path, vae_state(V=37, z=6), "other.pth")
+    with pytest.raises(
+        BenchError, match="the tokenizer has 37 codes of 6 numbers, and VAR was trained on a pyramid of"
+    ):
+        load_subjects(spec(other))
+
+
+def test_tokenizers_of_the_package_are_found_by_the_checksum_on_a_card() -> None:
+    sha256 = load_shipped("fashion-tokenizer").sha256
+    assert shipped_tokenizer(sha256[:16]) == "fashion-tokenizer"
+    assert shipped_held_out(sha256) == "fashion-held-out"
+    assert (shipped_tokenizer("0" * 16), shipped_tokenizer(""), shipped_held_out("0" * 64)) == ("", "", "")
