@@ -107,9 +107,10 @@ def ship_arrays(name: str, tensors: dict[str, Tensor], about: dict[str, Any]) ->
     metadata = {"about": json.dumps(about, sort_keys=True)}
     write_atomically(file, lambda temporary: save_file(whole, temporary, metadata=metadata))
     file.chmod(0o644)
+    more = " --pyramid" if name.startswith("var-") else ""
     shapes = {key: list(tensor.shape) for key, tensor in whole.items()}
     write_card(file, {"kind": about["arrays"], "about": about, "shapes": shapes,
-                      "command": "python scripts/ship_weights.py FOLDER"})  # fmt: skip
+                      "command": f"python scripts/ship_weights.py FOLDER{more}"})  # fmt: skip
 
 
 def write_card(file: Path, card: dict[str, Any]) -> None:
