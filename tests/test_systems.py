@@ -1,7 +1,9 @@
 """Systems: the list, what a run makes of their names, and what is said where one cannot be had."""
 
+import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from toy_runs import spec_of
 from typer.testing import CliRunner
 
 from orderbench.models.families import about_network, build_network
+from orderbench.models.shipped import load_weights
 from orderbench.models.systems import SYSTEMS, Task
 from orderbench.orders import BenchError, Grid
 from orderbench.reports.compare import baseline_arm, compare_arms
@@ -187,3 +190,74 @@ def test_a_system_without_weights_says_how_to_train_them(monkeypatch: pytest.Mon
     )
     with pytest.raises(BenchError, match="--systems all finds no weights of any system in this package"):
         named_sources(RunSpec.from_json({"systems": ["all"]}, "it"))
+
+
+# The script that trains and ships them
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    folder = Path(__file__).parents[1] / "scripts"
+    sys.path.insert(0, str(folder))
+    try:
+        spec = importlib.util.spec_from_file_location("train_systems", folder / "train_systems.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["train_systems"] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+    return module
+
+
+def finished(out: Path, name: str, steps: int) -> None:
+    """A training as `bench train` leaves it."""
+    (out / name).mkdir()
+    written = write_system(out / name, name).partition("=")[2]
+    Path(written).rename(out / name / "model.safetensors")
+    script_card = {"kind": "model", "steps_done": steps, "command": f"bench train model --out {out}/{name}"}
+    sha = load_weights(out / name / "model.safetensors").sha256
+    (out / name / "model.card.json").write_text(json.dumps({**script_card, "sha256": sha}))
+
+
+def test_trainings_go_on_where_they_were_cut(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "shipped_names", lambda kind: ("fashion-tokenizer",))
+    wanted = script.trainings(tmp_path, ["par", "var", "halton-only"], 2)
+    assert [one.name for one in wanted] == ["par", "var-tokenizer", "var", "halton-only"]
+    assert wanted[1].words(tmp_path, [])[:3] == ["tokenizer", "--scales", "1,2,4,8,16"]
+    assert wanted[2].flags[-1] == str(tmp_path / "var-tokenizer" / "tokenizer.safetensors")
+    assert wanted[3].flags[:4] == ("--system", "shared-small", "--mixture", "halton-only")
+    finished(tmp_path, "par", 2)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "checkpoint.pt").touch()
+    ran: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(script.subprocess, "run", lambda words, check: ran.append(words) or Done)
+    script.train_all(tmp_path, wanted, ["--device", "cpu"])
+    assert [("--resume" in words, words[-2:]) for words in ran] == [
+        (False, ["--device", "cpu"]), (True, ["--device", "cpu"]), (False, ["--device", "cpu"]),
+    ]  # fmt: skip
+    assert capsys.readouterr().out.startswith("1 of 4: par is done\n2 of 4: var-tokenizer begins\n")
+
+
+def test_finished_systems_are_shipped_in_bf16_with_their_card(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(tmp_path, "par", 2)
+    finished(tmp_path, "nar", 1)
+    into = tmp_path / "package"
+    into.mkdir()
+    script.ship(tmp_path, script.trainings(tmp_path, ["par", "nar", "halton-only"], 2), into)
+    assert "nar: not done, so not shipped" in capsys.readouterr().out
+    assert sorted(file.name for file in into.iterdir()) == ["par.card.json", "par.safetensors"]
+    small, whole = load_weights(into / "par.safetensors"), load_weights(tmp_path / "par" / "model.safetensors")
+    assert small.card["command"] == "bench train model --out par"
+    assert (into / "par.safetensors").stat().st_size < 0.6 * (tmp_path / "par" / "model.safetensors").stat().st_size
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(small.network.state_dict()[name], tensor.bfloat16().float())
