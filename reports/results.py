@@ -188,6 +188,23 @@ def tokenizer_of(model: ModelAbout) -> str:
     return "" if said is None else said.get("sha256") or said.get("name") or ""
 
 
+def other_tokens(results: Results) -> tuple[str, ...]:
+    """Models whose likelihood was measured on tokens of another tokenizer than that of the first baseline, or else of
+    the first arm: bits of theirs say nothing beside bits of the others."""
+    models, rows = results.run.about["models"], [row for row in results.arms if "bits" in row.figures]
+    first = next((row.model for row in rows if row.arm == results.baseline), next((row.model for row in rows), ""))
+    known = {name: tokenizer_of(models[name]) for name in results.models if name in models}
+    return tuple(dict.fromkeys(row.model for row in rows if known.get(row.model) != known.get(first)))
+
+
+def floor_of(results: Results, row: Row) -> Floor | None:
+    """Real images through the tokenizer of a row's model; None where they were not measured."""
+    models = results.run.about["models"]
+    own = tokenizer_of(models[row.model])
+    known = (floor for floor in results.floors if floor.arm == "reconstructed" and floor.model in models)
+    return next((floor for floor in known if own and tokenizer_of(models[floor.model]) == own), None)
+
+
 def repeated_arm(about: RunAbout) -> str | None:
     """The arm that A/A and `uncached` time again: the baseline of the first model that has one."""
     baselines = (model_of(about, arm)["baseline"] for arm in about["arms"])

@@ -27,6 +27,7 @@ from orderbench.reports.words import (
     fid_words,
     floor_cell,
     one_at_a_time,
+    other_tokens_words,
     plus_minus,
     sampling_words,
     settings_words,
@@ -203,6 +204,8 @@ def notes(results: Results, wide: bool = False) -> Iterator[str]:
                 f"n = {n} is small: FD is biased upwards, equally small n are comparable only as a first look; "
                 f"read KD{'' if wide else ' (in the report)'}, and paired differences (bench compare)."
             )
+    if other_tokens_words(results):
+        yield other_tokens_words(results)
     yield from _exact(results)
     if busy_words(results):
         yield f"{busy_words(results)}."

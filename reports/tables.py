@@ -18,7 +18,9 @@ from orderbench.reports.results import (
     Results,
     Row,
     extrapolates_from,
+    floor_of,
     held_out_words,
+    other_tokens,
     round_times,
     row_against,
     share_of,
@@ -34,6 +36,7 @@ from orderbench.reports.words import (
     fid_words,
     floor_cell,
     one_at_a_time,
+    other_tokens_words,
     plus_minus_tiny,
     settings_words,
     share_words,
@@ -43,10 +46,10 @@ from orderbench.runs.schema import QualityTrial
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
-    """The tables that the results have something for: main results, quality (twice where settings were tuned), speed,
-    exact decoding, correction."""
-    made = (main_table(results), *quality_tables(results), speed_table(results), exact_table(results),
-            correction_table(results))  # fmt: skip
+    """The tables that the results have something for: main results, systems, quality (twice where settings were tuned),
+    speed, exact decoding, correction."""
+    made = (main_table(results), systems_table(results), *quality_tables(results), speed_table(results),
+            exact_table(results), correction_table(results))  # fmt: skip
     return tuple(table for table in made if table is not None)
 
 
@@ -121,7 +124,8 @@ def rests_on(results: Results, quality: bool = True, speed: bool = True, setting
     text = "; ".join(words)
     star = " * in training, but never in these steps." if any("*" in training(row) for row in rows) else ""
     busy = f" {busy_words(results)}." if speed and busy_words(results) else ""
-    return f"{text[0].upper()}{text[1:]}. Intervals have the level 0.95.{star}{busy}"
+    other = f" {other_tokens_words(results)}" if quality and setting == "fixed" and other_tokens_words(results) else ""
+    return f"{text[0].upper()}{text[1:]}. Intervals have the level 0.95.{star}{other}{busy}"
 
 
 def _fixed(results: Results) -> list[Row]:
@@ -214,6 +218,47 @@ def main_table(results: Results) -> Table | None:
         one = " one cell at a time" if one_at_a_time(results) else ""
         caption += f" Speed-ups are over {baseline_words(results)}{one} with a cache."
     return _table(results, "main", "Main results", caption, columns, lines)
+
+
+def systems_table(results: Results) -> Table | None:
+    """Networks beside each other, each with what it costs and with the floor of its tokenizer; None for one network."""
+    if len(results.models) < 2:
+        return None
+    models, others = results.run.about["models"], other_tokens(results)
+    lines = []
+    for row in _fixed(results):
+        latency, floor, flops = (
+            row.figures.get("latency_s"),
+            floor_of(results, row),
+            row.counters.get("flops_per_image"),
+        )
+        theirs = {} if floor is None else floor.figures
+        bits = "bits_of_other_tokens" if row.model in others else "bits_per_token"
+        lines.append(
+            _table_row(row, {
+                "arm": row.arm, "model": row.model, "n_steps": row.n_steps, "n": row.n,
+                "fd": row.figures.get("fd"), "kd": row.figures.get("kd"), "agreement": row.figures.get("agreement"),
+                bits: row.figures.get("bits"), "latency_ms": None if latency is None else latency.scaled(1000),
+                **_ratios(results, row), **_throughput(results, row),
+                "parameters": models[row.model].get("parameters"),
+                "gflop_per_image": None if flops is None else flops / 1e9,
+                "fd_floor": theirs.get("fd"), "kd_floor": theirs.get("kd"), "agreement_floor": theirs.get("agreement"),
+            })
+        )  # fmt: skip
+    columns = [
+        *_arm_columns(results), Column("n_steps", "steps"), Column("n", "n"), Column("fd", "FD", "low"),
+        Column("kd", "KD", "low"), Column("agreement", "agreement", "high", share_words),
+        Column("bits_per_token", "bits/token", "low"), Column("bits_of_other_tokens", "bits/token of other tokens"),
+        Column("latency_ms", "latency (ms/image)", "low"), *_speed_columns(results), *_throughput_columns(results),
+        Column("parameters", "parameters"), Column("gflop_per_image", "GFLOP/image", "low"),
+        Column("fd_floor", "FD floor"), Column("kd_floor", "KD floor"),
+        Column("agreement_floor", "agreement floor", "", share_words),
+    ]  # fmt: skip
+    caption = (
+        f"{rests_on(results)} Floors are of real images through the tokenizer of a row's network: no sample of it can "
+        f"be expected to come closer."
+    )
+    return _table(results, "systems", "Systems", caption, columns, lines)
 
 
 _RANKED: dict[str, Literal["low", "high"]] = {  # precision and the like crown noise where n is small
@@ -366,8 +411,9 @@ def speed_table(results: Results) -> Table | None:
     ]  # fmt: skip
     caption = rests_on(results, quality=False)
     if ratios and len(results.baselines) == 1:
+        network = "the same network" if len(results.models) == 1 else "one network for all"
         caption += (
-            f" Each column names its baseline: {results.baselines[0]} is the same network, one cell at a time with a "
+            f" Each column names its baseline: {results.baselines[0]} is {network}, one cell at a time with a "
             f"cache, in the same rounds. A/A is that baseline against itself, the noise floor."
         )
     elif ratios:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
+from orderbench.orders.errors import listed
 from orderbench.reports.compare import busy
-from orderbench.reports.results import Floor, Results, Row, is_fid
+from orderbench.reports.results import Floor, Results, Row, is_fid, other_tokens
 from orderbench.reports.statistics import Interval
 from orderbench.runs.schema import Setting
 
@@ -131,6 +132,12 @@ def settings_words(results: Results) -> str:
 def baseline_words(results: Results) -> str:
     """What arms are measured against: one arm, or the baseline of each one's model."""
     return results.baselines[0] if len(results.baselines) == 1 else "its model's baseline"
+
+
+def other_tokens_words(results: Results) -> str:
+    """Whose bits are of other tokens than the others', as a sentence; empty where all are of the same."""
+    others = other_tokens(results)
+    return f"Bits of {listed(others)} are of other tokens, and not comparable with the others." if others else ""
 
 
 def one_at_a_time(results: Results) -> bool:

@@ -1,6 +1,8 @@
 """Systems: the list, what a run makes of their names, and what is said where one cannot be had."""
 
+import csv
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from kept import changed, printed
 from safetensors.torch import save_file
 from toy_runs import run as run_toy
 from toy_runs import spec_of
@@ -20,6 +23,9 @@ from orderbench.models.systems import SYSTEMS, Task
 from orderbench.orders import BenchError, Grid
 from orderbench.reports.compare import baseline_arm, compare_arms
 from orderbench.reports.results import Results, results_of
+from orderbench.reports.summary import summary
+from orderbench.reports.table import to_csv
+from orderbench.reports.tables import tables_of
 from orderbench.runs.cli import app
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects, named_sources
@@ -130,6 +136,32 @@ def test_systems_are_measured_against_one_plain_arm(measured: Results) -> None:
     assert "kd" in radar.against
     verdicts = {(line.arm, line.metric): line.verdict for line in compare_arms(measured)}
     assert verdicts["radial+nested~radar", "kd"] in ("better", "worse", "no difference shown")
+
+
+def test_the_table_of_systems_says_what_each_costs_beside_the_floor_of_its_tokens(measured: Results) -> None:
+    table = {one.name: one for one in tables_of(measured)}["systems"]
+    rows = {row["arm"]: row for row in csv.DictReader(io.StringIO(to_csv(table)))}
+    plain, radar = rows["raster~llamagen"], rows["radial+nested~radar"]
+    assert int(plain["parameters"]) == measured.run.about["models"]["llamagen"]["parameters"]
+    assert float(plain["gflop_per_image"]) > 0
+    assert float(plain["fd_floor"]) == float(radar["fd_floor"]) > 0
+    assert {f"{name}_low" for name in ("fd", "kd", "agreement", "bits_per_token", "latency_ms", "kd_floor")} <= set(
+        plain
+    )
+    assert radar["bits_per_token"] == ""  # it rewrites codes
+    assert "bits_of_other_tokens" not in plain
+
+    def other(about: dict[str, Any]) -> None:
+        about["models"]["shared-small"]["tokenizer"] = {"name": "other", "code_sizes": [11], "sha256": "2" * 64}
+
+    apart = results_of(changed(measured.run, "other", other))
+    table = {one.name: one for one in tables_of(apart)}["systems"]
+    row = next(row for row in table.rows if row.cells["model"] == "shared-small")
+    assert row.cells.get("bits_per_token") is None is row.cells["fd_floor"]
+    assert row.cells["bits_of_other_tokens"] == measured.row("raster~shared-small").figures["bits"]
+    assert "Bits of shared-small are of other tokens, and not comparable with the others." in table.caption
+    assert "other tokens" in " ".join(printed(summary(apart, 80)).split())
+    assert apart.row("raster~shared-small").against == {} != measured.row("raster~shared-small").against
 
 
 def names(asked: RunSpec) -> list[str]:
