@@ -43,6 +43,8 @@ class LpdConfig(StackConfig):
 class VitBlock(nn.Module):
     """Pre-norm with LayerNorm (eps 1e-6), biases, and GELU in a feed-forward of four times the width."""
 
+    compiles = ("qkv", "finish")
+
     def __init__(self, config: LpdConfig) -> None:
         super().__init__()
         D = config.width

@@ -58,6 +58,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """LlamaGen's block (arXiv 2406.06525, section 3.1): pre-norm, rotary positions, SwiGLU, no biases."""
 
+    compiles = ("qkv", "finish")
+
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
         self.attention = Attention(config.width, config.heads)

@@ -44,6 +44,7 @@ class TrainConfig:
     ema: float = 0.999
     seed: int = 0
     bf16: bool = False
+    compiled: bool = False  # by torch's compiler, the parts that modules name in `compiles`; other roundings
 
     def __post_init__(self) -> None:
         served = {
@@ -64,6 +65,12 @@ class TrainConfig:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.learning_rate * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value, as checkpoints and cards hold it; what is newer than shipped weights is left out at its
+        default."""
+        value = asdict(self)
+        return {name: entry for name, entry in value.items() if name != "compiled" or entry}
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -179,7 +186,7 @@ def fit(
     checkpoint is of another job or configuration.
     """
     file = folder / "checkpoint.pt"
-    identity = {"job": job.name, "train": asdict(config), "about": job.describe()}
+    identity = {"job": job.name, "train": config.to_json(), "about": job.describe()}
     torch.manual_seed(config.seed)
     network = job.build().to(device)
     averaged = job.build().to(device)
@@ -223,6 +230,8 @@ def fit(
             write_atomically(file, save)
         return state
 
+    if config.compiled:
+        compile_parts(network)
     began = time.monotonic()
     state = checkpoint(first)
     for step in range(first, config.steps):
@@ -230,10 +239,11 @@ def fit(
             group["lr"] = group["share"] * config.rate(step)
         indices_B = batch_indices(len(job), config.batch, step, config.seed)
         network.train()
-        with _autocast(device, config.bf16):
-            loss, figures = job.loss(network, indices_B, share_of(config.batch), step)
-        network.zero_grad(set_to_none=True)
-        loss.backward()
+        with _said_by_compiler(config.compiled and step == first):
+            with _autocast(device, config.bf16):
+                loss, figures = job.loss(network, indices_B, share_of(config.batch), step)
+            network.zero_grad(set_to_none=True)
+            loss.backward()
         average_gradients(network)
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip)
         if not torch.isfinite(loss + norm):  # gradients are averaged, so all processes stop together
@@ -262,6 +272,27 @@ def fit(
         if stop:
             break
     return state
+
+
+def compile_parts(network: nn.Module) -> int:
+    """Hand the functions that modules name in `compiles` to torch's compiler, and return how many there are. They are
+    compiled when they are first called."""
+    parts = [(module, name) for module in network.modules() for name in getattr(module, "compiles", ())]
+    for module, name in parts:
+        setattr(module, name, torch.compile(getattr(module, name)))
+    return len(parts)
+
+
+@contextmanager
+def _said_by_compiler(first: bool) -> Iterator[None]:
+    """In the first step of a compiled training, BenchError for whatever torch's compiler raises."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if not first:
+            raise
+        why = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        raise BenchError(f"torch's compiler did not serve this network ({why}); leave --compile out") from problem
 
 
 @torch.no_grad()

@@ -75,6 +75,8 @@ def attend(q_BHQK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias_BQS: Tensor | No
 class SelfBlock(nn.Module):
     """Pass 1: content sees content."""
 
+    compiles = ("qkv", "finish")
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D = config.width
@@ -97,6 +99,8 @@ class SelfBlock(nn.Module):
 
 class CrossBlock(nn.Module):
     """Pass 2: queries see the shared keys and values, and no other query."""
+
+    compiles = ("forward",)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

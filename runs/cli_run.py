@@ -208,6 +208,15 @@ def train(
             "--bf16/--no-bf16", help="Train in bfloat16, or not. Default: where it is fast.", rich_help_panel=MACHINE
         ),
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Let torch's compiler fuse the network's blocks: about 1.5 times as fast on a processor with a C++ "
+            "compiler, after a minute. Roundings differ, so a training is compiled from its first step to its last.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -238,8 +247,8 @@ def train(
     fetch_data(data)
     spec = TrainSpec(
         what=what, out=out, data=data, device=device, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
-        minutes=minutes, every=every, threads=threads, bf16=bf16, resume=resume, init=init, tokenizer=tokenizer,
-        system=system, mixture=mixture, codes=codes, scales=scales, network=network, side=side,
+        minutes=minutes, every=every, threads=threads, bf16=bf16, compiled=compiled, resume=resume, init=init,
+        tokenizer=tokenizer, system=system, mixture=mixture, codes=codes, scales=scales, network=network, side=side,
     )  # fmt: skip
     try:
         with _training_progress(what) as (report, tick):

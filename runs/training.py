@@ -67,6 +67,7 @@ class TrainSpec:
     every: int = 100
     threads: int | None = None
     bf16: bool | None = None
+    compiled: bool = False
     resume: bool = False
     init: Path | None = None
     tokenizer: Path | None = None
@@ -115,6 +116,7 @@ def train(
         config,
         warmup=min(config.warmup, max(1, config.steps // 10)),
         bf16=has_fast_bf16(device) if spec.bf16 is None else spec.bf16,
+        compiled=spec.compiled,
     )
     job = _job(spec, source, config, device)
     start = None if spec.init is None else _weights(spec.init, job)
