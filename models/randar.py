@@ -64,10 +64,24 @@ class RandAR(LlamaStack[RandARConfig]):
         return x, turn.repeat_interleave(2, dim=1), (2,) * cells_BG.shape[1]
 
     def answer(self, cache: StackCache, cells_BQ: Tensor, *, seen: Tensor | None = None) -> Categorical:
+        if seen is not None and self._is_sequence(cache, cells_BQ, seen):
+            units, (x, turn) = len(cache.counts), self.queries(cells_BQ[:, -1:])
+            last = torch.cat([seen[:, -1:, :units], seen[:, -1:, -1:]], dim=2)
+            return Categorical(self.read(self.run(cache, (x, turn), last)[:, 1::2]).float())
         answer = super().answer(cache, cells_BQ, seen=seen)
         stands = seen is None and cache.length + cells_BQ.shape[1] <= cache.keys[0].shape[2]
         cache.asked_B = cells_BQ[:, 0] if stands else None
         return answer
+
+    def _is_sequence(self, cache: StackCache, cells_BQ: Tensor, seen: Tensor) -> bool:
+        """Whether what waits, and these cells, are one whole sequence of training: the class, the codes of a walk, and
+        all cells of it, each seeing what was before it. Then instructions that stand before the codes ask already, and
+        only the last cell needs one of its own: 2 L slots instead of 3 L."""
+        units, Q = len(cache.counts), cells_BQ.shape[1]
+        if cache.fed_BG is None or len(cache.waiting) != 2 or units != Q or len(seen) != 1:
+            return False
+        before = torch.ones(Q, units, dtype=torch.bool, device=seen.device).tril()
+        return torch.equal(cache.fed_BG, cells_BQ[:, :-1]) and torch.equal(seen[0, :, :units], before)
 
     def step(
         self,
@@ -81,7 +95,7 @@ class RandAR(LlamaStack[RandARConfig]):
         """Feed decoded codes. Where the first cell is the first that was asked last, its instruction was run already,
         seeing all that it sees as content, and is not run again. So a step runs one slot less, as in the release. On a
         GPU, to find that out would make the processor wait, and all slots are run."""
-        asked_B, cache.asked_B = cache.asked_B, None
+        asked_B, cache.asked_B, cache.fed_BG = cache.asked_B, None, cells_BG
         elsewhere = cells_BG.device.type != "cpu"
         if seen is not None or asked_B is None or elsewhere or not torch.equal(asked_B, cells_BG[:, 0]):
             super().step(cache, codes_BGK, cells_BG, seen=seen, slots_BG=slots_BG)

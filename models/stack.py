@@ -95,7 +95,8 @@ class StackCache:
     (B, H, slots, K) each. For decoding, memory for all slots is allocated at the start; where gradients are needed
     (grows), new slots are concatenated. outputs: (B, slots, D), of the layers that a family reads later, by how many
     blocks came before. counts: slots of every unit fed, the class first. length: how many slots were run. asked_B: the
-    first cell that was asked last, where its query still stands behind the content; see `randar`.
+    first cell that was asked last, where its query still stands behind the content; fed_BG: the cells that were fed
+    last; see `randar`.
     """
 
     labels_B: Tensor
@@ -107,6 +108,7 @@ class StackCache:
     counts: list[int] = field(default_factory=list)
     length: int = 0
     asked_B: Tensor | None = None
+    fed_BG: Tensor | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -307,7 +309,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
             self._wait(cache, x, turn, counts, seen)
             return
         if cache.waiting:
-            self._run(cache, None, None)
+            self.run(cache, None, None)
         self._through(cache, x, turn, as_bias(seen, x.dtype), x.shape[1], slots_BG, seen.shape[2])
         cache.length = seen.shape[2]
         cache.counts = [1] * cache.length
@@ -316,9 +318,10 @@ class Stack(nn.Module, Generic[SomeConfig]):
         """What the network says of these cells; see `orderbench.models.model.Model.answer`."""
         asked = self.queries(cells_BQ)
         if asked is not None:
-            return Categorical(self.read(self._run(cache, asked, seen)).float())
+            outputs_BSD = self.run(cache, asked, seen)
+            return Categorical(self.read(outputs_BSD[:, outputs_BSD.shape[1] - cells_BQ.shape[1] :]).float())
         if cache.waiting:
-            self._run(cache, None, None)
+            self.run(cache, None, None)
         return Categorical(self.look_up(cache, cells_BQ).float())
 
     def keep(self, cache: StackCache, rows_B: Tensor) -> None:
@@ -337,9 +340,9 @@ class Stack(nn.Module, Generic[SomeConfig]):
 
     # One pass
 
-    def _run(self, cache: StackCache, asked: tuple[Tensor, Tensor] | None, seen: Tensor | None) -> Tensor:
-        """One pass over what waits and what is asked; (B, Q, D) outputs of the queries. What waited is content from now
-        on."""
+    def run(self, cache: StackCache, asked: tuple[Tensor, Tensor] | None, seen: Tensor | None) -> Tensor:
+        """One pass over what waits and what is asked; (B, S, D) outputs of these slots, those of queries last. What
+        waited is content from now on."""
         parts = [(fed.x_BSD, fed.turn_BSJ) for fed in cache.waiting] + ([asked] if asked is not None else [])
         x = torch.cat([part[0] for part in parts], dim=1)
         turn = torch.cat([part[1] for part in parts], dim=1)
@@ -349,7 +352,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
         x = self._through(cache, x, turn, bias, content)
         cache.length += content
         cache.waiting.clear()
-        return x[:, content:]
+        return x
 
     def _through(
         self,
@@ -424,7 +427,7 @@ class Rewindable(Stack[SomeConfig]):
     def rewind(self, cache: StackCache, slots: int) -> None:
         """Forget all but the first `slots` slots."""
         if slots > cache.length:
-            self._run(cache, None, None)
+            self.run(cache, None, None)
         cache.waiting.clear()
         cache.length = slots
         del cache.counts[slots:]
