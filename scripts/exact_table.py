@@ -15,6 +15,7 @@ import torch
 from orderbench.models import Sampling, decode, load_shipped, parse_decoder
 from orderbench.models.decode import make_tile, run_tile
 from orderbench.orders import get_order, make_plan, order_names, parallel_tax
+from orderbench.reports.statistics import rank_correlation
 
 NOISES = ("uniform", "gumbel")
 EXACT, WIDE = parse_decoder("exact"), parse_decoder("exact:window=96")
@@ -39,8 +40,7 @@ def passes() -> None:
         print(f"| `{name}` | {tax:.4f} | {rows[-1][2]:.1f} | {rows[-1][3]:.1f} |", flush=True)
     taxes, *counted = np.array([row[1:] for row in rows]).T
     for noise, one in zip(NOISES, counted, strict=True):
-        ranks = [np.argsort(np.argsort(values)) for values in (taxes, one)]
-        print(f"{noise}: rank correlation with the tax {np.corrcoef(*ranks)[0, 1]:.2f}")
+        print(f"{noise}: rank correlation with the tax {rank_correlation(taxes, one):.2f}")
 
 
 def speed(

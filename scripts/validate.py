@@ -24,7 +24,7 @@ from orderbench.models.decode import Decoder, make_tile, parse_decoder, run_tile
 from orderbench.orders import make_plan
 from orderbench.orders.streams import generator
 from orderbench.reports.results import Results, results_of
-from orderbench.reports.statistics import Interval, paired_ratio
+from orderbench.reports.statistics import Interval, paired_ratio, rank_correlation
 from orderbench.reports.words import bounds, plus_minus
 from orderbench.runs.arms import parse_arm
 from orderbench.runs.execute import execute
@@ -157,12 +157,6 @@ def tax(given: argparse.Namespace) -> None:
     x, y = np.array(pairs).T
     print(f"{len(pairs)} plans, {given.samples} held-out images: correlation {np.corrcoef(x, y)[0, 1]:.3f}, of ranks "
           f"{rank_correlation(x, y):.3f}.\n")  # fmt: skip
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's, without ties."""
-    ranks = [np.argsort(np.argsort(values)) for values in (x, y)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def known(given: argparse.Namespace) -> None:
