@@ -257,7 +257,7 @@ def _var(task: Task) -> Recipe:
         )
     network = VARConfig(
         codes=task.codes, classes=task.classes, scales=tuple(grid.rows for grid in task.lattice.levels), code_size=8,
-        width=100, heads=4, blocks=4, codebook=True,
+        width=100, heads=2, blocks=4, codebook=True,
     )  # fmt: skip
     return Recipe(network, follows("scales", "native"))
 
