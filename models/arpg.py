@@ -53,7 +53,7 @@ def load_arpg(
     weights: Weights,
     *,
     heads: Annotated[int | None, "attention heads; default width / 64"] = None,
-    side: Annotated[int | None, "of the token grid; default 16, a 512 px model has 32"] = None,
+    side: Annotated[int | None, "cells a side of the grid; default 16, a 512 px model has 32"] = None,
 ) -> Transformer:
     """A released file as a Transformer with 'rope' positions, in eval mode.
 
@@ -75,7 +75,7 @@ def load_arpg(
     if foreign or "embeddings.weight" not in renamed or "head.weight" not in renamed:
         named = f"unexpected {', '.join(sorted(foreign)[:4])}" if foreign else "no token table and head"
         raise BenchError(f"'{path}' is not in ARPG's layout: {named}; name an ARPG file, as in arpg_300m.pt")
-    return load_network(Transformer, _config(renamed, heads, side or 16, path), renamed, path)
+    return load_network(Transformer, _config(renamed, heads, 16 if side is None else side, path), renamed, path)
 
 
 def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: str) -> ModelConfig:
@@ -89,7 +89,7 @@ def _config(state: Mapping[str, Tensor], heads: int | None, side: int, where: st
         rows=side,
         cols=side,
         width=width,
-        heads=heads or max(1, width // 64),
+        heads=max(1, width // 64) if heads is None else heads,
         ffn=_hidden(state),
         position="rope",
         label="slot",

@@ -113,7 +113,7 @@ def load_ear(
     *,
     heads: Annotated[int | None, "attention heads; default width / 64"] = None,
     classes: Annotated[int | None, "classes; default by the file"] = None,
-    side: Annotated[int, "of the token grid"] = 16,
+    side: Annotated[int, "cells a side of the grid"] = 16,
     schedule: Annotated[Schedule, "sides or shells; released weights were trained on sides"] = "sides",
 ) -> Ear:
     """A released file, with adaptive layer norm or without; BenchError for one that is not whole, or holds other names

@@ -65,7 +65,7 @@ def llama_sizes(weights: Weights, family: str, *, heads: int | None, classes: in
         "rows": side,
         "cols": side,
         "width": width,
-        "heads": heads or (32 if width == 3200 else max(1, width // 64)),
+        "heads": (32 if width == 3200 else max(1, width // 64)) if heads is None else heads,
         "blocks": n_layers(state, "layers"),
         "ffn": None if first is None or first.ndim != 2 else len(first),
     }

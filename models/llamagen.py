@@ -60,7 +60,7 @@ def load_llamagen(
     *,
     heads: Annotated[int | None, "attention heads; default width / 64"] = None,
     classes: Annotated[int | None, "classes; default by the file"] = None,
-    side: Annotated[int, "of the token grid; 24 for a 384 px model"] = 16,
+    side: Annotated[int, "cells a side of the grid; 24 for a 384 px model"] = 16,
 ) -> LlamaGen:
     """A released file; BenchError for one that is not whole, or holds other names or shapes."""
     sizes = llama_sizes(weights, "LlamaGen", heads=heads, classes=classes, side=side)

@@ -142,7 +142,7 @@ def load_lpd(
     first = state.get("blocks.0.mlp.fc1.weight")
     config = LpdConfig(
         codes=codes, classes=shapes["class_emb.weight"][0], rows=side, cols=side, width=width,
-        heads=heads or max(1, width // 64), blocks=max(1, n_layers(state, "blocks")),
-        ffn=4 * width if first is None else len(first),
+        heads=max(1, width // 64) if heads is None else heads, blocks=max(1, n_layers(state, "blocks")),
+        ffn=4 * width if first is None or first.ndim != 2 else len(first),
     )  # fmt: skip
     return fill(Lpd, config, weights)

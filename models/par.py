@@ -90,11 +90,11 @@ def load_par(
     *,
     heads: Annotated[int | None, "attention heads; default width / 64"] = None,
     classes: Annotated[int | None, "classes; default by the file"] = None,
-    side: Annotated[int, "of the token grid; 16 for a 256 px model"] = 24,
+    side: Annotated[int, "cells a side of the grid; 16 for a 256 px model"] = 24,
 ) -> Par:
     """A released file; BenchError for one that is not whole, or holds other names or shapes."""
     sizes = llama_sizes(weights, "PAR", heads=heads, classes=classes, side=side)
-    regions = len(weights.tensors[PAR]) + 1
-    if isqrt(regions) ** 2 != regions:
+    regions = 1 + (len(weights.tensors[PAR]) if weights.tensors[PAR].ndim else 0)
+    if regions < 4 or isqrt(regions) ** 2 != regions:
         raise BenchError(f"'{weights.where}' holds {regions - 1} bridges; 3, 8 or 15 would do, for m x m regions")
     return fill(Par, ParConfig(**sizes, m=isqrt(regions)), weights)

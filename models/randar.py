@@ -118,7 +118,7 @@ def load_randar(
     *,
     heads: Annotated[int | None, "attention heads; default width / 64"] = None,
     classes: Annotated[int | None, "classes; default by the file"] = None,
-    side: Annotated[int, "of the token grid"] = 16,
+    side: Annotated[int, "cells a side of the grid"] = 16,
 ) -> RandAR:
     """A released file; BenchError for one that is not whole, or holds other names or shapes."""
     sizes = llama_sizes(weights, "RandAR", heads=heads, classes=classes, side=side)

@@ -394,7 +394,7 @@ def _recognises(names: Collection[str]) -> bool:
 def load_var(
     weights: Weights,
     *,
-    scales: Annotated[str | None, "sides of the levels, as in 1/2/4/8; default the published list that fits"] = None,
+    scales: Annotated[Pyramid | None, "sides of the levels, as in 1/2/4/8; default the list that fits"] = None,
 ) -> VAR:
     """A released file as a network, in eval mode; it must meet its tokenizer before it decodes.
 
@@ -413,7 +413,8 @@ def load_var(
         name: tensor for name, tensor in weights.tensors.items()
         if name not in _BUFFERS and not name.endswith(".zero_k_bias")
     }  # fmt: skip
-    config = _config(state, _levels_of(weights.tensors.get("lvl_1L")), scales, where)
+    asked = None if scales is None else str(scales)
+    config = _config(state, _levels_of(weights.tensors.get("lvl_1L")), asked, where)
     return load_network(VAR, config, state, where)
 
 

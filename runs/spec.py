@@ -184,8 +184,9 @@ class RunSpec:
     model: Annotated[
         tuple[str, ...],
         Flag(
-            "[NAME=]NAME|FILE|pkg.module:factory",
-            "The model that decodes: a shipped name, a file of weights, or a function that returns a model. Default: "
+            "[NAME=]NAME|FILE[:OPTION=V]|pkg.module:factory",
+            "The model that decodes: a shipped name, a file of weights, or a function that returns a model. What a "
+            "published file does not say stands behind it, as in c2i_L_384.pt:side=24. Default: "
             "the weights in the package, called shared. Give it again for more models, as in --model shared "
             "--model par=par.safetensors; then raster is decoded by the first one and raster~par by par. With "
             "--systems par such a file takes the place of shipped weights.",

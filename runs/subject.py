@@ -57,6 +57,7 @@ from orderbench.runs.spec import SHARED, SHARED_FILE, RunSpec, model_name
 
 TOKENIZER, HELD_OUT = "fashion-tokenizer", "fashion-held-out"  # in the package, like SHARED_FILE
 ALL, PLAIN_SYSTEM = "all", "llamagen"  # of --systems: each of them; the one that the others are measured against
+_OPTIONS = "options stand behind a file of {}'s layout, as in --model FILE:side=24; docs/systems.md lists them"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -163,7 +164,18 @@ def to_pixels(codec: Codec, codes_NLK: Tensor, lattice: Lattice, device: str) ->
 
 def is_factory(source: str | None) -> bool:
     """Whether a model is a function that must be imported, and so run, to have it."""
-    return source is not None and ":" in source and not Path(source).exists()
+    file, options = file_options(source or "")
+    return ":" in file and not options and not Path(file).exists()
+
+
+def file_options(source: str) -> tuple[str, str]:
+    """The file of a model and the options of its layout behind it; none where there is a file of the whole name.
+
+    >>> file_options("c2i_L_384.pt:side=24"), file_options("pkg.module:factory")
+    (('c2i_L_384.pt', ':side=24'), ('pkg.module:factory', ''))
+    """
+    found = re.fullmatch(r"(.+?)((?::[a-z_]+=[^:=]*)+)", source)
+    return (source, "") if found is None or Path(source).exists() else (found[1], found[2])
 
 
 def has_factory(spec: RunSpec) -> bool:
@@ -286,7 +298,8 @@ def _named(text: str | None) -> tuple[str, str | None]:
     given = re.fullmatch(rf"({MODEL_NAME.pattern})=(.+)", text)
     if given is not None and not Path(text).exists():
         return given[1], None if given[2] == SHARED else given[2]
-    return model_name(text.replace(":", "-") if Path(text).exists() else text), text  # a file is no module:function
+    file = file_options(text)[0]
+    return model_name(file if is_factory(text) else file.replace(":", "-")), text  # a file is no module:function
 
 
 def named_file(texts: tuple[str, ...], name: str, own: bool) -> str | None:
@@ -484,7 +497,15 @@ def _model(
     source: str | None, device: str, dtype: str, which: Which | None
 ) -> tuple[Model, dict[str, Any], dict[str, Any]]:
     """The model, what is to be recorded about it, and its card. which: of two sets of weights in a file."""
+    source, options = (None, "") if source is None else file_options(source)
     published = _is_published(source)
+    if options and not published:
+        name = source or SHARED
+        if name not in (SHARED, *shipped_names()) and not Path(name).exists():
+            raise BenchError(f"there is no file '{name}'; name one of a published layout, as in --model FILE{options}")
+        raise BenchError(
+            f"'{name}' says its own sizes, and {options[1:]} is for files of published layouts; leave it out"
+        )
     if which == "ema" and not published:
         raise BenchError(
             f"--weights ema asks for an average, and '{source or SHARED}' holds one set of weights; leave --weights out"
@@ -498,10 +519,10 @@ def _model(
     if published:
         weights = Weights.read(str(source), which)
         family = family_of(weights)
-        model = load_family(weights, family)
+        model = load_family(weights, family, **FAMILIES.read(f"{family}{options}", _OPTIONS.format(family))[1])
         card = {"setting": dict(FAMILIES.get(family).sampling)}
         about: dict[str, Any] = {
-            "name": Path(str(source)).name,
+            "name": f"{Path(str(source)).name}{options}",
             "family": family,
             "sha256": _sha256(str(source), weights.taken),
             **({"weights": weights.taken} if weights.taken else {}),
