@@ -55,9 +55,7 @@ def llama_sizes(weights: Weights, family: str, *, heads: int | None, classes: in
     codes, width = state[CODES].shape
     held = len(state[CLASSES]) - 1
     if classes is not None and classes != held:
-        raise BenchError(
-            f"'{where}' holds {held} classes and none of them, and {classes} were asked; leave classes out"
-        )
+        raise BenchError(f"'{where}' holds {held} classes, and {classes} were asked; leave classes out")
     first = state.get("layers.0.feed_forward.w1.weight")
     return {
         "codes": codes,

@@ -1,5 +1,6 @@
 """Families of one stack: equal to the naive references at every step, strict files, and what they promise as models."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from orderbench.models.sampling import Sampling
 from orderbench.models.stack import Stack
 from orderbench.models.systems import PARAMETERS, SYSTEMS, Task
 from orderbench.orders import BenchError, Grid, make_plan
+from orderbench.runs.spec import RunSpec
+from orderbench.runs.subject import load_subjects
 
 CODES, CLASSES, HEADS = 11, 3, 2
 CASES = [  # family, arm
@@ -270,3 +273,39 @@ def test_gradients_reach_every_tensor_of_a_family() -> None:
         plan_answer(model, codes, labels, plan).log_prob(codes).sum().backward()  # type: ignore[arg-type]
         without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert without == [], type(config).__name__
+
+
+SMALL: dict[str, Any] = {"codes": 16, "classes": 10, "width": 16, "heads": 1, "layers": 1, "seed": 0}
+
+
+def subject_of(folder: Path, family: str, options: str) -> Any:
+    torch.save(random_weights(family, side=4, **SMALL), folder / f"{family}.pt")
+    spec = RunSpec(model=(f"{folder}/{family}.pt{options}",), orders=("raster",), only=("latency",))
+    return load_subjects(spec).own
+
+
+def test_what_a_file_does_not_say_stands_behind_it(tmp_path: Path) -> None:
+    own = subject_of(tmp_path, "llamagen", ":side=4:heads=1")
+    assert own.model.lattice == Grid(4, 4)
+    assert own.about["name"] == "llamagen.pt:side=4:heads=1"
+    assert own.about["family"] == "llamagen"
+    assert own.recommended == {"guidance": "constant:scale=2", "top_k": 0, "top_p": 1.0}
+    assert subject_of(tmp_path, "lpd", "").model.lattice == Grid(4, 4)  # by its positions
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "says"),
+    [
+        ("llamagen", ":side=x", "llamagen:side=x is not served; side takes cells a side of the grid"),
+        ("llamagen", ":sid=4", "no option of llamagen named 'sid'; did you mean 'side'"),
+        ("llamagen", ":side=4:heads=3", "a width of 16 does not give 3 heads a multiple of 4 channels"),
+        ("llamagen", ":side=0", "the model's rows is 0; give a whole number of 1 or more"),
+        ("llamagen", ":side=4:classes=5", "holds 10 classes, and 5 were asked; leave classes out"),
+        ("par", ":side=3", "2 x 2 regions do not divide a grid of 3 x 3"),
+        ("lpd", ":side=4", "no option of lpd named 'side'; known: heads"),
+        ("ear", ":schedule=rings", "ear:schedule=rings is not served"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(family: str, options: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=re.escape(says)):
+        subject_of(tmp_path, family, options)
