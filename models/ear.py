@@ -107,6 +107,7 @@ def _recognises(names: Collection[str]) -> bool:
 @register_family(
     "ear", paper="EAR, arXiv 2511.15499", idea="a spiral from the centre, a side a step, asked by mask tokens",
     recognises=_recognises, config=EarConfig, network=Ear, sampling=SAMPLING,
+    unserved="RobustTok, 8192 codes of 32 numbers, which is not served",
 )  # fmt: skip
 def load_ear(
     weights: Weights,

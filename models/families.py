@@ -29,13 +29,14 @@ class Family(Entry):
 
     recognises: whether names of tensors are of this layout. config, network: what `bench train` builds and saves of it;
     None where it is only read. sampling: the settings of its release, which its files are sampled with unless a run
-    says otherwise.
+    says otherwise. unserved: which tokenizer its release is of, where that one is not served, as a part of a sentence.
     """
 
     recognises: Callable[[Collection[str]], bool]
     config: type[Any] | None = None
     network: Callable[[Any], nn.Module] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    unserved: str = ""
 
 
 FAMILIES: Registry[Family] = Registry("a family of published weights", "as in family='arpg'")
@@ -51,6 +52,7 @@ def register_family(
     config: type[Any] | None = None,
     network: Callable[[Any], nn.Module] | None = None,
     sampling: Mapping[str, Any] | None = None,
+    unserved: str = "",
 ) -> Callable[[LoadModel], LoadModel]:
     """Decorator: put `load(weights, *, <typed options>) -> Model` under the name of a layout.
 
@@ -62,7 +64,7 @@ def register_family(
         options = read_options(function, reserved=(), first="weights")
         FAMILIES.add(Family(name=name, paper=paper, idea=idea, function=function, options=options,
                             origin=function.__module__, recognises=recognises, config=config, network=network,
-                            sampling=dict(sampling or {})))  # fmt: skip
+                            sampling=dict(sampling or {}), unserved=unserved))  # fmt: skip
         return function
 
     return decorate

@@ -106,9 +106,9 @@ class System(Entry):
         """The command that trains it.
 
         >>> SYSTEMS.get("par").training
-        'bench train model --system par --tokenizer fashion-tokenizer --out par'
+        'bench train model --system par --out par'
         """
-        return f"bench train model --system {self.name} --tokenizer {self.tokenizer} --out {self.name}"
+        return f"bench train model --system {self.name} --out {self.name}"
 
     def parameters(self) -> int:
         """Of the network that is trained on the shipped codes; BenchError for one that is not built."""

@@ -55,7 +55,8 @@ def train(
         typer.Option(
             "--tokenizer",
             metavar="FILE|NAME",
-            help="For a model: the tokenizer whose codes it learns; fashion-tokenizer is the one in the package.",
+            help="For a model: the tokenizer whose codes it learns; fashion-tokenizer is the one in the package. Default "
+            "with --system: the system's own.",
             rich_help_panel=_LEARNED,
         ),
     ] = None,
@@ -234,7 +235,7 @@ def train(
       bench train model --tokenizer tokenizer/tokenizer.safetensors --out model
       bench train model --tokenizer tok.safetensors --out model --minutes 120
       bench train model --tokenizer tok.safetensors --out model --resume
-      bench train model --system randar --tokenizer fashion-tokenizer --out randar
+      bench train model --system randar --out randar
       bench train features --out features --data images.npz --device cuda
       bench train features --network residual --data cifar-10 --out features
       bench train model --include my_term.py --mixture mixture.json \\

@@ -389,6 +389,8 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
             if misfit
             else ""
         )
+        if misfit and (unserved := _unserved(about)):
+            no_codec = unserved
         if no_codec:
             asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
             if asked and own is None:
@@ -415,6 +417,17 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
     found = _with_class_names(found, held_out.source.class_names)
     notes = (*found.notes, held_out.note) if held_out.note else found.notes
     return replace(found, held_out_source=encode, held_out_about=held_out.about(), notes=notes)
+
+
+def _unserved(about: Mapping[str, Any]) -> str:
+    """Why images of a published model cannot be had, where its release's tokenizer is not served; empty if it is."""
+    family = FAMILIES.get(about["family"]) if "family" in about else None
+    if family is None or not family.unserved:
+        return ""
+    return (
+        f"{family.name}'s release is of the tokenizer {family.unserved}: its latency is measured, and bits of codes "
+        f"that you have are orderbench.models.plan_bits"
+    )
 
 
 def _misfit(model: Model, codec: Codec, name: str) -> str:

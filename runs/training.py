@@ -222,14 +222,14 @@ def _scales(spec: TrainSpec) -> tuple[int, ...]:
 
 def _tokenizer(spec: TrainSpec) -> Loaded | None:
     """The tokenizer that was asked for; BenchError where its card names another side of images than was asked for."""
-    if spec.tokenizer is None:
+    if spec.tokenizer is None and spec.system is None:
         return None
-    name = str(spec.tokenizer)
+    name = str(spec.tokenizer or built_system(str(spec.system)).tokenizer)
     loaded = load_shipped(name, "tokenizer") if name in shipped_names() else load_weights(name, "tokenizer")
     side = loaded.card.get("side", spec.side)
     if side != spec.side:
         raise BenchError(
-            f"--side {spec.side} is not the side of the images that '{spec.tokenizer}' was trained on, which is {side}"
+            f"--side {spec.side} is not the side of the images that '{name}' was trained on, which is {side}"
             f"; give --side {side}, or a tokenizer of side {spec.side}"
         )
     return loaded

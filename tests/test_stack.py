@@ -182,7 +182,10 @@ def test_a_family_of_one_walk_refuses_others_and_names_its_own(config: Any, arm:
 
 
 PUBLISHED = [("llamagen", name) for name in ("B", "L", "XL", "XXL", "3B")] + [
-    (family, name) for family in ("par", "ear", "ear-adaln", "randar", "lpd") for name in ("L", "XL")
+    (family, name) for family, names in {
+        "par": ("L", "XL", "XXL", "3B"), "ear": ("B", "L", "XL"), "ear-adaln": ("B", "L", "XL"),
+        "randar": ("L", "XL", "XXL"), "lpd": ("L", "XL", "XXL"),
+    }.items() for name in names
 ] + [("nar", name) for name in ("B", "M", "L", "XL", "XXL")]  # fmt: skip
 KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "llamagen": (LlamaGen, LlamaGenConfig), "par": (Par, ParConfig), "ear": (Ear, EarConfig),
@@ -291,6 +294,15 @@ def test_what_a_file_does_not_say_stands_behind_it(tmp_path: Path) -> None:
     assert own.about["family"] == "llamagen"
     assert own.recommended == {"guidance": "constant:scale=2", "top_k": 0, "top_p": 1.0}
     assert subject_of(tmp_path, "lpd", "").model.lattice == Grid(4, 4)  # by its positions
+
+
+def test_a_release_without_its_tokenizer_says_what_is_left(tmp_path: Path) -> None:
+    own = subject_of(tmp_path, "ear", ":side=4")
+    assert own.codec is None
+    assert own.no_codec == (
+        "ear's release is of the tokenizer RobustTok, 8192 codes of 32 numbers, which is not served: its latency is "
+        "measured, and bits of codes that you have are orderbench.models.plan_bits"
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_systems_lists_every_system_with_its_arm_and_what_it_is_to_its_paper() -
 def test_a_system_by_name_has_its_size_and_the_commands_that_train_and_run_it() -> None:
     text = bench("systems", "par", "iar2")
     assert "  arm        regions~par\n" in text
-    assert "bench train model --system par --tokenizer fashion-tokenizer --out par\n" in text
+    assert "bench train model --system par --out par\n" in text
     assert "809,856 parameters" in text
     assert "needs a tokenizer of two codebooks" in text
     with pytest.raises(BenchError, match="did you mean 'par'"):
@@ -218,7 +218,7 @@ def test_a_system_without_weights_says_how_to_train_them(monkeypatch: pytest.Mon
         named_sources(RunSpec.from_json({"systems": ["par"]}, "it"))
     assert str(refused.value) == (
         "no weights of the system 'par' travel in this package; train them by `bench train model --system par "
-        "--tokenizer fashion-tokenizer --out par`, and then give --model par=par/model.safetensors"
+        "--out par`, and then give --model par=par/model.safetensors"
     )
     with pytest.raises(BenchError, match="--systems all finds no weights of any system in this package"):
         named_sources(RunSpec.from_json({"systems": ["all"]}, "it"))
