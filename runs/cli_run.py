@@ -55,8 +55,8 @@ def train(
         typer.Option(
             "--tokenizer",
             metavar="FILE|NAME",
-            help="For a model: the tokenizer whose codes it learns; fashion-tokenizer is the one in the package. Default "
-            "with --system: the system's own.",
+            help="For a model: the tokenizer whose codes it learns; fashion-tokenizer is the one in the package. "
+            "Default with --system: the system's own.",
             rich_help_panel=_LEARNED,
         ),
     ] = None,
