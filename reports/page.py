@@ -97,6 +97,7 @@ LARGEST = 64  # pixels of a sample's side on the page
 
 _DETAIL = {  # columns that a page shows when its reader asks, so that the others fit 1280 pixels; files have all
     "main": {"model"},
+    "systems": {"model", "n", "kd_floor", "agreement_floor"},
     "quality": {"model", "trained", "guidance", "n", "seeds", "fd_extrapolated", "precision", "recall",
                 "inception_score", "tax_bits", "predicted_tax_bits"},
     "quality-tuned": {"model", "trained", "n", "seeds", "fd_extrapolated", "precision", "recall", "inception_score"},
@@ -106,6 +107,7 @@ _DETAIL = {  # columns that a page shows when its reader asks, so that the other
 }  # fmt: skip
 _ON_PHONES = {  # what a phone shows first beside the arm, the most important first: as many as 390 pixels hold
     "main": ("n_steps", "fd", "speedup_batch", "latency_ms", "bits_per_token", "kd", "images_per_s"),
+    "systems": ("n_steps", "fd", "latency_ms", "fd_floor"),
     "quality": ("n_steps", "fd", "kd_difference", "bits_per_token", "kd", "agreement"),
     "quality-tuned": ("guidance", "fd", "kd_difference", "kd"),
     "speed": ("n_steps", "latency_ms", "speedup_batch", "images_per_s"),
@@ -281,13 +283,14 @@ class _Report:
                 columns, alone = _arranged(figures)
                 sections.append({"id": name, "title": title, "columns": columns, "alone": alone, "tables": shown})
         answers = [answer_of(results, row, self.looks) for row in answered]
-        main = tables.get("main", [None])[0]
+        main, systems = (tables.get(name, [None])[0] for name in ("main", "systems"))
         cards = [
             self._card(f"p{number}a{place}", f"p{number}s{results.arms.index(row)}", results, row)
             for place, row in enumerate(row for row in results.arms if row.setting == "fixed")
         ]
         sheets = list(_sheets(f"p{number}s", results, self.looks))
         menu: list[tuple[str, str]] = [("main", "Main results")] if main else []
+        menu += [("systems", "Systems")] if systems else []
         menu += [("against", "Arm by arm")] if answers else []
         menu += [("orders", "Orders")] if cards else []
         menu += [(section["id"], section["title"].partition(" and ")[0]) for section in sections]
@@ -307,6 +310,7 @@ class _Report:
             "noise": [(batch, bounds(one)) for batch, one in sorted(results.noise.items())],
             "first_look": next((row.n for row in results.arms if too_small(results, row)), None),
             "main": main,
+            "systems": systems,
             "sections": sections,
             "cards": cards,
             "sheets": sheets,
