@@ -338,7 +338,7 @@ def load_subjects(spec: RunSpec, threads: int | None = None) -> Subjects:
     _check_tokenizers(spec.tokenizer, list(sources))
     subjects: dict[str, Subject] = {}
     for name, source in sources.items():
-        subjects[name] = _subject(name, source, spec, device, next(iter(subjects.values()), None))
+        subjects[name] = _subject(name, source, spec, device, tuple(subjects.values()))
     judges: tuple[Judge, ...] = ()
     drawn = next((subject for subject in subjects.values() if subject.codec is not None), None)
     if "quality" in spec.only and drawn is not None and drawn.codec is not None:
@@ -354,17 +354,17 @@ def _is_shipped(source: str | None) -> bool:
     return source is None or source in shipped_names()
 
 
-def _subject(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
-    """One model with its tokenizer and held-out codes, which have met. own: the run's own, None while that is
-    loaded."""
-    found = _with_codes(name, source, spec, device, own)
+def _subject(name: str, source: str | None, spec: RunSpec, device: str, earlier: tuple[Subject, ...]) -> Subject:
+    """One model with its tokenizer and held-out codes, which have met. earlier: those that were loaded before."""
+    found = _with_codes(name, source, spec, device, earlier)
     if isinstance(found.model, Meeting):
         found.model.meet(found.codec)
     return found
 
 
-def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: Subject | None) -> Subject:
-    """One model with its tokenizer and held-out codes."""
+def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, earlier: tuple[Subject, ...]) -> Subject:
+    """One model with its tokenizer and held-out codes: those of the first model, or of another whose tokenizer its card
+    names, else its own."""
     model, about, card = _model(source, device, spec.dtype, cast(Which | None, spec.weights))
     objective = objective_of(about["objective"], "the weights' metadata") if "objective" in about else None
     alone = Subject(
@@ -372,20 +372,22 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
         notes=_of_weights(about),
     )  # fmt: skip
     alone = _with_class_names(alone, card.get("class_names", ()))
-    file, shipped = named_file(spec.tokenizer, name, own is None), _is_shipped(source)
-    if file is None and own is not None and _shares_codes(alone, own):
-        found = replace(alone, about={**about, "tokenizer": own.about["tokenizer"]}, codec=own.codec)
-        if own.shipped:
+    file, shipped = named_file(spec.tokenizer, name, not earlier), _is_shipped(source)
+    asked_of = earlier if _trained_on(about) else earlier[:1]
+    twin = next((one for one in asked_of if _shares_codes(alone, one)), None) if file is None else None
+    if twin is not None:
+        found = replace(alone, about={**about, "tokenizer": twin.about["tokenizer"]}, codec=twin.codec)
+        if twin.shipped:
             return _with_shipped_codes(found, known=True)
-        shared = None if own.held_out_source is None else partial(_held_out_of, own)
-        return replace(found, held_out_source=shared, held_out_about=own.held_out_about, no_held_out=own.no_held_out)
+        shared = None if twin.held_out_source is None else partial(_held_out_of, twin)
+        return replace(found, held_out_source=shared, held_out_about=twin.held_out_about, no_held_out=twin.no_held_out)
     default = shipped_tokenizer(_trained_on(about)) or TOKENIZER
     codec, said = load_tokenizer(file or default, device)
     misfit = _misfit(model, codec, name) if file in (None, default) else ""
     if file is None and not shipped:
         no_codec = _tokenizer_differs(about, said) or (
             f"the shipped tokenizer has {misfit}; name the model's own, as in --tokenizer "
-            f"{'' if own is None else name + '='}FILE --data FOLDER"
+            f"{name + '=' if earlier else ''}FILE --data FOLDER"
             if misfit
             else ""
         )
@@ -393,13 +395,14 @@ def _with_codes(name: str, source: str | None, spec: RunSpec, device: str, own: 
             no_codec = unserved
         if no_codec:
             asked = [f"--{flag}" for flag in ("data", "reference", "space") if getattr(spec, flag)]
-            if asked and own is None:
+            if asked and not earlier:
                 raise BenchError(f"{' and '.join(asked)} need{'s' * (len(asked) == 1)} a tokenizer: {no_codec}")
             return replace(alone, no_codec=no_codec)
     if codec.code_sizes != model.code_sizes:
         raise BenchError(
-            f"the tokenizer has {_sizes(codec.code_sizes)} codes and the model {_sizes(model.code_sizes)}; name the "
-            f"tokenizer that the model was trained on, as in --tokenizer FILE"
+            f"the tokenizer {said['name']} has {_sizes(codec.code_sizes)} codes and the model {name} "
+            f"{_sizes(model.code_sizes)}; name the tokenizer that the model was trained on, as in --tokenizer "
+            f"{name + '=' if earlier else ''}FILE"
         )
     differs = _tokenizer_differs(about, said)
     if differs:
@@ -478,11 +481,12 @@ def _held_out_of(subject: Subject) -> tuple[Tensor, Tensor]:
     return cast(tuple[Tensor, Tensor], subject.held_out)
 
 
-def _shares_codes(subject: Subject, own: Subject) -> bool:
-    """Whether a model's codes are those of the run's own tokenizer, as far as sizes, lattice and cards tell."""
-    if own.codec is None or own.codec.code_sizes != subject.model.code_sizes:
+def _shares_codes(subject: Subject, other: Subject) -> bool:
+    """Whether a model's codes are those of another's tokenizer, as far as sizes, lattice and cards tell."""
+    if other.codec is None or other.codec.code_sizes != subject.model.code_sizes:
         return False
-    return own.model.lattice == subject.model.lattice and not _tokenizer_differs(subject.about, own.about["tokenizer"])
+    alike = other.model.lattice == subject.model.lattice
+    return alike and not _tokenizer_differs(subject.about, other.about["tokenizer"])
 
 
 def _tokenizer_differs(about: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> str:

@@ -17,10 +17,13 @@ from toy_runs import run as run_toy
 from toy_runs import spec_of
 from typer.testing import CliRunner
 
+from orderbench.models.config import TokenizerConfig, to_plain
 from orderbench.models.families import about_network, build_network
 from orderbench.models.shipped import load_weights
 from orderbench.models.systems import SYSTEMS, Task
+from orderbench.models.tokenizer import Tokenizer
 from orderbench.orders import BenchError, Grid
+from orderbench.orders.files import sha256_of
 from orderbench.reports.compare import baseline_arm, compare_arms
 from orderbench.reports.results import Results, results_of
 from orderbench.reports.summary import summary
@@ -87,13 +90,13 @@ def test_a_system_that_cannot_be_trained_is_one_sentence(what: str, name: str, s
 # Runs of systems
 
 
-def write_system(folder: Path, name: str) -> str:
+def write_system(folder: Path, name: str, data: str = "toy") -> str:
     """`--model` of a system with random weights, on 4x4, in a file as `bench train model --system` writes it."""
     torch.manual_seed(0)
     config = SYSTEMS.get(name).function(Task(11, 3, Grid(4, 4))).network
     state = {key: tensor.contiguous() for key, tensor in build_network(config).state_dict().items()}
     file = folder / f"{name}.safetensors"
-    save_file(state, file, metadata={"about": json.dumps({**about_network(config), "data": "toy"})})
+    save_file(state, file, metadata={"about": json.dumps({**about_network(config), "data": data})})
     return f"{name}={file}"
 
 
@@ -181,6 +184,39 @@ def test_orders_and_systems_are_compared_together_if_both_are_named(
     more = spec(files, weights["radar"], orders=["radial@one~radar"], **both)
     assert names(more) == ["radial@one~radar", "radial+nested~radar"]  # nobody gave llamagen: no ratios
     assert names(spec(files, weights["radar"], no_baseline=True, **both)) == ["radial+nested~radar"]
+
+
+def test_models_whose_cards_name_one_tokenizer_share_it_whoever_comes_first(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    other = TokenizerConfig(codes=11, width=8)
+    torch.manual_seed(1)
+    state = {key: tensor.contiguous() for key, tensor in Tokenizer(other).state_dict().items()}
+    file = tmp_path / "other.safetensors"
+    save_file(state, file, metadata={"about": json.dumps({"tokenizer": to_plain(other)})})
+    own, theirs = (f"toy, tokenizer {sha256_of(Path(one))[:16]}" for one in (files["tokenizer"], str(file)))
+    models = [
+        write_system(tmp_path, "llamagen", own), write_system(tmp_path, "par", theirs),
+        write_system(tmp_path, "radar", theirs),
+    ]  # fmt: skip
+    tokenizers = [files["tokenizer"], f"par={file}"]
+    asked = spec(files, *models, systems=["llamagen", "par", "radar"], tokenizer=tokenizers, only=["quality"])
+    subjects = load_subjects(asked)
+    llamagen, par, radar = subjects.by_name.values()
+    assert par.codec is radar.codec is not llamagen.codec
+    floors = [trial.arm for trial in make_agenda(asked, subjects).trials if trial.kind == "floor"]
+    assert [name for name in floors if name.startswith("recons")] == ["reconstructed~llamagen", "reconstructed~par"]
+
+
+def test_a_tokenizer_of_other_codes_is_named_with_its_model(files: dict[str, str], weights: dict[str, str]) -> None:
+    asked = spec(files, weights["llamagen"], weights["radar"], systems=["llamagen", "radar"],
+                 tokenizer=[files["tokenizer"], "radar=fashion-tokenizer"])  # fmt: skip
+    with pytest.raises(BenchError) as refused:
+        load_subjects(asked)
+    assert str(refused.value) == (
+        "the tokenizer fashion-tokenizer has 16 codes and the model radar 11; name the tokenizer that the model was "
+        "trained on, as in --tokenizer radar=FILE"
+    )
 
 
 def test_all_are_those_that_have_weights(files: dict[str, str], weights: dict[str, str]) -> None:
