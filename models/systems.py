@@ -73,12 +73,13 @@ class Recipe:
 class System(Entry):
     """A registered system. relation: to its paper, see `RELATIONS`. native: the arm that it is compared by, without its
     model's name; empty for one that is not built. note: what was changed, or what it would need; empty for nothing.
-    lattice: of its codes, from the shipped images of 32 pixels. tokenizer: whose codes they are, a name in the
-    package."""
+    codes, lattice: how many codes there are and where, for the shipped images of 32 pixels. tokenizer: whose they are,
+    a name in the package."""
 
     relation: Relation
     native: str = ""
     note: str = ""
+    codes: int = 16
     lattice: Lattice = field(default_factory=lambda: Grid(16, 16))
     tokenizer: str = "fashion-tokenizer"
 
@@ -110,10 +111,15 @@ class System(Entry):
         """
         return f"bench train model --system {self.name} --out {self.name}"
 
+    @property
+    def task(self) -> Task:
+        """What its weights of the budget are trained on: the shipped codes."""
+        return Task(self.codes, 10, self.lattice)
+
     def parameters(self) -> int:
         """Of the network that is trained on the shipped codes; BenchError for one that is not built."""
         with unfilled():
-            return count_parameters(build_network(self.function(Task(16, 10, self.lattice)).network))
+            return count_parameters(build_network(self.function(self.task).network))
 
 
 SYSTEMS: Registry[System] = Registry("a system", "`bench systems` lists them")
@@ -123,8 +129,8 @@ MakeRecipe = TypeVar("MakeRecipe", bound=Callable[[Task], Recipe])
 def register_system(
     name: str, *, paper: str, idea: str, relation: Relation, native: str, note: str = "", **codes: Any
 ) -> Callable[[MakeRecipe], MakeRecipe]:
-    """Decorator: put `recipe(task) -> Recipe` under the name of a system. codes: `lattice` and `tokenizer` of `System`,
-    where they are not those of the shipped grid."""
+    """Decorator: put `recipe(task) -> Recipe` under the name of a system. codes: `codes`, `lattice` and `tokenizer` of
+    `System`, where they are not those of the shipped grid."""
 
     def decorate(function: MakeRecipe) -> MakeRecipe:
         SYSTEMS.add(System(name=name, paper=paper, idea=idea, function=function, origin=function.__module__,
@@ -247,7 +253,7 @@ def _radar(task: Task) -> Recipe:
     "var", paper="VAR, arXiv 2404.02905", relation="released layout", native="scales",
     idea="a pyramid of codes from coarse to fine, a whole level at a time",
     note="on codes of its own tokenizer, so its bits are of other tokens",
-    lattice=Pyramid.parse("1/2/4/8/16"), tokenizer="var-tokenizer",
+    codes=64, lattice=Pyramid.parse("1/2/4/8/16"), tokenizer="var-tokenizer",
 )  # fmt: skip
 def _var(task: Task) -> Recipe:
     if not isinstance(task.lattice, Pyramid):

@@ -69,7 +69,7 @@ def trainings(out: Path, names: list[str], steps: int) -> list[Training]:
         if tokenizer not in shipped_names("tokenizer"):
             assert isinstance(system.lattice, Pyramid)
             scales = ",".join(str(grid.rows) for grid in system.lattice.levels)
-            flags = ("--scales", scales)
+            flags = ("--scales", scales, "--codes", str(system.codes))
             found[tokenizer] = Training(tokenizer, "tokenizer", flags, min(TOKENIZER_STEPS, 3 * steps // 2))
             tokenizer = str(out / tokenizer / "tokenizer.safetensors")
         own = ("--mixture", name) if name in MIXTURES else ()

@@ -23,7 +23,7 @@ from orderbench.models.par import Par, ParConfig
 from orderbench.models.randar import RandAR, RandARConfig
 from orderbench.models.sampling import Sampling
 from orderbench.models.stack import Stack
-from orderbench.models.systems import PARAMETERS, SYSTEMS, Task
+from orderbench.models.systems import PARAMETERS, SYSTEMS
 from orderbench.orders import BenchError, Grid, make_plan
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects
@@ -211,7 +211,7 @@ def test_the_budget_of_all_systems_is_the_same_within_five_percent() -> None:
     for name in SYSTEMS.names():
         entry = SYSTEMS.get(name)
         if entry.built:
-            network = build_network(entry.function(Task(16, 10, entry.lattice)).network)
+            network = build_network(entry.function(entry.task).network)
             count = sum(parameter.numel() for parameter in network.parameters())
             assert abs(count / PARAMETERS - 1) <= 0.05, (name, count)
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from orderbench.models.config import TokenizerConfig, to_plain
 from orderbench.models.families import about_network, build_network
-from orderbench.models.shipped import load_weights
+from orderbench.models.shipped import load_shipped, load_weights, shipped_names
 from orderbench.models.systems import SYSTEMS, Task
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.orders import BenchError, Grid
@@ -248,6 +248,13 @@ def test_what_systems_cannot_be_asked_for_is_one_sentence(
     assert sentence in str(refused.value)
 
 
+def test_a_system_states_the_codes_of_its_tokenizer_in_the_package() -> None:
+    for one in map(SYSTEMS.get, SYSTEMS.names()):
+        if one.built and one.tokenizer in shipped_names("tokenizer"):
+            codec: Any = load_shipped(one.tokenizer).network
+            assert (codec.code_sizes, codec.lattice(32)) == ((one.codes,), one.lattice), one.name
+
+
 def test_a_system_without_weights_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orderbench.models.systems.shipped_names", lambda kind: ())
     with pytest.raises(BenchError) as refused:
@@ -295,7 +302,7 @@ def test_trainings_go_on_where_they_were_cut(
     monkeypatch.setattr(script, "shipped_names", lambda kind: ("fashion-tokenizer",))
     wanted = script.trainings(tmp_path, ["par", "var", "halton-only"], 2)
     assert [one.name for one in wanted] == ["par", "var-tokenizer", "var", "halton-only"]
-    assert wanted[1].words(tmp_path, [])[:3] == ["tokenizer", "--scales", "1,2,4,8,16"]
+    assert wanted[1].words(tmp_path, [])[:5] == ["tokenizer", "--scales", "1,2,4,8,16", "--codes", "64"]
     assert wanted[2].flags[-1] == str(tmp_path / "var-tokenizer" / "tokenizer.safetensors")
     assert wanted[3].flags[:4] == ("--system", "shared-small", "--mixture", "halton-only")
     finished(tmp_path, "par", 2)
