@@ -45,17 +45,17 @@ class ModulatedBlock(Block):
         super().__init__(config)
         self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
 
-    def _parts(self, condition: Tensor | None) -> tuple[Tensor, ...]:
+    def told(self, condition: Tensor | None) -> tuple[Tensor, ...]:
         """gate, gate, scale, scale, shift, shift: (B, 1, D) each, for attention and for feed-forward."""
         parts: tuple[Tensor, ...] = self.ada_lin(condition)[:, None].chunk(6, dim=-1)
         return parts
 
-    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        _, _, scale, _, shift, _ = self._parts(condition)
+    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        _, _, scale, _, shift, _ = told
         return self.attention.qkv(self.attention_norm(x_BSD) * (1 + scale) + shift, turn_BSJ)
 
-    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, condition: Tensor | None) -> Tensor:
-        gate, gate_ffn, _, scale, _, shift = self._parts(condition)
+    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, told: tuple[Tensor, ...]) -> Tensor:
+        gate, gate_ffn, _, scale, _, shift = told
         x_BSD = x_BSD + gate * self.attention.wo(join_heads(seen_BHSK))
         y: Tensor = self.feed_forward(self.ffn_norm(x_BSD) * (1 + scale) + shift)
         return x_BSD + gate_ffn * y

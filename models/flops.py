@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from orderbench.models.config import ModelConfig
 from orderbench.models.decode import Counters
@@ -37,10 +40,35 @@ def flops(config: ModelConfig, counters: Counters) -> float:
 
 
 def counted(work: Callable[[], Any]) -> float:
-    """Operations of whatever torch computes meanwhile, by its FlopCounterMode."""
-    with FlopCounterMode(display=False) as counter:
+    """Operations of whatever torch computes meanwhile, by its own formulas.
+
+    Attention is computed by plain products, since torch has no formula for the fused one of a processor. Unlike torch's
+    FlopCounterMode this looks at no modules, of which not every one bears that.
+    """
+    with sdpa_kernel(SDPBackend.MATH), _Counter() as counter:
         work()
-    return float(counter.get_total_flops())
+    return counter.total
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the operations of every call that torch has a formula for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None and func is not torch.ops.prim.device.default:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=out)
+        return out
 
 
 def training_flops(job: Job[Any], config: TrainConfig, device: str) -> float:

@@ -53,11 +53,14 @@ class VitBlock(nn.Module):
         self.attn = nn.ModuleDict({"qkv": nn.Linear(D, 3 * D), "proj": nn.Linear(D, D)})
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(D, config.ffn_width), "fc2": nn.Linear(config.ffn_width, D)})
 
-    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def told(self, condition: Tensor | None) -> tuple[Tensor, ...]:
+        return ()
+
+    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (split_heads(part, self.heads) for part in self.attn["qkv"](self.norm1(x_BSD)).chunk(3, dim=-1))
         return q, k, v
 
-    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, condition: Tensor | None) -> Tensor:
+    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, told: tuple[Tensor, ...]) -> Tensor:
         x_BSD = x_BSD + self.attn["proj"](join_heads(seen_BHSK))
         y: Tensor = self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x_BSD))))
         return x_BSD + y

@@ -14,11 +14,12 @@ from torch import Tensor
 from orderbench.models.answer import Answer
 from orderbench.orders import BenchError, Grid, Lattice, Plan
 
-Trait = Literal["masks", "slots", "joint", "causal"]
+Trait = Literal["masks", "slots", "joint", "causal", "shifted"]
 TRAITS: dict[str, str] = {
     "masks": "feeding and asking take a mask `seen`",
     "slots": "feeding can name the slots it writes, each sample's own",
     "joint": "cells asked together see each other",
+    "shifted": "outputs of what was fed tell the cells of its own walk, so asking takes no mask",
     "causal": "a unit or a cell sees nothing that is fed or asked behind it, also within a group",
 }
 

@@ -47,6 +47,11 @@ def profile(
             "cells that this model is asked together see each other, so what it says of one depends on the step; its "
             "steps cannot be fitted, and a pace such as cosine:13 would do"
         )
+    if serves(model, "shifted"):
+        raise BenchError(
+            "this model tells each cell by codes that were fed before it in its own walk, whatever step asks it, so "
+            "its steps cannot be fitted; its native pace would do"
+        )
     check_codes(model, codes_BLK, labels_B)
     cells_BL = walk(plan, samples, codes_BLK.device)
     B, L = cells_BL.shape

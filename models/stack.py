@@ -32,12 +32,15 @@ SomeConfig = TypeVar("SomeConfig", bound=StackConfig)
 
 
 class AnyBlock(Protocol):
-    """What a stack asks of its blocks. condition: what `Stack.condition` gave, for blocks that are told the class."""
+    """What a stack asks of its blocks. told: what `told` gave, once a pass, for blocks that are told the class."""
 
-    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def told(self, condition: Tensor | None) -> tuple[Tensor, ...]:
+        """What the class says to this block, from `Stack.condition`; nothing where it says nothing."""
+
+    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated where the family rotates, and values: (B, H, S, K) each."""
 
-    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, condition: Tensor | None) -> Tensor:
+    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, told: tuple[Tensor, ...]) -> Tensor:
         """The residual stream after attention and feed-forward."""
 
 
@@ -66,10 +69,13 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config.width, config.ffn_width)
         self.attention_norm, self.ffn_norm = RMSNorm(config.width), RMSNorm(config.width)
 
-    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def told(self, condition: Tensor | None) -> tuple[Tensor, ...]:
+        return ()
+
+    def qkv(self, x_BSD: Tensor, turn_BSJ: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         return self.attention.qkv(self.attention_norm(x_BSD), turn_BSJ)
 
-    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, condition: Tensor | None) -> Tensor:
+    def finish(self, x_BSD: Tensor, seen_BHSK: Tensor, told: tuple[Tensor, ...]) -> Tensor:
         x_BSD = x_BSD + self.attention.wo(join_heads(seen_BHSK))
         return x_BSD + cast(Tensor, self.feed_forward(self.ffn_norm(x_BSD)))
 
@@ -234,7 +240,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
     @property
     def traits(self) -> frozenset[Trait]:
         """What its calls serve: masks always; the others by the slot programme."""
-        named = {"joint": self.joint, "causal": self.causal, "slots": self.named}
+        named = {"joint": self.joint, "causal": self.causal, "slots": self.named, "shifted": bool(self.taps)}
         return frozenset(cast("set[Trait]", {"masks", *(name for name, holds in named.items() if holds)}))
 
     def refuses(self, plan: Plan) -> str:
@@ -367,9 +373,10 @@ class Stack(nn.Module, Generic[SomeConfig]):
         """All blocks. stop: how many slots the bias covers, where slots are named."""
         condition = self.condition(cache.labels_B)
         for layer, block in enumerate(self.stack_blocks()):
-            q, k, v = block.qkv(x_BSD, turn_BSJ, condition)
+            told = block.told(condition)
+            q, k, v = block.qkv(x_BSD, turn_BSJ, told)
             keys, values = cache.put(layer, k, v, content, slots_BS)
-            x_BSD = block.finish(x_BSD, attend(q, keys[:, :, :stop], values[:, :, :stop], bias), condition)
+            x_BSD = block.finish(x_BSD, attend(q, keys[:, :, :stop], values[:, :, :stop], bias), told)
             cache.keep_outputs(layer + 1, x_BSD[:, :content])
         return x_BSD
 

@@ -22,6 +22,7 @@ from orderbench.runs.cuts import Cut, choose
 
 NATIVE, ONE = Pace("native"), Pace("one")
 PLAIN = parse_decoder("off")
+ANY_WALK = parse_order("random")
 WALK = parse_order("raster")  # for a decoder that chooses its cells: of such a plan only the step sizes are used
 
 
@@ -164,8 +165,12 @@ class Lineup:
 
 
 def refused_arm(arm: Arm, model: Model, name: str = "the model") -> str:
-    """Why a model cannot decode an arm, in one sentence; empty if it can. BenchError where there is no such plan."""
-    return refusal(model, arm.plan(model.lattice), arm.decoder.entry.needs, name)
+    """Why a model cannot decode an arm, in one sentence; empty if it can. BenchError where there is no such plan.
+
+    A decoder that chooses its cells may walk any way, so its model must follow a walk that is drawn.
+    """
+    plan = arm.plan(model.lattice) if arm.order is not None else cut(ANY_WALK, arm.pace, model.lattice, 0)
+    return refusal(model, plan, arm.decoder.entry.needs, name)
 
 
 def _serves(arm: Arm, model: Model) -> bool:

@@ -34,7 +34,7 @@ class Bench:
     folder: Path
     progress: Callable[[Trial, int, int], None]
     noticed: Callable[[str], None]
-    _counted: dict[tuple[str, bool], float] = field(default_factory=dict, repr=False, compare=False)
+    _counted: dict[tuple[str, bool], float | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def spec(self) -> RunSpec:
@@ -86,8 +86,12 @@ class Bench:
         if key not in self._counted:
             plan = arm.plan(subject.model.lattice)
             tile = make_tile(subject.model, plan, range(tried), device=subject.device)
-            self._counted[key] = counted(lambda: run_tile(tile, how)) / tried
-        return self._counted[key] * branches
+            try:
+                self._counted[key] = counted(lambda: run_tile(tile, how)) / tried
+            except Exception:  # a user's network may do what cannot be counted; that is no failure of its arm
+                self._counted[key] = None
+        found = self._counted[key]
+        return None if found is None else found * branches
 
 
 def set_up(

@@ -502,7 +502,7 @@ def _tokenizer_differs(about: Mapping[str, Any], tokenizer: Mapping[str, Any]) -
 
 def _trained_on(about: Mapping[str, Any]) -> str:
     """The first digits of the checksum of the tokenizer that a model was trained on, where its card says; else ''."""
-    named = re.search(r"tokenizer (\S*)", about.get("data", ""))
+    named = re.search(r"(?:^|, )tokenizer ([0-9a-f]+)$", about.get("data", ""))
     return named[1] if named else ""
 
 

@@ -251,7 +251,7 @@ def test_a_model_without_its_parts() -> None:
 
     assert found(Odd(toy_model().config), "fail")["protocol"] == (
         "answer cannot be called; code_sizes is [11], and must be a tuple of whole numbers of 2 or more; traits hold "
-        "mask, and may hold masks, slots, joint, causal"
+        "mask, and may hold masks, slots, joint, shifted, causal"
     )
     with pytest.raises(BenchError, match="a 1x3 grid is too small to tell models apart; the checks need 4 cells"):
         check_model(toy_model(1, 3), "cpu")

@@ -8,23 +8,27 @@ import pytest
 import torch
 from reference_onestack import SIZES, decoding, parameter_count, random_weights, shapes, teacher_forced
 from torch import Tensor
+from toys import toy_model
 
 from orderbench.models import decode_steps, load_checkpoint, plan_answer
 from orderbench.models.contract import check_model
 from orderbench.models.decode import make_tile, plain_steps, run_tile
 from orderbench.models.ear import Ear, EarConfig
 from orderbench.models.families import FAMILIES, build_network
+from orderbench.models.flops import counted, flops
 from orderbench.models.graphs import Graphed, Tape
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.llamagen import LlamaGen, LlamaGenConfig
 from orderbench.models.lpd import Lpd, LpdConfig
 from orderbench.models.nar import Nar, NarConfig
 from orderbench.models.par import Par, ParConfig
+from orderbench.models.profile import profile
 from orderbench.models.randar import RandAR, RandARConfig
 from orderbench.models.sampling import Sampling
 from orderbench.models.stack import Stack
 from orderbench.models.systems import PARAMETERS, SYSTEMS
 from orderbench.orders import BenchError, Grid, make_plan
+from orderbench.runs.arms import parse_arm, refused_arm
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects
 
@@ -321,3 +325,38 @@ def test_a_release_without_its_tokenizer_says_what_is_left(tmp_path: Path) -> No
 def test_options_that_do_not_fit_are_one_sentence(family: str, options: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=re.escape(says)):
         subject_of(tmp_path, family, options)
+
+
+def test_operations_are_those_of_the_shared_networks_formula_whatever_the_precision() -> None:
+    """Attention too, which torch does not count in its fused form on a processor; and through a wrapper."""
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = toy_model()
+
+        def __getattr__(self, name: str) -> Any:
+            return super().__getattr__(name) if name == "inner" else getattr(self.inner, name)
+
+    model = toy_model()
+    plan = make_plan("radial", model.lattice)
+    found = []
+    for one in (model, Wrapped(), toy_model().to(torch.bfloat16)):
+        tile = make_tile(one, plan, [0])  # type: ignore[arg-type]
+        found.append(counted(lambda tile=tile: run_tile(tile, plain_steps)))  # type: ignore[misc]
+    assert found == [flops(model.config, tile.counters)] * 3
+
+
+def test_a_decoder_that_chooses_needs_a_model_that_follows_any_walk() -> None:
+    for config in CONFIGS:
+        model = build_network(config)
+        for arm in ("confidence@one", "confidence@cosine:4"):
+            why = refused_arm(parse_arm(arm), model)  # type: ignore[arg-type]
+            assert bool(why) == (type(config) not in (RandARConfig, LpdConfig)), (type(config), arm)
+
+
+def test_steps_of_a_network_that_asks_nothing_cannot_be_fitted() -> None:
+    model = build_network(LlamaGenConfig(**TINY)).eval()
+    codes = torch.zeros(2, 16, 1, dtype=torch.int64)
+    with pytest.raises(BenchError, match="tells each cell by codes that were fed before it"):
+        profile(model, codes, torch.tensor([0, 1]), make_plan("raster", Grid(4, 4)), [0, 4], [0, 1])  # type: ignore[arg-type]
