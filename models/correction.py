@@ -6,8 +6,8 @@ Refuses to know how a network computes and which order this is: a correction is 
 *Nested correction* is after the abstract of RadAR (arXiv 2512.24639), whose code is not public. This is our crop
 variant, not a reproduction. A correcting step feeds the class and the known cells again, with their current codes; they
 see each other both ways. Then it asks all cells of the crop. The codes of the edge are drawn. Known cells are predicted
-again, each seeing its own current code, and a rule decides which codes are overwritten. No edge cell influences a known
-one.
+again, each seeing its own current code, and a rule decides which codes are overwritten. No code of the edge influences
+a known cell. Cells that are asked together see each other's queries in EAR and LPD, and these hold no codes.
 
 *Remasking* is ReMDM's (arXiv 2503.00307): some known cells are forgotten at every step, and decoded again later, when
 more is known around them.

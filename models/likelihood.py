@@ -187,7 +187,8 @@ def chosen_bits(
 
 def crop_answer(model: Rewindable, codes_BMK: Tensor, labels_B: Tensor, known_BM: Tensor, targets_BQ: Tensor) -> Answer:
     """The answer of one nested step. Known cells and the class see each other both ways. Every target sees all of them,
-    so a known target also sees its own current code. Nothing sees a target.
+    so a known target also sees its own current code. No code of a target is seen that was not known; targets see each
+    other's queries where the network lets cells that are asked together do so, as EAR and LPD.
 
     codes_BMK: the current codes of the cells known_BM. targets_BQ: cells, known or not. The model can be refilled.
     """

@@ -10,7 +10,7 @@ same for all. So what differs is the system.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, TypeVar
 
 from orderbench.models.checkpoint import unfilled
@@ -33,6 +33,7 @@ from orderbench.orders.registry import Entry, Registry
 
 BUDGET = TrainConfig(steps=2000, batch=64, learning_rate=3e-3, warmup=100, weight_decay=0.05, muon=2.0, ema=0.998)
 PARAMETERS = 800_000  # within 5 %
+CODES, LATTICE, TOKENIZER = 16, Grid(16, 16), "fashion-tokenizer"  # what a system learns, unless it says otherwise
 
 Relation = Literal["own", "released layout", "port", "adaptation", "reconstruction", "not built yet"]
 RELATIONS: dict[str, str] = {
@@ -47,7 +48,8 @@ RELATIONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What a system is trained on: codes of one kind a cell, classes, and where the cells are."""
+    """What a system is trained on: how many values the one code of a cell takes, how many classes there are, and where
+    the cells are."""
 
     codes: int
     classes: int
@@ -79,9 +81,9 @@ class System(Entry):
     relation: Relation
     native: str = ""
     note: str = ""
-    codes: int = 16
-    lattice: Lattice = field(default_factory=lambda: Grid(16, 16))
-    tokenizer: str = "fashion-tokenizer"
+    codes: int = CODES
+    lattice: Lattice = LATTICE
+    tokenizer: str = TOKENIZER
 
     @property
     def built(self) -> bool:
@@ -127,14 +129,15 @@ MakeRecipe = TypeVar("MakeRecipe", bound=Callable[[Task], Recipe])
 
 
 def register_system(
-    name: str, *, paper: str, idea: str, relation: Relation, native: str, note: str = "", **codes: Any
-) -> Callable[[MakeRecipe], MakeRecipe]:
-    """Decorator: put `recipe(task) -> Recipe` under the name of a system. codes: `codes`, `lattice` and `tokenizer` of
-    `System`, where they are not those of the shipped grid."""
+    name: str, *, paper: str, idea: str, relation: Relation, native: str, note: str = "",
+    codes: int = CODES, lattice: Lattice = LATTICE, tokenizer: str = TOKENIZER,
+) -> Callable[[MakeRecipe], MakeRecipe]:  # fmt: skip
+    """Decorator: put `recipe(task) -> Recipe` under the name of a system, with what `System` says of it."""
 
     def decorate(function: MakeRecipe) -> MakeRecipe:
         SYSTEMS.add(System(name=name, paper=paper, idea=idea, function=function, origin=function.__module__,
-                           relation=relation, native=native, note=note, **codes))  # fmt: skip
+                           relation=relation, native=native, note=note, codes=codes, lattice=lattice,
+                           tokenizer=tokenizer))  # fmt: skip
         return function
 
     return decorate

@@ -24,7 +24,6 @@ from orderbench.reports.results import (
     held_out_words,
     is_fid,
     likelihood_of,
-    model_of,
     own_model,
     paired_difference,
     quality_of,
@@ -84,11 +83,13 @@ def named_arm(run: Run, text: str, spell: Callable[[str], str] = str) -> str:
 
 def baseline_arm(run: Run, asked: str | None = None, spell: Callable[[str], str] = str) -> str | None:
     """The one arm that the others of a run are compared with: the arm asked for, else the run's own baseline. Where
-    that was timed but is no arm of the run, it is the first arm. None where there are several models, each with a
-    baseline of its own, and for a run without arms."""
+    that was timed but is no arm of the run, it is the first arm. None where there are several models that do not share
+    a baseline, and for a run without arms."""
     if asked is not None:
         return named_arm(run, asked, spell)
-    if len({model_of(run.about, arm)["baseline"] for arm in run.about["arms"]}) > 1:
+    models = {arm["model"] for arm in run.about["arms"]}
+    baselines = {run.about["models"][model]["baseline"] for model in models}
+    if len(baselines) > 1 or (len(models) > 1 and None in baselines):
         return None
     names = [arm["name"] for arm in run.about["arms"]]
     own = repeated_arm(run.about)

@@ -7,6 +7,7 @@ alike. Refuses to judge: it shows where a number moved, and `check` says whether
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from orderbench.orders import BenchError
 from orderbench.orders.errors import printable
 from orderbench.orders.files import check_folder, write_whole
-from orderbench.orders.spelling import split_arm
 from orderbench.reports.canvas import (
     SMALLEST,
     TWO_COLUMNS,
@@ -162,7 +162,12 @@ def _rewrites(arm: str, abouts: Sequence[Mapping[str, Any]]) -> bool:
     """What the newest entry says that says it. Where all are older than that, any decoder is taken for one that
     does."""
     said = [about["rewrites"] for about in abouts if "rewrites" in about]
-    return bool(said[-1]) if said else split_arm(arm).decoder is not None
+    return bool(said[-1]) if said else "+" in arm.partition("~")[0]
+
+
+def _order(arm: str) -> str:
+    """What stands before its pace, decoder and model. A name that is no arm has one too: files are read as they are."""
+    return re.split(r"[@+~]", arm, maxsplit=1)[0]
 
 
 def _numbers(abouts: Sequence[Mapping[str, Any]]) -> Iterator[_Number]:
@@ -320,7 +325,7 @@ def draw_history(history: History, number: str, sheet: Sheet) -> Figure:
         figure = blank_figure(sheet.width, 2.1)
         axes = figure.add_subplot()
         legend: dict[str, tuple[Any, str]] = {}
-        orders = [split_arm(trend.arm).order for trend in trends]
+        orders = [_order(trend.arm) for trend in trends]
         looks = apart(list(dict.fromkeys(orders)))
         for place, (trend, order) in enumerate(zip(trends, orders, strict=True)):
             look = Look(place, order, *looks[order], hollow=trend.rewrites)

@@ -177,9 +177,11 @@ def model_of(about: RunAbout, arm: ArmAbout) -> ModelAbout:
 
 
 def own_model(about: RunAbout) -> str:
-    """The name of the run's own model, which arms leave out; empty where every arm names its model."""
+    """The name of the run's own model, which arms leave out; empty in a run of systems where every arm names its
+    model. Elsewhere it is the first one, whether arms of it are left or not."""
     named = [arm["name"].endswith(f"~{arm['model']}") for arm in about["arms"]]
-    return "" if named and all(named) else next(iter(about["models"]), "")
+    of_systems = bool(about["config"].get("systems")) and bool(named) and all(named)
+    return "" if of_systems else next(iter(about["models"]), "")
 
 
 def tokenizer_of(model: ModelAbout) -> str:

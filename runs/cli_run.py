@@ -263,7 +263,9 @@ def train(
     else:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in card["figures"].items() if name != "step")
         done = f"{card['steps_done']} of {card['train']['steps']} steps, {card['images_seen']} images"
-        size = f"{card['parameters']:,} parameters, {card['training_flops']:.2g} floating-point operations"
+        size = f"{card['parameters']:,} parameters"
+        if "training_flops" in card:
+            size += f", about {card['training_flops']:.2g} floating-point operations"
         write(f"{done}, {size}: {shown}")
         write(f"wrote {card['weights']}")
 

@@ -107,7 +107,7 @@ def measure(trial: Trial, bench: Bench) -> dict[str, Any]:
     body["counters_exact"] = {name: name in exact for name in counters}
     body["flops_per_image"] = {name: _flops(name, one, bench) for name, one in counters.items()}
     body["memory"] = {c.name: peak_memory(c.generate, device) for c in contenders}
-    body["weights_bytes"] = _bytes(bench.subjects.own.model)
+    body["weights_bytes"] = _bytes(_told_of(bench).model)
     body["clock_after"] = clock_state(device)
     if batch == 1:
         arms = {name: arm for name, arm in bench.arms.items() if name not in failed}
@@ -208,7 +208,7 @@ def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
     """The rounds measured so far, if this is the machine and the number of threads that measured them."""
     fresh: dict[str, Any] = {
         "batch": trial.batch,
-        "sampling": bench.fixed(bench.subjects.own).to_json(),
+        "sampling": bench.fixed(_told_of(bench)).to_json(),
         "device": _machine(bench.subjects.device),
         "rounds": [],
         "interrupted": [],
@@ -222,6 +222,12 @@ def _partial(trial: Trial, bench: Bench) -> dict[str, Any]:
         if alike and kept.get("status") != "done" and is_whole(kept) and not broken:
             return {**fresh, "rounds": timed, "interrupted": interrupted}
     return fresh
+
+
+def _told_of(bench: Bench) -> Subject:
+    """The one model whose weights and sampling a record holds: that of the arm which A/A repeats, or else the first."""
+    again = bench.agenda.lineup.again
+    return bench.subjects.own if again is None else bench.subjects.of(again.model)
 
 
 def _machine(device: str) -> dict[str, Any]:

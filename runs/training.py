@@ -36,6 +36,7 @@ from orderbench.models.tokenizer import STRIDE, Tokenizer
 from orderbench.models.train import Job, Progress, TrainConfig, fit, has_fast_bf16
 from orderbench.orders import BenchError
 from orderbench.orders.arrays import memory_bytes
+from orderbench.orders.errors import said
 from orderbench.orders.files import sha256_of
 from orderbench.runs.device import choose_device, settle_threads
 from orderbench.runs.record import sole_writer
@@ -99,9 +100,9 @@ def train(
         _check_system(spec.system, spec.what)
     source = _checked(spec)
     device = choose_device(spec.device)
-    said = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another
-    if said:
-        tell(said)
+    threads = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another
+    if threads:
+        tell(threads)
     join_processes(device)
     given: dict[str, Any] = {
         "steps": spec.steps,
@@ -130,7 +131,9 @@ def train(
             )  # fmt: skip
         finally:
             torch.set_flush_denormal(False)
-        return _write(spec, source, job, config, state, device) if is_first_process() else {}
+        if not is_first_process():
+            return {}
+        return _write(spec, source, job, config, state, _operations(job, config, device, tell))
 
 
 def _check_system(name: str, what: str) -> None:
@@ -243,9 +246,21 @@ def _weights(file: Path, job: Job[Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def _operations(job: Job[Any], config: TrainConfig, device: str, tell: Callable[[str], object]) -> float | None:
+    """Of the whole schedule, see `training_flops`. None where they cannot be counted, with a sentence: no weights are
+    lost for that."""
+    try:
+        return training_flops(job, config, device)
+    except Exception as problem:
+        tell(f"the operations of this training are not counted, and its card leaves them out: {said(problem)}")
+        return None
+
+
 def _write(
-    spec: TrainSpec, source: Source, job: Job[Any], config: TrainConfig, state: dict[str, Any], device: str
+    spec: TrainSpec, source: Source, job: Job[Any], config: TrainConfig, state: dict[str, Any], operations: float | None
 ) -> dict[str, Any]:
+    """The card, written beside the weights. operations: of the whole schedule; None leaves them out. Three digits are
+    kept, since they are an estimate where steps follow several plans."""
     about = job.describe()
     weights = spec.out / f"{spec.what}.safetensors"
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in job.ships(state["averaged"]).items()}
@@ -259,7 +274,7 @@ def _write(
         "images_seen": state["step"] * config.batch,
         **({} if spec.system is None else {"system": spec.system}),
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "training_flops": training_flops(job, config, device) * state["step"] / config.steps,
+        **({} if operations is None else {"training_flops": float(f"{operations * state['step'] / config.steps:.3g}")}),
         "figures": state["history"][-1] if state["history"] else {},
         "learning_curve": state["history"],
         "command": _command(sys.argv[1:]),

@@ -12,6 +12,7 @@ from typing import Any
 
 from orderbench.models.guidance import parse_guidance
 from orderbench.models.sampling import Sampling
+from orderbench.models.systems import SYSTEMS
 from orderbench.orders import BenchError
 from orderbench.orders.errors import listed
 from orderbench.orders.profile import use_profile
@@ -20,7 +21,7 @@ from orderbench.runs.device import doubt_threads
 from orderbench.runs.fitting import profile_of
 from orderbench.runs.record import file_name
 from orderbench.runs.spec import SAMPLING, TUNING_SEED, RunSpec
-from orderbench.runs.subject import Subject, Subjects, asked_systems, plain_arm
+from orderbench.runs.subject import PLAIN_SYSTEM, Subject, Subjects, asked_systems, plain_arm
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,12 @@ def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
         used = {arm.model: subjects.of(arm.model) for arm in lineup.arms}
         yield from (subject.assumed for subject in used.values() if subject.assumed)
     yield from _skipped(spec, lineup, subjects)
+    if spec.systems and not (spec.no_baseline or plain_arm(spec)):
+        yield (
+            f"{SYSTEMS.get(PLAIN_SYSTEM).arm} is not added, so systems have no arm to be measured against: the shipped "
+            f"weights of {PLAIN_SYSTEM} may be of other codes than the weights that were given; "
+            f"--model {PLAIN_SYSTEM}=FILE adds it"
+        )
     for judge, name in product(subjects.judges, dict.fromkeys(arm.model for arm in lineup.arms)):
         known, subject = judge.space.classes, subjects.of(name)
         if subject.codec is not None and known not in (None, subject.model.n_classes):

@@ -68,6 +68,18 @@ def values(history: History, arm: str, number: str) -> list[tuple[float, bool] |
     return [None if point is None else (point.value.value, bool(point.apart)) for point in trend.points]
 
 
+def test_an_arm_whose_name_cannot_be_read_has_a_trend_as_any_other(results: Results, tmp_path: Path) -> None:
+    def strange(held: dict[str, Any]) -> None:
+        held["arms"]["radial+"] = held["arms"].pop("radial+nested")
+        del held["arms"]["radial+"]["rewrites"]
+
+    for name in "ab":
+        write(tmp_path / f"{name}.json", results, f"2027-01-01T10:00:0{ord(name) - 97}+00:00", strange)
+    found = history_of(entries_of([tmp_path]))
+    assert {trend.rewrites for trend in found.trends if trend.arm == "radial+"} == {True}
+    assert draw_history(found, "FD", Sheet(6.75)).axes
+
+
 def test_entries_are_in_the_order_of_their_dates_and_counted_once(baselines: Path, history: History) -> None:
     assert [entry.name for entry in history.entries] == ["c.json", "a.json", "b.json"]
     assert [entry.title for entry in history.entries[:1]] == ["2027-01-01 1234567+"]

@@ -18,7 +18,7 @@ from orderbench.reports.figures import PLOTS
 from orderbench.reports.frame import frame_of
 from orderbench.reports.join import join
 from orderbench.reports.page import write_report
-from orderbench.reports.results import Results, results_of, to_json
+from orderbench.reports.results import Results, own_model, results_of, to_json
 from orderbench.reports.snapshot import snapshot
 from orderbench.reports.table import to_csv
 from orderbench.reports.tables import tables_of
@@ -122,6 +122,30 @@ def test_arms_of_two_models_are_compared_where_they_may_be(both: Results) -> Non
     found = {(line.arm, line.metric): (line.verdict, line.why) for line in compare_arms(other)}
     assert found[HALTON, "bits"] == ("not comparable", "the tokenizers differ, and with them the codes")
     assert found[HALTON, "kd"] == ("not comparable", "the tokenizers differ, and with them the images")
+
+
+def test_models_without_any_baseline_have_no_one_arm_that_all_are_compared_with(record: Run) -> None:
+    def none(about: dict[str, Any]) -> None:
+        for one in about["models"].values():
+            one.update(baseline=None, ratio=False)
+
+    alone = changed(several(record), "none", none)
+    assert baseline_arm(alone) is None
+    assert baseline_arm(alone, HALTON) == HALTON
+    with pytest.raises(BenchError, match="the run has no baseline; name an arm"):
+        compare_arms(results_of(alone))
+
+
+def test_floors_of_the_runs_own_model_stay_where_all_arms_are_of_others(record: Run) -> None:
+    def others(about: dict[str, Any]) -> None:
+        about["arms"] = [arm for arm in about["arms"] if arm["model"] == "par"]
+
+    found = results_of(changed(several(record), "others", others))
+    assert [(floor.name, floor.model, floor.own) for floor in found.floors] == [
+        ("real", "", True), ("reconstructed", "toy-model", True), ("noise~par", "par", False),
+    ]  # fmt: skip
+    assert not any(row.own for row in found.arms)
+    assert own_model({**found.run.about, "config": {"systems": ["par"]}}) == ""
 
 
 def test_a_decoder_whose_work_varies_shows_the_steps_it_took(record: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from orderbench.models.config import TokenizerConfig, to_plain
 from orderbench.models.families import about_network, build_network
 from orderbench.models.shipped import load_shipped, load_weights, shipped_names
-from orderbench.models.systems import SYSTEMS, Task
+from orderbench.models.systems import SYSTEMS, Task, register_system
 from orderbench.models.tokenizer import Tokenizer
 from orderbench.orders import BenchError, Grid
 from orderbench.orders.files import sha256_of
@@ -184,6 +184,33 @@ def test_orders_and_systems_are_compared_together_if_both_are_named(
     more = spec(files, weights["radar"], orders=["radial@one~radar"], **both)
     assert names(more) == ["radial@one~radar", "radial+nested~radar"]  # nobody gave llamagen: no ratios
     assert names(spec(files, weights["radar"], no_baseline=True, **both)) == ["radial+nested~radar"]
+
+
+def test_a_run_says_why_systems_are_measured_against_no_arm(files: dict[str, str], weights: dict[str, str]) -> None:
+    def said(*models: str, **settings: Any) -> str:
+        asked = spec(files, *models, systems=["radar"], only=["quality"], **settings)
+        return " ".join(make_agenda(asked, load_subjects(asked)).notes)
+
+    assert "raster~llamagen is not added" in said(weights["radar"])
+    assert "--model llamagen=FILE adds it" in said(weights["radar"])
+    assert "not added" not in said(weights["radar"], no_baseline=True)
+    assert "not added" not in said(weights["radar"], weights["llamagen"])
+
+
+def test_latency_records_hold_the_weights_and_sampling_of_the_arm_that_is_timed_again(
+    files: dict[str, str], weights: dict[str, str], measured: Results
+) -> None:
+    subjects = load_subjects(spec(files, *weights.values(), systems=["radar", "shared-small"]))
+    sizes = [sum(p.numel() * p.element_size() for p in cast(Any, subjects.of(name).model).parameters())
+             for name in ("radar", "llamagen")]  # fmt: skip
+    assert sizes[0] != sizes[1]
+    assert {trial["weights_bytes"] for trial in measured.run.done("latency")} == {sizes[1]}
+
+
+def test_what_a_system_may_say_of_its_codes_is_named() -> None:
+    about: dict[str, Any] = {"paper": "", "idea": "", "relation": "own", "native": "raster"}
+    with pytest.raises(TypeError, match="tokeniser"):
+        register_system("misspelt", **about, tokeniser="var-tokenizer")
 
 
 def test_models_whose_cards_name_one_tokenizer_share_it_whoever_comes_first(

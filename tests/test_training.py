@@ -200,6 +200,25 @@ def here(what: str, out: Path, pictures: str, tokenizer: str = "", **more: objec
     return train(spec, lambda _: None, lambda _step, _steps: None)
 
 
+def test_a_training_whose_operations_cannot_be_counted_keeps_its_weights_and_its_card(
+    tmp_path: Path, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = here("tokenizer", tmp_path / "counted", pictures, side=8)["training_flops"]
+    assert counted == float(f"{counted:.3g}") > 0  # type: ignore[arg-type]
+
+    def fail(*_: object) -> float:
+        raise RuntimeError("no formula")
+
+    monkeypatch.setattr("orderbench.runs.training.training_flops", fail)
+    told: list[str] = []
+    spec = TrainSpec(what="tokenizer", out=tmp_path / "not", data=pictures, steps=2, batch=8, side=8, device="cpu")
+    card = train(spec, lambda _: None, lambda _step, _steps: None, told.append)
+    assert "training_flops" not in card
+    assert "are not counted, and its card leaves them out: RuntimeError: no formula" in told[-1]
+    assert (tmp_path / "not" / "tokenizer.card.json").exists()
+    assert weights(tmp_path / "not", "tokenizer")
+
+
 def test_training_goes_on_from_given_weights(tmp_path: Path, pictures: str, tokenizer: str) -> None:
     here("model", tmp_path / "a", pictures, tokenizer)
     here("model", tmp_path / "b", pictures, tokenizer, init=tmp_path / "a" / "model.safetensors", learning_rate=1e-12)
