@@ -156,8 +156,8 @@ def _notes(spec: RunSpec, lineup: Lineup, subjects: Subjects) -> Iterator[str]:
     yield from _skipped(spec, lineup, subjects)
     if spec.systems and not (spec.no_baseline or plain_arm(spec)):
         yield (
-            f"{SYSTEMS.get(PLAIN_SYSTEM).arm} is not added, so systems have no arm to be measured against: the shipped "
-            f"weights of {PLAIN_SYSTEM} may be of other codes than the weights that were given; "
+            f"{SYSTEMS.get(PLAIN_SYSTEM).arm} is not added, so systems are not measured against one another: the "
+            f"shipped weights of {PLAIN_SYSTEM} may be of other codes than the weights that were given; "
             f"--model {PLAIN_SYSTEM}=FILE adds it"
         )
     for judge, name in product(subjects.judges, dict.fromkeys(arm.model for arm in lineup.arms)):
