@@ -138,4 +138,4 @@ def _family_of_config(config: Any) -> Family:
     for name in FAMILIES.names():
         if FAMILIES.get(name).config is type(config):
             return FAMILIES.get(name)
-    raise BenchError(f"no family has a {type(config).__name__}; docs/adding-a-family.md says how to register one")
+    raise BenchError(f"no family has a {type(config).__name__}; docs/adding-a-model-family.md says how to register one")

@@ -96,10 +96,12 @@ def share_of(batch: int) -> slice:
 
 
 def average_gradients(network: nn.Module) -> None:
-    """Replace every gradient by its mean over all processes."""
+    """Replace every gradient by its mean over all processes; what takes none keeps none."""
     if not dist.is_initialized():
         return
     for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         dist.all_reduce(parameter.grad)

@@ -148,7 +148,7 @@ def make_optimizers(network: nn.Module, hidden: list[nn.Parameter], config: Trai
     if config.muon and not hasattr(torch.optim, "Muon"):
         raise BenchError(f"torch {torch.__version__} has no Muon; torch 2.9 or newer would do")
     taken = {id(p) for p in hidden} if config.muon else set()
-    rest = [p for p in network.parameters() if id(p) not in taken]
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
@@ -230,8 +230,8 @@ def fit(
             write_atomically(file, save)
         return state
 
-    if config.compiled:
-        compile_parts(network)
+    if config.compiled and not compile_parts(network):
+        raise BenchError(f"torch's compiler has nothing to fuse in {type(network).__name__}; leave --compile out")
     began = time.monotonic()
     state = checkpoint(first)
     for step in range(first, config.steps):

@@ -213,8 +213,8 @@ def train(
         bool,
         typer.Option(
             "--compile",
-            help="Let torch's compiler fuse the network's blocks: about 1.5 times as fast on a processor with a C++ "
-            "compiler, after a minute. Roundings differ, so a training is compiled from its first step to its last.",
+            help="Let torch's compiler fuse the network's blocks: on a processor with a C++ compiler up to 1.5 "
+            "times as fast, after a minute. Roundings differ, so a training is compiled from first step to last.",
             rich_help_panel=MACHINE,
         ),
     ] = False,

@@ -98,6 +98,10 @@ def train(
         raise BenchError(f"{spec.threads} threads cannot train; give 1 or more, as in --threads 2")
     if spec.system is not None:
         _check_system(spec.system, spec.what)
+    if spec.scales and spec.what != "tokenizer":
+        raise BenchError(
+            f"--scales are levels of a tokenizer's pyramid, and a {spec.what} has none; leave --scales out"
+        )
     source = _checked(spec)
     device = choose_device(spec.device)
     threads = settle_threads(spec.threads, device, by_load=False)  # by load, no session would repeat another

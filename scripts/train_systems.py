@@ -111,7 +111,10 @@ def write_bf16(source: Path, target: Path) -> None:
     load_weights(source, "model")
     with safe_open(source, "pt") as opened:
         metadata: dict[str, Any] = opened.metadata()
-        tensors = {name: opened.get_tensor(name).to(torch.bfloat16).contiguous() for name in opened.keys()}  # noqa: SIM118
+        tensors = {name: opened.get_tensor(name).contiguous() for name in opened.keys()}  # noqa: SIM118
+    for name in tensors:
+        if not name.startswith("quantize."):  # a codebook paints canvases, which must be those of training
+            tensors[name] = tensors[name].to(torch.bfloat16)
     write_atomically(target, lambda temporary: save_file(tensors, temporary, metadata=metadata))
     target.chmod(0o644)
 

@@ -26,11 +26,13 @@ from orderbench.models.profile import profile
 from orderbench.models.randar import RandAR, RandARConfig
 from orderbench.models.sampling import Sampling
 from orderbench.models.stack import Stack
-from orderbench.models.systems import PARAMETERS, SYSTEMS
+from orderbench.models.systems import BUDGET, PARAMETERS, SYSTEMS, Task
+from orderbench.models.train import compile_parts, make_optimizers
 from orderbench.orders import BenchError, Grid, make_plan
 from orderbench.runs.arms import parse_arm, refused_arm
 from orderbench.runs.spec import RunSpec
 from orderbench.runs.subject import load_subjects
+from orderbench.runs.training import TrainSpec, train
 
 CODES, CLASSES, HEADS = 11, 3, 2
 CASES = [  # family, arm
@@ -360,3 +362,23 @@ def test_steps_of_a_network_that_asks_nothing_cannot_be_fitted() -> None:
     codes = torch.zeros(2, 16, 1, dtype=torch.int64)
     with pytest.raises(BenchError, match="tells each cell by codes that were fed before it"):
         profile(model, codes, torch.tensor([0, 1]), make_plan("raster", Grid(4, 4)), [0, 4], [0, 1])  # type: ignore[arg-type]
+
+
+def test_what_takes_no_gradient_is_in_no_optimizer() -> None:
+    """VAR's codebook: weight decay must not shrink it."""
+    system = SYSTEMS.get("var")
+    network = build_network(system.function(Task(16, 10, system.lattice)).network)
+    frozen = [p for p in network.parameters() if not p.requires_grad]
+    optimizers = make_optimizers(network, network.hidden_matrices(), BUDGET)  # type: ignore[operator]
+    held = {id(p) for one in optimizers for group in one.param_groups for p in group["params"]}
+    assert frozen
+    assert held == {id(p) for p in network.parameters() if p.requires_grad}
+
+
+def test_flags_that_would_do_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda part: part)
+    with pytest.raises(BenchError, match="a model has none; leave --scales out"):
+        train(TrainSpec(what="model", out=tmp_path, system="par", scales="1,2"), lambda _: None, lambda *_: None)
+    assert compile_parts(build_network(CONFIGS[0])) == 2 * TINY["blocks"]
+    system = SYSTEMS.get("var")
+    assert compile_parts(build_network(system.function(Task(16, 10, system.lattice)).network)) == 0
