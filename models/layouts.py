@@ -37,6 +37,9 @@ def is_llama(names: Collection[str], own: str | None = None) -> bool:
     return CODES in names and "layers.0.attention.wqkv.weight" in names and found == ([] if own is None else [own])
 
 
+_OWN = {"LlamaGen": None, "PAR": PAR, "EAR": EAR, "RandAR": RANDAR, "NAR": NAR}
+
+
 def llama_sizes(weights: Weights, family: str, *, heads: int | None, classes: int | None, side: int) -> dict[str, Any]:
     """codes, classes, rows, cols, width, heads, blocks and ffn of a file of LlamaGen's kind.
 
@@ -49,6 +52,11 @@ def llama_sizes(weights: Weights, family: str, *, heads: int | None, classes: in
             f"'{where}' is a text-conditional network of {family}'s layout, which draws from captions; a "
             f"class-conditional file would do, as in c2i_B_256.pt"
         )
+    it_is = next((other for other, own in _OWN.items() if is_llama(state, own)), None)
+    if it_is not in (family, None):
+        raise BenchError(f"'{where}' is in {it_is}'s layout, not in {family}'s; family='{str(it_is).lower()}' would do")
+    if _OWN[family] is not None and _OWN[family] not in state:
+        raise BenchError(f"'{where}' is not in {family}'s layout: it has no {_OWN[family]}; name another file")
     for name in (CLASSES, CODES, HEAD):
         if name not in state or state[name].ndim != 2:
             raise BenchError(f"'{where}' is not in {family}'s layout: it has no matrix {name}; name another file")

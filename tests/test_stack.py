@@ -382,3 +382,13 @@ def test_flags_that_would_do_nothing_are_refused(tmp_path: Path, monkeypatch: py
     assert compile_parts(build_network(CONFIGS[0])) == 2 * TINY["blocks"]
     system = SYSTEMS.get("var")
     assert compile_parts(build_network(system.function(Task(16, 10, system.lattice)).network)) == 0
+
+
+def test_a_file_of_another_family_is_called_what_it_is(tmp_path: Path) -> None:
+    torch.save(random_weights("llamagen", side=4, **SMALL), tmp_path / "x.pt")
+    for family, name in (("par", "PAR"), ("ear", "EAR"), ("randar", "RandAR"), ("nar", "NAR")):
+        with pytest.raises(BenchError, match=f"is in LlamaGen's layout, not in {name}'s; family='llamagen' would do"):
+            load_checkpoint(tmp_path / "x.pt", family)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "y.pt")
+    with pytest.raises(BenchError, match="is not in PAR's layout: it has no spe_tok_embeddings"):
+        load_checkpoint(tmp_path / "y.pt", "par")
