@@ -74,7 +74,8 @@ class Lpd(Rewindable[LpdConfig]):
     def __init__(self, config: LpdConfig) -> None:
         super().__init__(config)
         D, L = config.width, config.grid.n_cells
-        self.native = f"locality@lpd:{20 if L >= 256 else max(2, L // 3)}"
+        steps = {256: 20, 1024: 48}.get(L, max(2, L // 3))  # of the release at 256 and 512 pixels; else about as many
+        self.native = f"locality@lpd:{steps}"
         self.class_emb, self.token_emb = nn.Embedding(config.classes, D), nn.Embedding(config.codes, D)
         self.fake_latent = nn.Parameter(torch.zeros(1, D))
         self.pos_embed, self.mask_token = nn.Parameter(torch.zeros(1, L + 1, D)), nn.Parameter(torch.zeros(1, 1, D))
