@@ -74,8 +74,38 @@ def _ffn_width(width: int) -> int:
     return -(-int(8 * width / 3) // step) * step
 
 
+class _OnGrid:
+    """What follows from the sizes of every network on a grid with rotary positions."""
+
+    rows: int
+    cols: int
+    width: int
+    heads: int
+    ffn: int | None
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice of the tokens."""
+        return Grid(self.rows, self.cols)
+
+    @property
+    def lattice(self) -> Grid:
+        """The same, as every network's configuration says it."""
+        return self.grid
+
+    @property
+    def head_size(self) -> int:
+        """K, channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def ffn_width(self) -> int:
+        """F: as given, or as LlamaGen counts it."""
+        return _ffn_width(self.width) if self.ffn is None else self.ffn
+
+
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(_OnGrid):
     """The shared transformer: a two-pass decoder of the ARPG family (arXiv 2503.10568, section 3).
 
     position: 'rope' (ARPG exactly: the network is translation-invariant) or 'rope+table' (also a learned vector per
@@ -100,29 +130,9 @@ class ModelConfig:
         _check(self, "model")
         _check_heads(self.width, self.heads)
 
-    @property
-    def grid(self) -> Grid:
-        """The lattice of the tokens."""
-        return Grid(self.rows, self.cols)
-
-    @property
-    def lattice(self) -> Grid:
-        """The same, as every network's configuration says it."""
-        return self.grid
-
-    @property
-    def head_size(self) -> int:
-        """K, channels of one head."""
-        return self.width // self.heads
-
-    @property
-    def ffn_width(self) -> int:
-        """F: as given, or as LlamaGen counts it."""
-        return _ffn_width(self.width) if self.ffn is None else self.ffn
-
 
 @dataclass(frozen=True, kw_only=True)
-class StackConfig:
+class StackConfig(_OnGrid):
     """A network of one stack on a grid; every family of them has its own kind, by which a configuration names it.
 
     blocks: of the backbone, as the paper counts them. ffn: hidden width of the feed-forward; default int(8 width / 3),
@@ -141,26 +151,6 @@ class StackConfig:
     def __post_init__(self) -> None:
         _check(self, "model")
         _check_heads(self.width, self.heads)
-
-    @property
-    def grid(self) -> Grid:
-        """The lattice of the tokens."""
-        return Grid(self.rows, self.cols)
-
-    @property
-    def lattice(self) -> Grid:
-        """The same, as every network's configuration says it."""
-        return self.grid
-
-    @property
-    def head_size(self) -> int:
-        """K, channels of one head."""
-        return self.width // self.heads
-
-    @property
-    def ffn_width(self) -> int:
-        """F: as given, or as LlamaGen counts it."""
-        return _ffn_width(self.width) if self.ffn is None else self.ffn
 
 
 @dataclass(frozen=True, kw_only=True)

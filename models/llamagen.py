@@ -12,13 +12,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from torch import Tensor
-
 from orderbench.models.codec import Weights
 from orderbench.models.config import StackConfig
 from orderbench.models.families import register_family
 from orderbench.models.layouts import fill, is_llama, llama_sizes
-from orderbench.models.stack import LlamaStack, StackCache, taken, walks_alone
+from orderbench.models.stack import LlamaStack, walks_alone
 from orderbench.orders import Plan
 
 SAMPLING = {"guidance": "constant:scale=2", "top_k": 0, "top_p": 1.0}
@@ -41,10 +39,6 @@ class LlamaGen(LlamaStack[LlamaGenConfig]):
     def refuses(self, plan: Plan) -> str:
         """All but raster, one cell a step."""
         return walks_alone(self, plan)
-
-    def look_up(self, cache: StackCache, cells_BQ: Tensor) -> Tensor:
-        """Slot t, where the class is slot 0, tells cell t."""
-        return self.read(taken(cache.outputs[self.config.blocks], cells_BQ))
 
 
 def _recognises(names: Collection[str]) -> bool:

@@ -23,7 +23,7 @@ from orderbench.models.codec import Weights
 from orderbench.models.config import StackConfig
 from orderbench.models.families import register_family
 from orderbench.models.layouts import PAR, fill, is_llama, llama_sizes
-from orderbench.models.stack import LlamaStack, StackCache, taken, walks_alone
+from orderbench.models.stack import LlamaStack, walks_alone
 from orderbench.orders import BenchError, Plan
 
 SAMPLING = {"guidance": "constant:scale=1.6", "top_k": 0, "top_p": 1.0}
@@ -71,10 +71,6 @@ class Par(LlamaStack[ParConfig]):
         still = self.no_turn(len(x), self.regions - 1)
         turn = torch.cat([turn[:, : last + 1], still, turn[:, last + 1 :]], dim=1)
         return x, turn, (*counts[:last], self.regions, *counts[last + 1 :])
-
-    def look_up(self, cache: StackCache, cells_BQ: Tensor) -> Tensor:
-        """Slot p tells the cell of rank p."""
-        return self.read(taken(cache.outputs[self.config.blocks], self.rank_L(self.native)[cells_BQ]))
 
 
 def _recognises(names: Collection[str]) -> bool:

@@ -80,8 +80,11 @@ class RandAR(LlamaStack[RandARConfig]):
         units, Q = len(cache.counts), cells_BQ.shape[1]
         if cache.fed_BG is None or len(cache.waiting) != 2 or units != Q or len(seen) != 1:
             return False
-        before = torch.ones(Q, units, dtype=torch.bool, device=seen.device).tril()
-        return torch.equal(cache.fed_BG, cells_BQ[:, :-1]) and torch.equal(seen[0, :, :units], before)
+        before, fed = torch.ones(Q, units, dtype=torch.bool, device=seen.device).tril(), cache.waiting[1].seen
+        alone = torch.cat([before, torch.eye(Q, dtype=torch.bool, device=seen.device)], dim=1)
+        if fed is None or len(fed) != 1 or not torch.equal(fed[0], before[1:]):
+            return False
+        return torch.equal(cache.fed_BG, cells_BQ[:, :-1]) and torch.equal(seen[0], alone)
 
     def step(
         self,

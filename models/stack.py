@@ -12,6 +12,7 @@ forgotten.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -154,7 +155,7 @@ class StackCache:
                 old[:, self.length : self.length + x_BSD.shape[1]] = x_BSD
 
 
-class Stack(nn.Module, Generic[SomeConfig]):
+class Stack(nn.Module, ABC, Generic[SomeConfig]):
     """A one-stack network; a family is a subclass that gives the slot programme.
 
     Labels are int64 in [0, C]; C is the null class. Tensors have the names of the released files.
@@ -173,18 +174,18 @@ class Stack(nn.Module, Generic[SomeConfig]):
 
     native = "raster"
 
+    @abstractmethod
     def stack_blocks(self) -> Sequence[AnyBlock]:
         """All blocks, in the order in which they run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def class_slot(self, labels_B: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, D) and (B, 1, J): the slot of the class, and how it is rotated."""
-        raise NotImplementedError
 
+    @abstractmethod
     def content(self, codes_BG: Tensor, cells_BG: Tensor, fed: int) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """(B, S, D), (B, S, J): the slots of codes at cells and how they are rotated; how many slots each of the G
         units takes. fed: how many units, the class included, were fed before."""
-        raise NotImplementedError
 
     def queries(self, cells_BQ: Tensor) -> tuple[Tensor, Tensor] | None:
         """(B, Q, D), (B, Q, J): the slots that ask cells; None where outputs of content tell them."""
@@ -194,13 +195,14 @@ class Stack(nn.Module, Generic[SomeConfig]):
         """What every block is told of the class; None for nothing."""
         return None
 
+    @abstractmethod
     def read(self, x_BQD: Tensor) -> Tensor:
-        """(B, Q, V) logits of the queries' outputs."""
-        raise NotImplementedError
+        """(B, Q, V) logits of outputs."""
 
     def look_up(self, cache: StackCache, cells_BQ: Tensor) -> Tensor:
-        """(B, Q, V) logits of cells that outputs of content tell."""
-        raise NotImplementedError
+        """(B, Q, V) logits of cells that outputs of content tell: slot p, the class being slot 0, tells the cell of
+        rank p in the family's own walk."""
+        return self.read(taken(cache.outputs[self.taps[-1]], self.rank_L(self.native)[cells_BQ]))
 
     taps: tuple[int, ...] = ()
     """After how many blocks outputs of content are kept for `look_up`."""
@@ -213,9 +215,9 @@ class Stack(nn.Module, Generic[SomeConfig]):
         with torch.device("meta"):
             return cls(config)
 
+    @abstractmethod
     def initialize(self) -> None:
         """Fresh weights, as the family's paper draws them."""
-        raise NotImplementedError
 
     def hidden_matrices(self) -> list[nn.Parameter]:
         """The matrices between embeddings and heads."""
@@ -336,7 +338,7 @@ class Stack(nn.Module, Generic[SomeConfig]):
             kept[:] = [one[rows_B] for one in kept]
         cache.outputs = {after: one[rows_B] for after, one in cache.outputs.items()}
         cache.labels_B = cache.labels_B[rows_B]
-        cache.asked_B = None if cache.asked_B is None else cache.asked_B[rows_B]
+        cache.asked_B, cache.fed_BG = None if cache.asked_B is None else cache.asked_B[rows_B], None
 
         def of(fed: Fed) -> Fed:
             seen = fed.seen if fed.seen is None or len(fed.seen) == 1 else fed.seen[rows_B]

@@ -239,7 +239,7 @@ def fit(
             group["lr"] = group["share"] * config.rate(step)
         indices_B = batch_indices(len(job), config.batch, step, config.seed)
         network.train()
-        with _said_by_compiler(config.compiled and step == first):
+        with _said_by_compiler():
             with _autocast(device, config.bf16):
                 loss, figures = job.loss(network, indices_B, share_of(config.batch), step)
             network.zero_grad(set_to_none=True)
@@ -284,12 +284,12 @@ def compile_parts(network: nn.Module) -> int:
 
 
 @contextmanager
-def _said_by_compiler(first: bool) -> Iterator[None]:
-    """In the first step of a compiled training, BenchError for whatever torch's compiler raises."""
+def _said_by_compiler() -> Iterator[None]:
+    """BenchError for what torch's compiler raises, and for nothing else."""
     try:
         yield
     except RuntimeError as problem:
-        if not first:
+        if not type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
         why = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise BenchError(f"torch's compiler did not serve this network ({why}); leave --compile out") from problem

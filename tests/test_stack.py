@@ -392,3 +392,27 @@ def test_a_file_of_another_family_is_called_what_it_is(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "y.pt")
     with pytest.raises(BenchError, match="is not in PAR's layout: it has no spe_tok_embeddings"):
         load_checkpoint(tmp_path / "y.pt", "par")
+
+
+def test_randar_takes_a_sequence_of_training_for_one_only_where_every_mask_is_that_of_one() -> None:
+    """Narrower masks go the long way, and say other things."""
+    torch.manual_seed(0)
+    model = build_network(RandARConfig(**TINY)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    codes, labels = torch.randint(CODES, (2, 16, 1)), torch.tensor([0, 1])
+    cells_BL = torch.arange(16).expand(2, -1)
+    before, eye = torch.ones(1, 16, 16, dtype=torch.bool).tril(), torch.eye(16, dtype=torch.bool)[None]
+    ran: list[int] = []
+    model.layers[0].attention.wqkv.register_forward_hook(lambda module, given, out: ran.append(given[0].shape[1]))  # type: ignore[index,union-attr]
+
+    def said(content: Tensor) -> Tensor:
+        cache = model.start(labels, 16)  # type: ignore[operator]
+        model.step(cache, codes[:, :15], cells_BL[:, :15], seen=content)  # type: ignore[operator]
+        law: Tensor = model.answer(cache, cells_BL, seen=torch.cat([before, eye], dim=2)).law()  # type: ignore[operator]
+        return law
+
+    with torch.inference_mode():
+        whole, narrow = said(before[:, 1:]), said(torch.cat([before[:, 1:, :1], eye[:, 1:, 1:]], dim=2))
+    assert ran == [32, 47]  # 2 L slots, and the class with 15 units of two slots and 16 queries
+    assert not torch.allclose(whole[:, 5:], narrow[:, 5:], atol=1e-3)

@@ -443,6 +443,17 @@ def test_what_is_not_finite_reaches_no_weight(
     assert state["network"]["weight"].isfinite().all()
 
 
+@pytest.mark.parametrize(("module", "says"), [("torch._inductor.exc", "leave --compile out"), ("torch", "no room")])
+def test_what_the_compiler_raises_is_told_from_what_else_goes_wrong(module: str, says: str, tmp_path: Path) -> None:
+    kind: type[RuntimeError] = type("Wrong", (RuntimeError,), {"__module__": module})
+
+    def cost(weight: torch.Tensor) -> torch.Tensor:
+        raise kind("no room")
+
+    with pytest.raises(BenchError if "inductor" in module else RuntimeError, match=says):
+        fit(Alone(cost), TrainConfig(steps=2, batch=1), tmp_path, every=1)
+
+
 @pytest.mark.parametrize("library", ["python", "torch", "safetensors"])
 def test_a_full_disk_is_one_sentence(library: str, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
